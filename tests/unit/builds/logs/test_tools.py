@@ -109,6 +109,10 @@ def test_other_objects_are_no_events_of_go(text: str) -> None:
     assert event_output(text) is None
 
 
+def test_output_of_an_event_has_no_escape_sequences() -> None:
+    assert log_of(go_test("\x1b[31m--- FAIL: TestTotal (0.00s)\x1b[0m")).lines[0].text == "--- FAIL: TestTotal (0.00s)"
+
+
 def test_event_that_was_cut_keeps_the_beginning_of_its_output() -> None:
     assert event_output('{"Action":"output","Package":"p","Output":"panic: \\"no') == ("p", 'panic: "no')
 
@@ -156,6 +160,12 @@ def test_line_that_several_tools_write_counts_only_in_its_context(text: str, sta
         ("# shop\n./cart.go:3:16: result of fmt.Sprint is not used\nok  \tshop\t0.010s\n", BuildStatus.SUCCESS),
         ("# shop\n# [shop]\n./cart.go:3:16: result of fmt.Sprint is not used\n", BuildStatus.FAILED),
         ("# shop\n./cart.go:5:12: warning: 'total' defined but not used [-Wunused-function]\n", BuildStatus.UNKNOWN),
+        # Mix names an application before a single run, too: a second run decides.
+        ("==> shop\n1 test, 1 failure\n1 test, 0 failures\n", BuildStatus.SUCCESS),
+        # After a step that npm reports as failed, and whose failure the build tolerated.
+        ("npm error workspace a@1.0.0\n  1 test failed\n+ npx ava\n  3 tests passed\n", BuildStatus.SUCCESS),
+        # A warning, and much later a line in the form of an error.
+        ('File "a.ml", line 3, characters 6-7:\nWarning 26\n' + "x\n" * 12 + "Error: no stock\n", BuildStatus.UNKNOWN),
         # Installations that were repeated.
         ("Could not find gem 'rake' in locally installed gems.\nBundle complete! 3 Gemfile dependencies, 10 gems now installed.\n", BuildStatus.UNKNOWN),
         (" ERR_PNPM_OUTDATED_LOCKFILE  Cannot install\nDone in 1.2s using pnpm v9.1.0\n", BuildStatus.UNKNOWN),
