@@ -112,6 +112,24 @@ def test_figures_of_the_harness_are_not_mixed_with_those_of_a_scorer_that_fails_
     assert found == {("control", "failure", 5.0), ("better", "error", None)}
 
 
+def test_figure_of_a_scorer_replaces_the_objective_that_the_harness_reported(tmp_path: Path) -> None:
+    objective = {"name": "accuracy", "value": 0.9, "direction": "maximize"}
+    project = Project.make(tmp_path, f"answer('failure', objective={objective})", tasks=2)
+    run = project.run()
+    scorer = tmp_path / "accuracy.py"
+    scorer.write_text(
+        "import json, sys\n"
+        "first = json.load(sys.stdin)['task']['task_id'] == 'task_001'\n"
+        "print(json.dumps({'outcome': 'failure', 'metrics': {'accuracy': 0.1} if first else {}}))\n"
+    )
+
+    answer = project.json("rescore", run.path.name, "--scorer", f"{sys.executable} {scorer}", "--name", "own")
+
+    lines = (Path(answer["folder"]) / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line)["row"] for line in lines]
+    assert {row["task_id"]: row["primary_metric_value"] for row in rows} == {"task_001": 0.1, "task_002": None}
+
+
 def test_invalid_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:
     run = project.run()
     good = f"{sys.executable} {tmp_path / 'score.py'}"

@@ -240,6 +240,8 @@ def _score(
     row["success"] = row["outcome"] == TrialOutcome.SUCCESS
     if row["primary_metric_name"] == "success":
         row["primary_metric_value"] = float(row["success"])
+    elif row["primary_metric_name"] in document["metrics"]:
+        row["primary_metric_value"] = row["metrics"][row["primary_metric_name"]]
     return document
 
 
@@ -253,6 +255,8 @@ def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
         foreign = names.difference(document["metrics"])
         row = document["row"]
         row["metrics"] = {name: value for name, value in row["metrics"].items() if name not in foreign}
+        if row["primary_metric_name"] in foreign - {"success"}:
+            row["primary_metric_value"] = None
 
 
 class _ScorerError(Exception):

@@ -94,3 +94,15 @@ def test_figure_of_arm_a_without_requests_is_no_baseline() -> None:
 
     assert found is not None
     assert found.reason == "The metric was +50.0 % against arm A, above 25 %."
+
+
+def test_last_step_is_compared_with_the_windows_of_the_rollout_if_there_are_any() -> None:
+    steps = iter([step_of(400.0, 400.0), step_of(300.0, None)])
+
+    found = run_canary(
+        CANARY, BEFORE, set_share=lambda _share: None, measure=lambda: next(steps), check_health=lambda: ""
+    )
+
+    assert found is not None
+    assert found.share_pct == 100
+    assert found.reason.endswith("against arm A, above 25 %.")

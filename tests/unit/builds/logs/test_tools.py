@@ -35,7 +35,7 @@ def test_every_recorded_log_is_judged() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_log_is_read_as_a_person_read_it(name: str) -> None:
+def test_reading_of_a_recorded_log_is_the_expected_one(name: str) -> None:
     text = (FOLDER / f"{name}.log").read_text(encoding="utf-8")
     expected = EXPECTED[name]
     facts = read_source(io.BytesIO(text.encode()))
@@ -48,6 +48,14 @@ def test_log_is_read_as_a_person_read_it(name: str) -> None:
         log = log_of(text)
         fix = suggest(chosen(text), log, failures=shipped_failures())
         assert fix.incident == expected.get("known_failure")
+
+
+@pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if "right" in expected])
+def test_reading_that_is_marked_as_wrong_still_differs_from_the_right_one(name: str) -> None:
+    expected = EXPECTED[name]
+
+    assert expected["differs_because"]
+    assert [field for field, value in expected["right"].items() if expected.get(field) == value] == []
 
 
 def go_test(*lines: str, package: str = "example.com/shop") -> str:
@@ -101,6 +109,10 @@ def test_other_objects_are_no_events_of_go(text: str) -> None:
     assert event_output(text) is None
 
 
+def test_output_of_an_event_has_no_escape_sequences() -> None:
+    assert log_of(go_test("\x1b[31m--- FAIL: TestTotal (0.00s)\x1b[0m")).lines[0].text == "--- FAIL: TestTotal (0.00s)"
+
+
 def test_event_that_was_cut_keeps_the_beginning_of_its_output() -> None:
     assert event_output('{"Action":"output","Package":"p","Output":"panic: \\"no') == ("p", 'panic: "no')
 
@@ -138,6 +150,49 @@ def test_second_run_of_mix_decides() -> None:
     ],
 )
 def test_line_that_several_tools_write_counts_only_in_its_context(text: str, status: BuildStatus) -> None:
+    assert log_result(log_of(text).lines).status is status
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        # `go vet`, whose failure the build tolerated, and then `go test`.
+        ("# shop\n./cart.go:3:16: result of fmt.Sprint is not used\nok  \tshop\t0.010s\n", BuildStatus.SUCCESS),
+        ("# shop\n# [shop]\n./cart.go:3:16: result of fmt.Sprint is not used\n", BuildStatus.FAILED),
+        ("# shop\n./cart.go:5:12: warning: 'total' defined but not used [-Wunused-function]\n", BuildStatus.UNKNOWN),
+        # Mix names an application before a single run, too: a second run decides.
+        ("==> shop\n1 test, 1 failure\n1 test, 0 failures\n", BuildStatus.SUCCESS),
+        # After a step that npm reports as failed, and whose failure the build tolerated.
+        ("npm error workspace a@1.0.0\n  1 test failed\n+ npx ava\n  3 tests passed\n", BuildStatus.SUCCESS),
+        # A warning, and much later a line in the form of an error.
+        ('File "a.ml", line 3, characters 6-7:\nWarning 26\n' + "x\n" * 12 + "Error: no stock\n", BuildStatus.UNKNOWN),
+        # Installations that were repeated.
+        ("Could not find gem 'rake' in locally installed gems.\nBundle complete! 3 Gemfile dependencies, 10 gems now installed.\n", BuildStatus.UNKNOWN),
+        (" ERR_PNPM_OUTDATED_LOCKFILE  Cannot install\nDone in 1.2s using pnpm v9.1.0\n", BuildStatus.UNKNOWN),
+        ("➤ YN0000: · Failed with errors in 1s 20ms\n➤ YN0000: · Done in 1s 200ms\n", BuildStatus.UNKNOWN),
+        ("error: Failed to fetch `https://packages.example/x`\nInstalled 3 packages in 2ms\n", BuildStatus.UNKNOWN),
+        ("Done in 1.2s\nInstalled 3 packages in 2ms\nBundle complete! 3 Gemfile dependencies\n", BuildStatus.UNKNOWN),
+        # Lines with which other programs report something else.
+        ("== 1 failed, 3 passed in 0.12s ==\nbenchmark of the cache\nResult: PASS\n", BuildStatus.FAILED),
+        ("sample 3\nResult: FAIL\nthe samples were written\n", BuildStatus.UNKNOWN),
+        ("Files=2, Tests=5,  1 wallclock secs ( 0.01 usr )\nResult: PASS\n", BuildStatus.SUCCESS),
+        ("== 1 failed, 3 passed in 0.12s ==\ncreated report.html in 12ms\n", BuildStatus.FAILED),
+        ("src/a.js → dist/a.js...\n(!) Circular dependency\ncreated dist/a.js in 20ms\n", BuildStatus.SUCCESS),
+        ("Parse error: unclosed tag in sample 3 (skipped)\n12 templates written\n", BuildStatus.UNKNOWN),
+        ("Parse error: syntax error, unexpected token \"}\" in /app/a.php on line 3\n", BuildStatus.FAILED),
+        ("PHP Fatal error:  Uncaught Exception: first line\n", BuildStatus.FAILED),
+        # Ends with an error that the count of failures does not contain, or in other words.
+        (" 3 pass\n 0 fail\n 1 error\n 4 expect() calls\n", BuildStatus.FAILED),
+        ("scons: *** [a.o] Error 1\nscons: done building targets (errors occurred during build).\n", BuildStatus.FAILED),
+        ("All 2 tests passed (0.00s)\nError: [S-7282]\n       Stack failed to execute the build plan.\n", BuildStatus.FAILED),
+        ("1 file left unchanged, 1 file failed to reformat.\n", BuildStatus.FAILED),
+        ("0 errors, 1 warning, 0 informations \n", BuildStatus.SUCCESS),
+        ("Successfully built shop-1.0.tar.gz and shop-1.0-py3-none-any.whl\n", BuildStatus.SUCCESS),
+        ('File "a.ml", line 3, characters 6-7:\n3 |   let x = 1\n          ^\nError (warning 26 [unused-var]): unused variable x.\n', BuildStatus.FAILED),
+        ('File "a.ml", lines 3-12, characters 6-7:\n' + "3 | x\n" * 10 + "Error: This expression has type int\n", BuildStatus.FAILED),
+    ],
+)  # fmt: skip
+def test_result_is_the_one_of_the_tool_that_wrote_it(text: str, status: BuildStatus) -> None:
     assert log_result(log_of(text).lines).status is status
 
 

@@ -73,7 +73,13 @@ FORMAT = LogFormat(
             re.compile(r"(?:✗|x) Build failed in (?P<duration>[\d.]{1,12}m?s)$|error during build:$"),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"created \S.{0,300} in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
+        # Rollup, which names the files before; warnings may be between.
+        ResultRule(
+            re.compile(r"created \S.{0,300} in (?P<duration>[\d.]{1,12}m?s)$"),
+            BuildStatus.SUCCESS,
+            follows=re.compile(r"\S[^→]{0,300} → .{1,300}\.\.\.$"),
+            within=2_000,
+        ),
         ResultRule(re.compile(r"⚡ Done in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"✓ built in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
     ),

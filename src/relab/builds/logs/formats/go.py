@@ -1,13 +1,14 @@
 """The log format of Go: compiler, vet, tests and panics."""
 
 import re
+from typing import Final
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
-_PLACE = r"(?:vet: )?(?:\.{0,2}/)?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
-_PACKAGE = r"# [\w./@-]{1,300}(?: \[[\w./@ -]{1,300}\])?"
+PLACE: Final = r"(?:vet: )?(?:\.{0,2}/)?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
+PACKAGE: Final = r"# [\w./@-]{1,300}(?: \[[\w./@ -]{1,300}\])?"
 
 FORMAT = LogFormat(
     "Go",
@@ -37,13 +38,13 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "package that does not build",
-            re.compile(rf"{_PACKAGE}$"),
-            re.compile(rf"{_PLACE}|\S{{0,300}}\b(?:ld|link|collect2|main_main·f): \S"),
+            re.compile(rf"{PACKAGE}$"),
+            re.compile(rf"{PLACE}|\S{{0,300}}\b(?:ld|link|collect2|main_main·f): \S"),
             weight=0.9,
             # A comment of TAP, which names a test, has the same form.
             needs_more=True,
         ),
-        BlockRule("compiler error", re.compile(_PLACE), re.compile(r"\t\S"), weight=0.9),
+        BlockRule("compiler error", re.compile(PLACE), re.compile(r"\t\S"), weight=0.9),
         BlockRule(
             "failed package",
             re.compile(r"FAIL\s+[\w./@-]{1,300}(?:\s+(?:\[\w+ failed\]|\(cached\)|[\d.]+s))?$"),
@@ -57,13 +58,11 @@ FORMAT = LogFormat(
             weight=0.85,
         ),
     ),
-    headers=re.compile(rf"{_PACKAGE}$"),
+    headers=re.compile(rf"{PACKAGE}$"),
     noise=re.compile(
         r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
     ),
     results=(
-        # `go build` and `go vet` print no result.
-        ResultRule(re.compile(_PLACE), BuildStatus.FAILED, follows=re.compile(rf"{_PACKAGE}$")),
         ResultRule(re.compile(r"FAIL(?:$|\t[\w./@-]{1,300}(?:\s|$))"), BuildStatus.FAILED),
         ResultRule(
             re.compile(r"ok  \t[\w./@-]{1,300}\t(?:[\d.]{1,12}s|\(cached\))"),

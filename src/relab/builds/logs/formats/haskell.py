@@ -40,6 +40,8 @@ FORMAT = LogFormat(
     noise=re.compile(r"\[ *\d+ of \d+\] Compiling |Preprocessing |Linking \S"),
     results=(
         ResultRule(re.compile(rf"{_PLACE}error:"), BuildStatus.FAILED),
+        # Stack tests the other packages of a project after a failure.
+        ResultRule(re.compile(r"Error: \[S-\d{1,6}\]$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"Error: (?:\[Cabal-\d{1,6}\]|cabal: )|setup: Encountered missing "), BuildStatus.FAILED),
         ResultRule(
             re.compile(r"[1-9]\d{0,8} out of \d{1,9} tests? failed \((?P<duration>[\d.]{1,12}s)\)$"), BuildStatus.FAILED

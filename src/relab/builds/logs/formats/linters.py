@@ -54,14 +54,19 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"[1-9]\d{0,8} files? would (?:be reformatted|fail to reformat)\b"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(
+                r"(?:\d{1,9} files? (?:left unchanged|reformatted), ){0,2}[1-9]\d{0,8} files? (?:would (?:be reformatted|fail to reformat)\b|failed to reformat\.$)"
+            ),
+            BuildStatus.FAILED,
+        ),
         ResultRule(
             re.compile(r"All checks passed!$|Success: no issues found in \d{1,9} source files?$"), BuildStatus.SUCCESS
         ),
         # Black, and Pyright.
         ResultRule(
             re.compile(
-                r"All done! ✨|\d{1,9} files? would be left unchanged\.$|0 errors, \d{1,9} warnings, \d{1,9} (?:notes|informations)\b"
+                r"All done! ✨|\d{1,9} files? would be left unchanged\.$|0 errors, \d{1,9} warnings?, \d{1,9} (?:notes?|informations?)\b"
             ),
             BuildStatus.SUCCESS,
         ),

@@ -75,12 +75,22 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
+        # An installation that was repeated.
+        ResultRule(
+            re.compile(
+                r"➤ YN0000: [·└ ]{1,4}Done(?: with warnings)? in \d|Done in [\d.]{1,12}m?s(?: using pnpm v\S{1,40})?$"
+            ),
+            BuildStatus.UNKNOWN,
+            only_after=BuildStatus.FAILED,
+        ),
         ResultRule(
             re.compile(r" [1-9]\d{0,8} fail$"),
             BuildStatus.FAILED,
             follows=re.compile(r" \d{1,9} (?:pass|skip|todo)$"),
             within=3,
         ),
+        # An error outside of all tests fails the run, too.
+        ResultRule(re.compile(r" [1-9]\d{0,8} errors?$"), BuildStatus.FAILED, follows=re.compile(r" \d{1,9} fail$")),
         ResultRule(re.compile(r" 0 fail$"), BuildStatus.SUCCESS, follows=re.compile(r" [1-9]\d{0,8} pass$"), within=3),
     ),
     tests=(

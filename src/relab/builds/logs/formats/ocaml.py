@@ -6,6 +6,7 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTest
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _PLACE = r'File "[^"]{1,400}", lines? \d{1,7}(?:-\d{1,7})?, characters \d'
+_ERROR = r"Error(?: \([\w \[\]-]{1,120}\))?: \S"
 _TEST = r"[\w.-]{1,200}(?::\d{1,6}(?::[^():]{1,200})?){1,20}"
 
 FORMAT = LogFormat(
@@ -25,7 +26,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "compiler error",
-            re.compile(r"Error(?: \([\w -]{1,80}\))?: \S"),
+            re.compile(_ERROR),
             re.compile(r" {2,}\S|Hint: "),
             weight=0.9,
             max_lines=20,
@@ -35,11 +36,12 @@ FORMAT = LogFormat(
     noise=re.compile(r"\(cd _build/|Hint: try:$"),
     results=(
         ResultRule(
-            re.compile(r"Error(?: \([\w -]{1,80}\))?: \S"),
+            re.compile(_ERROR),
             BuildStatus.FAILED,
             # Warnings have places, too, and other tools write errors in this form.
             follows=re.compile(_PLACE),
-            within=10,
+            # The compiler quotes at most ten lines, and marks what it left out.
+            within=12,
         ),
         # Dune runs several programs of tests. Many tools print a line "OK".
         ResultRule(

@@ -6,6 +6,8 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTest
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
+_TOTAL = re.compile(r"Files=\d{1,9}, Tests=\d")
+
 FORMAT = LogFormat(
     "Perl",
     rules=(
@@ -44,8 +46,9 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"[\w./+-]{1,300}\.t \.{2,} ?(?:ok|skipped)\b"),
     results=(
-        ResultRule(re.compile(r"Result: FAIL$"), BuildStatus.FAILED),
-        ResultRule(re.compile(r"Result: PASS$"), BuildStatus.SUCCESS),
+        # Other programs print such results, too.
+        ResultRule(re.compile(r"Result: FAIL$"), BuildStatus.FAILED, follows=_TOTAL),
+        ResultRule(re.compile(r"Result: PASS$"), BuildStatus.SUCCESS, follows=_TOTAL),
     ),
     tests=(
         NamedTestRule(

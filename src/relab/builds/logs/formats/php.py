@@ -77,7 +77,13 @@ FORMAT = LogFormat(
             ),
             BuildStatus.SUCCESS,
         ),
-        ResultRule(re.compile(r"(?:PHP )?(?:Fatal|Parse) error: {1,2}\S"), BuildStatus.FAILED),
+        # Other programs report errors of these names, but without a file and line of PHP.
+        ResultRule(
+            re.compile(
+                r"PHP (?:Fatal|Parse) error:  \S|(?:Fatal|Parse) error: .{1,1800} in \S{1,300}(?: on line |:)\d{1,7}$"
+            ),
+            BuildStatus.FAILED,
+        ),
         ResultRule(
             re.compile(r"Your requirements could not be resolved to an installable|In JsonFile\.php line \d"),
             BuildStatus.FAILED,

@@ -45,8 +45,22 @@ FORMAT = LogFormat(
             follows=re.compile(r"See \S{1,300}/pdm-\w"),
             within=2,
         ),
-        ResultRule(re.compile(r"scons: building terminated because of errors\.$"), BuildStatus.FAILED),
+        # An installation that was repeated.
+        ResultRule(
+            re.compile(r"(?:Installed|Audited) \d{1,9} packages? in \d"),
+            BuildStatus.UNKNOWN,
+            only_after=BuildStatus.FAILED,
+        ),
+        ResultRule(
+            re.compile(
+                r"scons: (?:building terminated because of errors\.|done building targets \(errors occurred during build\)\.)$"
+            ),
+            BuildStatus.FAILED,
+        ),
         ResultRule(re.compile(r"scons: done building targets\.$"), BuildStatus.SUCCESS),
-        ResultRule(re.compile(r"Successfully built \S{1,300}\.(?:whl|tar\.gz)$"), BuildStatus.SUCCESS),
+        ResultRule(
+            re.compile(r"Successfully built (?:\S{1,300}\.tar\.gz and )?\S{1,300}\.(?:whl|tar\.gz)$"),
+            BuildStatus.SUCCESS,
+        ),
     ),
 )

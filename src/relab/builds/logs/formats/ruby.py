@@ -90,6 +90,8 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
+        # An installation that was repeated.
+        ResultRule(re.compile(r"Bundle complete! \d"), BuildStatus.UNKNOWN, only_after=BuildStatus.FAILED),
     ),
     tests=(
         # Minitest with the option -v.
