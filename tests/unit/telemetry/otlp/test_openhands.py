@@ -11,13 +11,16 @@ ARGUMENTS = {"order_id": "A-17"}
 REQUEST = {"id": "c1", "type": "function", "function": {"name": "order_lookup", "arguments": json.dumps(ARGUMENTS)}}
 
 
-def run_with_one_call() -> AgentRun:
-    """Return the run of a conversation in which the model called a tool, whose span is named after its arguments."""
+def run_with_one_call(prompt: int = 120) -> AgentRun:
+    """Return the run of a conversation in which the model called a tool, whose span is named after its arguments.
+
+    `prompt` is the number of prompt tokens that each of the two model calls reports.
+    """
     asked = [{"role": "user", "content": "Where is A-17?"}]
     requested = {"role": "assistant", "content": None, "tool_calls": [REQUEST]}
     known = [*asked, requested, {"role": "tool", "tool_call_id": "c1", "content": "shipped"}]
     cost = {"lmnr.span.type": "LLM", "gen_ai.usage.cost": 0.5, "gen_ai.usage.cache_read_input_tokens": 64}
-    tokens = {"gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 18}
+    tokens = {"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": 18}
     model = {"lmnr.span.type": "LLM", "gen_ai.request.model": "gpt-x", "gen_ai.system": "openai"} | tokens
     tool = {
         "lmnr.span.type": "TOOL",
@@ -47,3 +50,10 @@ def test_tokens_of_the_inner_span_and_the_cost_of_the_outer_one_are_those_of_one
     assert cost is not None
     assert (cost.tokens_prompt, cost.tokens_completion, cost.tokens_cached) == (240, 36, 128)
     assert cost.total_cost_usd == 1.0
+
+
+def test_prompt_of_the_inner_span_without_the_cached_tokens_of_the_outer_one_is_completed_by_them() -> None:
+    cost = run_with_one_call(prompt=10).cost
+
+    assert cost is not None
+    assert (cost.tokens_prompt, cost.tokens_cached) == (148, 128)
