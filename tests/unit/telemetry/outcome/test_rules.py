@@ -279,6 +279,8 @@ def test_last_model_call_without_tokens_after_calls_with_tokens_did_not_complete
     assert verdict(first, second) == SUCCEEDED
     assert verdict(first, model("m2", 2, **counted), question=question) == SUCCEEDED
     assert verdict(model("m0", 0), model("m1", 1, **counted), second, question=question) == SUCCEEDED
+    # The call requested a tool, so it only does not report its tokens.
+    assert verdict(first, second, good("c1", 4), question=question) == SUCCEEDED
 
 
 def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> None:
