@@ -240,6 +240,22 @@ async def test_person_may_dismiss_the_incident_during_the_wait(fresh: Means, way
     assert "escalated" not in kinds(running)
 
 
+async def test_person_who_reports_the_problem_during_the_new_diagnosis_is_called(fresh: Means, way: Way) -> None:
+    running: Watching
+    ends(fresh, way)
+
+    def report_once() -> dict[str, Any]:
+        if not fresh.shop.broken and "trigger" not in {each.detector for each in running.incidents()[0].findings}:
+            report(fresh, running)
+        return {"workers": [{"worker": 0, "products": {"state": "ready"}}]}
+
+    fresh.shop.lies[SEARCH] = report_once
+    require_search(fresh)
+    async with watching(fresh) as running:
+        await ended(running, fresh)
+        await running.until(has(running, "escalated"))
+
+
 async def test_restarted_responder_continues_the_wait(fresh: Means, way: Way) -> None:
     ends(fresh, way)
     patient(fresh)
