@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from relab.telemetry.models import AgentRun
-from unit.telemetry.otlp.builders import run_of, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, run_of, span
 
 ARGUMENTS = {"order_id": "A-17"}
 REQUEST = {"id": "c1", "type": "function", "function": {"name": "order_lookup", "arguments": json.dumps(ARGUMENTS)}}
@@ -57,3 +57,12 @@ def test_prompt_of_the_inner_span_without_the_cached_tokens_of_the_outer_one_is_
 
     assert cost is not None
     assert (cost.tokens_prompt, cost.tokens_cached) == (148, 128)
+
+
+def test_figure_that_both_spans_of_a_model_call_report_is_that_of_the_outer_one() -> None:
+    outer = CHAT | {"gen_ai.usage.input_tokens": 120, "gen_ai.usage.cost": 0.5}
+    inner = CHAT | {"gen_ai.usage.input_tokens": 121, "gen_ai.usage.output_tokens": 18, "gen_ai.usage.cost": 0.25}
+    run = run_of(span("it", None, AGENT, end=9), span("out", "it", outer, end=4), span("in", "out", inner, start=1))
+
+    assert run.cost is not None
+    assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd) == (120, 18, 0.5)
