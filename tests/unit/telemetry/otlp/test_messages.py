@@ -215,7 +215,6 @@ def test_long_messages_are_cut() -> None:
     ],
 )
 def test_escaped_nul_in_json_does_not_reach_the_run(attributes: dict[str, Any]) -> None:
-
     run = run_of(span("root", None, AGENT), span("it", "root", attributes))
     assert is_plain(run.model_dump(mode="json"))
 
