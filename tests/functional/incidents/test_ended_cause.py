@@ -227,6 +227,17 @@ async def test_cause_that_probes_still_show_is_handed_over_at_once(fresh: Means,
     assert "ended" not in kinds(running)
 
 
+async def test_another_cause_that_begins_as_the_first_one_ends_is_repaired_at_once(fresh: Means, way: Way) -> None:
+    ends(fresh, way, lambda: fresh.shop.broken.add("b"))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(over(running))
+
+    assert found.outcome is IncidentOutcome.RESOLVED
+    assert "ended" not in kinds(running)
+
+
 async def test_person_may_dismiss_the_incident_during_the_wait(fresh: Means, way: Way) -> None:
     ends(fresh, way)
     patient(fresh)
