@@ -227,6 +227,17 @@ async def test_cause_that_probes_still_show_is_handed_over_at_once(fresh: Means,
     assert "ended" not in kinds(running)
 
 
+async def test_another_cause_that_begins_as_the_first_one_ends_is_repaired_at_once(fresh: Means, way: Way) -> None:
+    ends(fresh, way, lambda: fresh.shop.broken.add("b"))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(over(running))
+
+    assert found.outcome is IncidentOutcome.RESOLVED
+    assert "ended" not in kinds(running)
+
+
 async def test_person_may_dismiss_the_incident_during_the_wait(fresh: Means, way: Way) -> None:
     ends(fresh, way)
     patient(fresh)
@@ -238,6 +249,22 @@ async def test_person_may_dismiss_the_incident_during_the_wait(fresh: Means, way
         await running.until(lambda: running.responder.incident_id is None)
 
     assert "escalated" not in kinds(running)
+
+
+async def test_person_who_reports_the_problem_during_the_new_diagnosis_is_called(fresh: Means, way: Way) -> None:
+    running: Watching
+    ends(fresh, way)
+
+    def report_once() -> dict[str, Any]:
+        if not fresh.shop.broken and "trigger" not in {each.detector for each in running.incidents()[0].findings}:
+            report(fresh, running)
+        return {"workers": [{"worker": 0, "products": {"state": "ready"}}]}
+
+    fresh.shop.lies[SEARCH] = report_once
+    require_search(fresh)
+    async with watching(fresh) as running:
+        await ended(running, fresh)
+        await running.until(has(running, "escalated"))
 
 
 async def test_restarted_responder_continues_the_wait(fresh: Means, way: Way) -> None:

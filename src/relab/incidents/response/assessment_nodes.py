@@ -11,7 +11,7 @@ from relab.incidents.actions.records import idempotency_key
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.ended_cause import EndedCause
-from relab.incidents.response.recovery import WELL_AGAIN
+from relab.incidents.response.recovery import WELL_AGAIN, reports_by_hand
 from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import (
     IncidentState,
@@ -177,7 +177,7 @@ class AssessmentNodes:
             },
             evidence=[item.evidence_id for item in thought.cited],
         )
-        await self._world.append_events(
+        incident = await self._world.append_events(
             incident_id,
             Phase.INVESTIGATE,
             new_event,
@@ -186,7 +186,7 @@ class AssessmentNodes:
             symptoms=dict(thought.known.facts),
             content={"candidates": _short(thought.candidates)},
         )
-        return changed
+        return {**changed, "heard": reports_by_hand(incident)}
 
 
 def was_sure(state: IncidentState) -> bool:

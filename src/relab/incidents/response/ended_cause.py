@@ -37,7 +37,7 @@ class EndedCause:
         - The service has a problem that opens incidents, and the target's figures cover only the time of the wait. The
           target's own health status and the burn rate do not count: they cover more time than the figures. Neither
           do durations that exceed their bound by less than `large_latency_increase_ms`.
-        - A person reports the problem again.
+        - A person has reported the problem since its cause was diagnosed.
         - The wait has lasted for `recovery_timeout_s`.
 
         Args:
@@ -52,21 +52,21 @@ class EndedCause:
         if book is None or not _was_seen(book, state) or not await self._probing.is_gone(book):
             return False
         said = f"{cause} has ended without an action. A person is called only if users are not served well now."
-        started = await world.append_events(incident_id, Phase.INVESTIGATE, NewEvent("ended", said, {"cause": cause}))
+        await world.append_events(incident_id, Phase.INVESTIGATE, NewEvent("ended", said, {"cause": cause}))
         recovery, began_us = Recovery(world, incident_id, state["symptoms"]), world.clock.now_us()
         while True:
             await recovery.poll()
             incident = await world.blocking(world.log.get, incident_id)
             if incident.is_over:
                 raise IncidentOverError(incident_id)
+            if reports_by_hand(incident) > state.get("heard", 0):
+                return False
             if await recovery.has_passed():
                 # A cause that comes and goes may have been absent during the first of the two probes.
                 return await self._probing.is_gone(book)
             # A clock that was set back must not prolong the wait.
             waited_s = abs(world.clock.now_us() - began_us) / _US
             if waited_s >= world.settings.verification.recovery_timeout_s or self._is_ill(waited_s):
-                return False
-            if reports_by_hand(incident) > reports_by_hand(started):
                 return False
 
     def _is_ill(self, waited_s: float) -> bool:

@@ -74,7 +74,7 @@ class IncidentState(TypedDict, total=False):
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
             `unknown`.
         handovers: what was known at each of the latest handovers to people, the earliest handover first.
-        heard: how often people had reported the problem (`lab incidents trigger`) at the last handover.
+        heard: how often people had reported the problem (`lab incidents trigger`) at the last diagnosis or handover.
         heard_seq: the number of the newest timeline event at the last handover or plan; only later events are new.
         relooks: how often the incident was diagnosed again, after a handover or because of new outages.
         relooked_at: the times of the latest diagnoses that `relooks` counts.

@@ -129,7 +129,7 @@ _TEXT_PARTS: Final = frozenset(("", "text", "input_text", "output_text", "user_p
 _SILENT_PARTS: Final = frozenset((
     "thinking", "reasoning", "redacted_thinking", "step_start", "function_approval_request", "function_approval_response",
 ))  # fmt: skip
-_REQUESTS: Final = frozenset(("tool_call", "tool_use", "function", "function_call", "server_tool_call", "mcp_call"))
+_REQUESTS: Final = frozenset(("tool_call", "tool_use", "function_call", "server_tool_call", "mcp_call"))
 _RESULT_PARTS: Final = frozenset((
     "tool_call_response", "tool_result", "tool_return", "tool_error", "function_call_output", "function_response", "tool_response",
 ))  # fmt: skip
@@ -342,12 +342,11 @@ def _last(value: Any) -> Any:
 
 
 def _kind(part: dict[str, Any]) -> str:
-    kind = (
-        part.get("type")
-        or part.get("part_kind")
-        or part.get("block_type")
-        or ("tool_call" if "tool_kwargs" in part else "")
-    )
+    kind = part.get("type") or part.get("part_kind") or part.get("block_type") or ""
+    called = part["function"] if isinstance(part.get("function"), dict) else part
+    # A function without arguments is the definition of a tool.
+    if ("tool_kwargs" in part and not kind) or (kind == "function" and "arguments" in called):
+        return "tool_call"
     return _WRAPPED.get(kind) or kind.replace("-", "_") if isinstance(kind, str) else "?"
 
 

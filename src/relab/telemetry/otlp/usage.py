@@ -37,7 +37,9 @@ def usage_of_both(outer: SpanUsage | None, inner: SpanUsage | None) -> SpanUsage
     if outer is None or inner is None:
         return outer or inner
     reported = {name: value for name, value in outer._asdict().items() if value is not None}
-    return inner._replace(**reported)
+    both = inner._replace(**reported)
+    # One span may report the tokens of the cache, and the other one the prompt without them.
+    return both._replace(tokens_prompt=_whole_prompt(both.tokens_prompt, both.tokens_cached, both.tokens_cache_write))
 
 
 _NO_USAGE: Final = SpanUsage(None, None, None)
@@ -50,13 +52,18 @@ def usage_of(attributes: Attributes) -> SpanUsage | None:
     if prompt is None and completion is None and cost is None:
         return None
     cached, written = _count(get(v.CACHED_TOKENS)), _count(get(v.CACHE_WRITE_TOKENS))
-    prompt = _count(prompt)
+    prompt = _whole_prompt(_count(prompt), cached, written)
+    usage = SpanUsage(prompt, _count(completion), _cost(cost), cached, _count(get(v.REASONING_TOKENS)), written)
+    return None if usage == _NO_USAGE else usage
+
+
+def _whole_prompt(prompt: int | None, cached: int | None, written: int | None) -> int | None:
+    """Return the number of prompt tokens with those that were read from the cache (`cached`) and `written` to it."""
     from_cache = (cached or 0) + (written or 0)
     if prompt is not None and from_cache > prompt:
         # A part is never more than the whole: this reporter counts like Anthropic, whose input leaves out the cache.
-        prompt += from_cache
-    usage = SpanUsage(prompt, _count(completion), _cost(cost), cached, _count(get(v.REASONING_TOKENS)), written)
-    return None if usage == _NO_USAGE else usage
+        return prompt + from_cache
+    return prompt
 
 
 def _count(value: Any) -> int | None:

@@ -261,8 +261,8 @@ class Case:
         """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
         A call whose output was only not captured does not count. So if there are earlier model calls, each of them must
-        have an output and a finish reason; or each has its tokens, the last call has none, and the run has a question. If
-        there is only one model call, all of these conditions must hold:
+        have an output and a finish reason; or each has its tokens, the last call has none, the run has a question, and no
+        other work follows (`_is_followed`). If there is only one model call, all of these conditions must hold:
 
         - A span reports that an agent ran, and the run has neither tokens nor a cost.
         - One of these is true: the run has a question, the model has no name, or the agent's span reports an empty list
@@ -274,8 +274,9 @@ class Case:
             return False
         run = self.fields
         if others:
-            was_counted = filled(run.question) is not None and not last.has_tokens and all(s.has_tokens for s in others)
-            return was_counted or all(step.result and step.finish_reasons for step in others)
+            was_counted = not last.has_tokens and all(step.has_tokens for step in others)
+            is_cut_off = was_counted and filled(run.question) is not None and not self._is_followed(last)
+            return is_cut_off or all(step.result and step.finish_reasons for step in others)
         has_no_messages = (run.model_extra or {}).get("has_messages") is False
         is_known = filled(run.question) is not None or run.model is None or has_no_messages
         return self.has_agent and run.cost is None and is_known

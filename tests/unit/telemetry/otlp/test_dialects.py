@@ -260,6 +260,8 @@ def test_texts_under_opentelemetrys_names_have_precedence_over_those_of_hand_wri
 
 def test_arguments_on_a_model_call_are_not_its_question() -> None:
     """Effect notes the call of a tool on the span of the model that requested it."""
-    run = run_of(span("it", None, AGENT, end=9), span("m", "it", CHAT | {"parameters": "{}"}, start=1, end=2))
+    run = run_of(
+        span("it", None, AGENT, end=9), span("m", "it", CHAT | {"parameters": '{"query": "A-17"}'}, start=1, end=2)
+    )
 
     assert run.question is None

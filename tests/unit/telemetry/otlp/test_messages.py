@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relab.telemetry.otlp.messages import Message, read_messages
-from unit.telemetry.otlp.builders import CHAT, step_of
+from unit.telemetry.otlp.builders import AGENT, CHAT, is_plain, run_of, span, step_of
 
 OI_LLM = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-x"}
 LLMETRY = {"llm.request.type": "chat", "gen_ai.request.model": "gpt-x", "gen_ai.system": "openai"}
@@ -215,8 +215,6 @@ def test_long_messages_are_cut() -> None:
     ],
 )
 def test_escaped_nul_in_json_does_not_reach_the_run(attributes: dict[str, Any]) -> None:
-    from unit.telemetry.otlp.builders import AGENT, is_plain, run_of, span
-
     run = run_of(span("root", None, AGENT), span("it", "root", attributes))
     assert is_plain(run.model_dump(mode="json"))
 
@@ -231,3 +229,13 @@ def test_escaped_nul_in_json_does_not_reach_the_run(attributes: dict[str, Any]) 
 )
 def test_message_whose_type_is_not_a_text_is_read_without_a_role(message: dict[str, Any]) -> None:
     assert read_messages([message]) == [Message("", "hi")]
+
+
+def test_definitions_of_tools_in_messages_are_no_requests() -> None:
+    definition = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    messages = [{"role": "system", "content": [definition]}, definition, {"type": "function", "name": "f"}]
+    run = run_of(
+        span("it", None, AGENT, end=9), span("m", "it", CHAT | {"gen_ai.input.messages": messages}, start=1, end=2)
+    )
+
+    assert run.tool_calls == []

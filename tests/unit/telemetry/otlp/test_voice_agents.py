@@ -85,7 +85,12 @@ def pipecat(*calls: dict[str, Any]) -> RunRecord:
     turn = {"conversation.id": "call-1", "turn.number": 1, "turn.type": "conversation", "turn.was_interrupted": True}
     models = [
         span(
-            f"model{number}", "turn", CHAT | {"stream": True} | call, title="llm", start=2 * number, end=2 * number + 1
+            f"model{number}",
+            "turn",
+            CHAT | {"stream": True, "gen_ai.output.type": "text"} | call,
+            title="llm",
+            start=2 * number,
+            end=2 * number + 1,
         )
         for number, call in enumerate(calls, 1)
     ]
@@ -158,3 +163,35 @@ def test_model_whose_last_call_requests_the_end_of_the_conversation_has_answered
     record = pipecat(heard(USER) | TOKENS | {"output": "It was shipped. Goodbye!"}, heard(USER) | TOKENS)
 
     assert record.row.outcome == "succeeded"
+
+
+OTHERS = {"turn.number": 1, "conversation.type": "group"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "roles", "tools"),
+    [
+        pytest.param({"gen_ai.request.model": "gpt-x"}, ["llm"], [], id="model"),
+        pytest.param({"tool.name": "order_lookup"}, [], ["order_lookup"], id="tool"),
+    ],
+)
+def test_span_of_another_program_with_names_of_pipecat_keeps_its_role(
+    attributes: dict[str, Any], roles: list[str], tools: list[str]
+) -> None:
+    run = load(record_of_spans(span("it", None, AGENT, end=9), span("sub", "it", attributes | OTHERS, start=1, end=2)))
+
+    assert [extra(step, "span_kind") for step in run.steps] == roles
+    assert [call.tool_name for call in run.tool_calls] == tools
+
+
+def test_request_of_a_service_with_names_of_pipecat_is_no_activity_of_an_agent() -> None:
+    row = record_of_spans(span("move", None, OTHERS, title="POST /moves", end=9)).row
+
+    assert row.outcome_rule == "no_agent_activity"
+
+
+def test_model_call_of_another_program_without_output_did_not_answer_with_an_empty_text() -> None:
+    call = CHAT | TOKENS | {"stream": True, "input": QUESTION}
+    row = record_of_spans(span("it", None, AGENT, end=9), span("m", "it", call, title="llm", start=1, end=2)).row
+
+    assert row.outcome == "succeeded"

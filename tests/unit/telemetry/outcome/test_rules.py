@@ -288,11 +288,11 @@ def test_run_that_langgraph_interrupted_to_ask_a_person_has_an_unknown_outcome()
 def test_last_model_call_without_tokens_after_calls_with_tokens_did_not_complete() -> None:
     counted, question = {"tokens_completion": 18}, "Where is it?"
     first, second = model("m1", 0, **counted), model("m2", 2)
-
     assert verdict(first, second, question=question) == ("unknown", "no_answer")
     assert verdict(first, second) == SUCCEEDED
     assert verdict(first, model("m2", 2, **counted), question=question) == SUCCEEDED
     assert verdict(model("m0", 0), model("m1", 1, **counted), second, question=question) == SUCCEEDED
+    assert verdict(first, second, good("c1", 4), question=question) == SUCCEEDED
 
 
 def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> None:

@@ -16,16 +16,19 @@ from relab.telemetry.otlp.spans import Span
 _TYPE: Final = "conversation.type"
 _TURN: Final = "turn.number"
 _IS_STREAM: Final = "stream"
+_KIND_OF_OUTPUT: Final = "gen_ai.output.type"
 _MODEL: Final = "llm"
 
 
 def _translate(span: Span, values: Values) -> None:
+    # Other programs have these attributes on spans of other kinds, so the names of Pipecat's spans must match as well.
     attributes = span.attributes
-    if _TYPE in attributes:
+    if span.name == "conversation" and _TYPE in attributes:
         add(values, v.ROLE, Role.AGENT)
-    elif _TURN in attributes:
+    elif span.name == "turn" and _TURN in attributes:
         add(values, v.ROLE, Role.CHAIN)
-    if span.name == _MODEL and "input" in attributes and "output" not in attributes:
+    is_model = span.name == _MODEL and _IS_STREAM in attributes and _KIND_OF_OUTPUT in attributes
+    if is_model and "input" in attributes and "output" not in attributes:
         # Tokens are reported when the answer is complete: a call without them was interrupted.
         add(values, v.OUTPUT, "" if attributes.get(v.OUTPUT_TOKENS) is not None else None)
 
