@@ -1,4 +1,4 @@
-"""Model calls that ended with an empty answer, and those whose answer was only not captured."""
+"""Model calls that ended with an empty answer or without one, and those whose answer was only not captured."""
 
 from __future__ import annotations
 
@@ -80,3 +80,32 @@ def test_step_without_output_after_an_empty_answer_is_no_other_work() -> None:
 
 def test_run_with_an_answer_does_not_depend_on_the_text_of_its_last_model_call() -> None:
     assert verdict(model("m1", 0, "", finish_reasons=["stop"]), answer="Shipped.") == SUCCEEDED
+
+
+def test_last_model_call_without_tokens_after_calls_with_tokens_did_not_complete() -> None:
+    counted, question = {"tokens_completion": 18}, "Where is it?"
+    first, second = model("m1", 0, **counted), model("m2", 2)
+    assert verdict(first, second, question=question) == ("unknown", "no_answer")
+    assert verdict(first, second) == SUCCEEDED
+    assert verdict(first, model("m2", 2, **counted), question=question) == SUCCEEDED
+    assert verdict(model("m0", 0), model("m1", 1, **counted), second, question=question) == SUCCEEDED
+    assert verdict(first, second, good("c1", 4), question=question) == SUCCEEDED
+
+
+def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> None:
+    assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2)) == ("unknown", "no_answer")
+    assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2), answer="It was shipped.") == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        (model("m1", 0),),
+        (model("m1", 0), good("c1", 1), model("m2", 2)),
+        (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
+        (model("m1", 0, "order_lookup({})"), good("c1", 1), model("m2", 2)),
+    ],
+    ids=["no content", "no content in any call", "a finish reason", "no finish reasons in any call"],
+)
+def test_model_calls_without_captured_content_show_no_missing_answer(items: tuple[RunBody, ...]) -> None:
+    assert verdict(*items) == SUCCEEDED
