@@ -35,7 +35,7 @@ class IngestGate:
 
     Args:
         max_requests: the greatest number of requests in progress.
-        max_bytes: the greatest total size of their bodies; one body alone may be larger.
+        max_bytes: the greatest total size of their bodies; a larger body is permitted if no other request is in progress.
     """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:

@@ -83,11 +83,11 @@ def learnt_runbooks(
     """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
     Incidents with the diagnosis "unknown" have the same cause if the same facts differed most from their usual values.
-    The new runbook has conditions that recognize these differences, and the name of the cause is their digest.
+    The new runbook has conditions that recognize these differences; the cause is named by a digest of the conditions.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the active runbooks. If they have conditions on the same facts, a new runbook uses these conditions.
+        runbooks: the active runbooks. If one of them has a condition on a fact that differed, a new runbook uses it.
             No new runbook is made for a cause that has an active runbook.
         looks: the names of the facts that each probe can give, by the name of the probe. The new runbook names the
             probes that give its facts. None: no probe is known.

@@ -42,10 +42,10 @@ class PersonalDecisions:
         self._clock = clock
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the new flags of an ended rollout with the verdict EDGE or PASS, and return the updated record.
+        """Apply the new flags of an ended rollout, and return its updated record.
 
-        `by` is the person; `note` is the reason, which is stored in the audit. After an error, the flags are restored
-        if possible.
+        The verdict must be PASS, or EDGE (neither a clear PASS nor a FAIL). `by` is the person; `note` is the
+        reason, which is stored in the audit. After an error, the flags are restored if possible.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

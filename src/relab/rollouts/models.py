@@ -231,8 +231,8 @@ class RolloutJudgement(_Value):
             ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
             rounds finds with a power of 80 %.
-        rounds_needed: number of rounds after which a true change of the plan's `detected_pct` passes with a probability
-            of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
+        rounds_needed: number of rounds after which a change whose true size is `detected_pct` of the plan passes with a
+            probability of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
         false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.

@@ -55,9 +55,8 @@ class MarginFinding(StrEnum):
 class MeanEvidence:
     """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
 
-    If the tested mean is the true mean, an e-value ever exceeds 2 / a with a probability of at most a / 2. So a
-    logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
-    value. -inf means no evidence.
+    A logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
+    value: if the tested mean is the true one, the probability that an e-value exceeds 2 / a at any time is at most a / 2. -inf means no evidence.
 
     Attributes:
         above: the log e-value for a true mean above the tested mean.

@@ -43,8 +43,8 @@ class PassingReader:
         If there are no such runs, return at most 20 succeeded runs with the same agent and version. Only the newest
         2,000 runs of the agent are searched. `run` itself is never returned.
 
-        A trial is compared with trials alone, and the trace of a trial's harness with traces of successful trials
-        alone: the trace of a failed trial may itself have no error.
+        For a trial of an experiment, only trials are returned. For a trace of a program that an experiment ran (its
+        harness), only traces of successful trials are: the trace of a failed trial may have no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.

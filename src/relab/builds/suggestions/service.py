@@ -67,7 +67,7 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return a suggestion for the failure that a log shows; verdicts of people and past builds are not considered.
+    """Return a suggestion for the failure that a log shows, without past builds and without verdicts of people.
 
     Args:
         lines: the relevant lines of the log.

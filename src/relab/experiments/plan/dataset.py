@@ -277,7 +277,7 @@ def _is_boundary(row: Mapping[str, Any]) -> bool:
 def _has_unused_limits(task: Task) -> bool:
     """Return whether a task has a field `limits` that has no effect.
 
-    Only a row of the format `task_boundary_v1` (a task with files, mounts and limits around it) can have limits.
+    Limits have an effect only in a row of the format `task_boundary_v1`, which wraps a task with its files and limits.
     """
     given = None if task.boundary else task.payload.get("limits")
     return isinstance(given, dict) and not given.keys().isdisjoint(LIMITS)

@@ -35,7 +35,7 @@ class Damage:
     Attributes:
         path: the file or folder, below the run; for a bundle (a redacted archive of a run), the name of the entry.
         what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
-        begin, end: the range of the first changed byte, as offsets from 0: `begin <= offset < end`. None if no offset
+        begin, end: the first changed byte is at an offset (from 0) with `begin <= offset < end`. None if no offset
             applies, for example because the file is missing.
         line: for a text file, the number (from 1) of the line that contains the offset `begin`; else None.
     """

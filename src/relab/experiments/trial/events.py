@@ -114,8 +114,8 @@ class _Dialogue:
     def last_problem(self) -> str | None:
         """Return a sentence if no `control_ack` follows the last `agent_step_end`; None if one follows.
 
-        Return None also if the harness need not acknowledge (`is_answered` is False). Call this method after `problem`
-        was called for all events.
+        If the harness does not have to acknowledge, return None. Call this method after `problem` was called for all
+        events.
         """
         return self._unanswered(self._owed)
 

@@ -94,8 +94,8 @@ def write_state(
         status: `completed`, `failed` or `paused`.
         exit_reason: why the trial ended with this status, such as an error type; None if there is no reason.
         label: the label of the trial's pause; None if the pause has no label or the trial was not paused.
-        checkpoint: the name of the checkpoint from which this paused trial will be resumed, or from which this fork
-            began; None for no checkpoint.
+        checkpoint: the name of the checkpoint from which the paused trial will be resumed, or from which the trial began
+            as a fork of another one; None for no checkpoint.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

@@ -85,7 +85,7 @@ class ModelInvestigator(Investigator):
         take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
         model: the model to call.
-        seen: the usual values of signals, past incidents, log templates and other inputs that no probe finds.
+        seen: inputs that no probe finds, such as past incidents, log templates and the usual values of signals.
         settings: when an investigation stops.
         asking: in which incidents the model is called, and the budget of its calls.
     """

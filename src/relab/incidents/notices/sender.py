@@ -57,9 +57,9 @@ class _Delivery:
 
     Attributes:
         topic, seq: identify the notice.
-        sent: a function to call when the receiver has accepted the notice; it stores this. Its argument is the time in
-            microseconds since 1970.
-        give_up: a function to call when the notice is skipped for good; it stores this. Its argument is the reason.
+        sent: stores that the receiver has accepted the notice. Its argument is the time of this in microseconds since
+            1970.
+        give_up: stores that the notice is skipped for good. Its argument is the reason.
     """
 
     topic: str

@@ -49,8 +49,9 @@ class AssessmentNodes:
     async def monitor(self, state: IncidentState) -> IncidentState:
         """Return the latest poll as the state's `symptoms`, so that the next nodes examine this poll.
 
-        The result also has the ids of the newest records of the action server, which executes repairs. Later nodes
-        thus recognize new records, which may show actions of people and other clients.
+        A poll is one set of answers of the target. The result also has the ids of the newest records of the action
+        server, which executes repairs. Records that later nodes find beyond these are new: they may show actions of
+        people and other clients.
         """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]

@@ -64,9 +64,9 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Reads values from a run for the explanation of a problem, and collects quotations of these values.
+    """Reads values from a run for the explanation of a problem, and collects these values as evidence.
 
-    A method that cites a value appends its quotation to `quotes`, and returns the value between backticks.
+    A method that cites a value appends it to `quotes` with its place in the run, and returns it between backticks.
 
     Args:
         problem: the problem to explain.

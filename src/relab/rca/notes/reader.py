@@ -32,7 +32,7 @@ class NoteReader:
         self._clusters = clusters
 
     def of(self, rca_run_id: str) -> RunNote:
-        """Return the note of an analysis.
+        """Return the report of an analysis, arranged for people.
 
         Raises:
             RcaRunNotFoundError: no analysis has this id.

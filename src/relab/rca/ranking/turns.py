@@ -84,7 +84,7 @@ class Turn:
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only has the output of executed code or of a tool.
         is_person: whether the turn is a message of the user.
-        is_given: whether the turn is a message that an agent receives: of a user, a tool, or a system prompt.
+        is_given: whether the turn is a message that an agent receives: from a user or a tool, or the system prompt.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
         change: the first tool call of the turn that changed something; None if there is none, or if `with_changes` has
@@ -152,8 +152,8 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
     """Return whether the turns (innermost steps) of a run have enough content to choose between them.
 
     The number of turns that have a text or a tool call, plus the number of tool calls, must be at least `MIN_TURNS`.
-    The name of a step does not count as a text. If a run has a single turn, an output is enough, because there is no
-    choice.
+    The name of a step does not count as a text. A run with a single turn offers no choice: there, it is enough that the
+    turn has a text that is its output.
     """
     if len(turns) == 1:
         return turns[0].field == "output_summary" and turns[0].has_text

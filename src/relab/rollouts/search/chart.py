@@ -12,7 +12,7 @@ from relab.rollouts.search.candidates import SearchResult
 
 
 def candidates_chart(search: SearchResult) -> dict[str, Any]:
-    """Return a Vega-Lite chart of a search: the measured effect of each candidate with its interval, in order.
+    """Return a Vega-Lite chart of a search: the measured effect of each candidate with its interval.
 
     A candidate is a set of flag values. Its effect is the change, in percent, of the judged figure (the P95 latency, or
     the plan's metric) against the old flags. The chosen candidate has its own colour and shape.

@@ -101,8 +101,8 @@ def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> 
 def _is_own_function(facts: SpanFacts) -> bool:
     """Return whether a span is that of a function of the program.
 
-    Operations of the GenAI conventions and requests to MCP servers do not count as functions of the program: their
-    spans are exported even by programs that export only the spans of their agents.
+    Operations of the GenAI conventions and requests to MCP servers do not count as such functions, because a program
+    that exports nothing but its agents' spans exports them too.
     """
     attributes = facts.span.attributes
     return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes

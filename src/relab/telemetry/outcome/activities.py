@@ -214,7 +214,7 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
 def _reader(item: Any) -> Callable[[str], Any]:
     """Return a function that takes the name of a field and returns its value in `item`, or None without such a field.
 
-    Fields that the model's class does not define are found too.
+    If `item` is a Pydantic model, fields beyond those that its class defines are found too.
     """
     return lambda name: getattr(item, name, None)
 

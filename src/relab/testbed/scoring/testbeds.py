@@ -76,7 +76,7 @@ class LeasedTestbed:
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Return a context manager that gives fault injection's access to this testbed."""
+        """Return a context manager whose value is the access that fault injection has to this testbed."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
@@ -85,7 +85,7 @@ class LeasedTestbed:
 
     @property
     def breaker_secret(self) -> str:
-        """The secret that the chaos server requires; empty if every local program may use it."""
+        """The secret that the chaos server requires; empty if every local program may use this server."""
         found = json.loads(self.layout.plan.read_bytes()).get("breaker_secret")
         return str(found or "")
 

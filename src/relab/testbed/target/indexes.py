@@ -40,8 +40,8 @@ class Index(Protocol):
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready`, `incomplete`
-        or an error message.
+        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `state` is `ready`, `incomplete` or an error message.
         """
         ...
 
@@ -103,8 +103,8 @@ class FaissIndex:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
-        `incomplete`.
+        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `state` is `ready` or `incomplete`.
         """
         held = int(self._index.ntotal)
         return {
@@ -170,8 +170,8 @@ class EmbeddedQdrant:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
-        `incomplete`.
+        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `state` is `ready` or `incomplete`.
         """
         held = self._shard.info().points_count
         return {
@@ -231,8 +231,8 @@ class QdrantServer:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
-        `incomplete`. If the server does not answer, `vectors` is None and `state` is the error message.
+        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `state` is `ready` or `incomplete`. If the server does not answer, `vectors` is None and `state` is the error message.
         """
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
