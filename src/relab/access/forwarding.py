@@ -89,8 +89,8 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
     """Return the client's address: the last address in `hops` that is no trusted proxy.
 
-    Only the last 50 addresses are read, from the end. If all of them are trusted proxies, return the first of them. Return
-    None if `hops` is empty, or if a malformed address comes before the result in this order.
+    Only the last 50 addresses are read, from the end. If all of them are trusted proxies, return the first of them.
+    Return None if `hops` is empty, or if a malformed address comes before the result in this order.
     """
     found = None
     for hop in reversed(hops[-_MAX_HOPS:]):

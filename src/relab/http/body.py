@@ -35,7 +35,7 @@ class IngestGate:
 
     Args:
         max_requests: the greatest number of requests in progress.
-        max_bytes: the greatest total size of their bodies; a larger body is permitted if no other request is in progress.
+        max_bytes: the greatest total size of their bodies; a larger body is permitted while it is the only one.
     """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:

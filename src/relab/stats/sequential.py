@@ -56,7 +56,8 @@ class MeanEvidence:
     """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
 
     A logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
-    value: if the tested mean is the true one, the probability that an e-value exceeds 2 / a at any time is at most a / 2. -inf means no evidence.
+    value: if the tested mean is the true one, the probability that an e-value exceeds 2 / a at any time is at most a / 2.
+    -inf means no evidence.
 
     Attributes:
         above: the log e-value for a true mean above the tested mean.

@@ -235,7 +235,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return a run's content hash and time of first receipt; None if the run is not stored or not yet made from spans."""
+    """Return the content hash and first receipt time of a run; None if it is not stored, or not made from spans yet."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )

@@ -193,7 +193,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to reject a retried or paused trial, and a harness with another integration level than `sdk_full`.
+            strict: whether to reject a retried or paused trial, and a harness whose integration level is not `sdk_full`.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.

@@ -232,7 +232,8 @@ class QdrantServer:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
         `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
-        `state` is `ready` or `incomplete`. If the server does not answer, `vectors` is None and `state` is the error message.
+        `state` is `ready` or `incomplete`. If the server does not answer, `vectors` is None and `state` is the error
+        message.
         """
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
