@@ -1,4 +1,4 @@
-"""`python -m relab` is `lab`."""
+"""Run the command `lab` as `python -m relab`."""
 
 from relab.cli.main import main
 

@@ -17,7 +17,7 @@ class InvalidTokenError(UnauthenticatedError):
 
 
 class InvalidIngestSecretError(InvalidTokenError):
-    """The ingest secret in the request is not that of the installation."""
+    """The ingest secret in the request differs from the secret of this installation."""
 
     _message = "The ingest secret is not valid."
     _remedy = "Send the value of `APP_INGEST_SECRET` as `X-Ingest-Secret`."

@@ -71,7 +71,9 @@ def is_loopback(address: str | None) -> bool:
 
 
 def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str | None:
-    """Return the client address in `X-Forwarded-For` or `Forwarded`; None if both are missing, or if they differ.
+    """Return the client address in `X-Forwarded-For` or `Forwarded`.
+
+    None if both headers are missing, if they name different clients, or if the address cannot be read.
 
     Args:
         seen: the forwarding headers, `{name in lower case: values}`.
@@ -89,8 +91,8 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
     """Return the client's address: the last address in `hops` that is no trusted proxy.
 
-    Only the last 50 addresses are read, from the end. If all of them are trusted proxies, return the first of them.
-    Return None if `hops` is empty, or if a malformed address comes before the result in this order.
+    At most 50 addresses are read, from the last one backwards. If all of them are trusted proxies, the one read last is
+    returned. None if `hops` is empty, or if a malformed address is reached before the result.
     """
     found = None
     for hop in reversed(hops[-_MAX_HOPS:]):

@@ -111,7 +111,7 @@ class AccessEvent(BaseModel):
 
     Attributes:
         token_id: the id of the token that was created or revoked; None if the installation was reopened.
-        actor: the name of the person who made the change, in their operating system.
+        actor: the person who made the change, such as `user@host`.
     """
 
     event_id: str

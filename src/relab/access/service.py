@@ -237,7 +237,7 @@ class AccessService:
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
-        """Return the caller of a request; raise an error if the caller may not use routes that require `scope`.
+        """Return the caller of a request; raise an error if the caller may not use a route that requires `scope`.
 
         A request with a token is judged by its token. Without a token, the scope `ingest` requires the ingest secret if
         one is set. In all other cases, a request without a token must come from this machine, and the installation

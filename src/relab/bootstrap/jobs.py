@@ -39,7 +39,7 @@ def build_backend(settings: Settings) -> JobBackend:
 def build_signal(settings: Settings) -> ProgressSignal:
     """Return the signal that wakes the readers of progress events; it is not connected yet.
 
-    The signal uses Redis if a Redis URL is set. Otherwise these processes poll the database.
+    The signal uses Redis if a Redis URL is set. Without Redis, the readers poll the database.
     """
     url = _redis_url(settings)
     return PollingSignal() if url is None else RedisSignal(url)

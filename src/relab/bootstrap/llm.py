@@ -91,8 +91,8 @@ def check_provider(settings: Settings) -> None:
 def _provider(settings: Settings) -> str:
     """Return the name of the language model provider to use.
 
-    The setting `provider` names it. The value `auto` means the default provider if the settings have a key or a base
-    URL for it, otherwise the first provider with a key.
+    The setting `provider` names the provider. If its value is `auto`, the default provider is used if the settings have
+    a key for it, or a base URL. Otherwise, the first provider that has a key is used.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

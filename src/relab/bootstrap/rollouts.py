@@ -26,7 +26,7 @@ def build_rollouts(
     experiments: Callable[[], ExperimentService],
     gateway: Callable[[], LlmGateway],
 ) -> RolloutService:
-    """Return the service that executes rollouts: it measures changed flags, judges them, and applies them after a PASS.
+    """Return the service that executes rollouts: it measures a changed flag, and applies the change if it passes.
 
     Args:
         base: the database, clock, queue and settings of the process.

@@ -2,7 +2,7 @@
 
 Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the database; the first
 transaction does. `prepare` makes the database usable and rejects a database whose schema does not fit this version. A
-context is imported and built at its first use, so that a process pays only for the contexts that it uses.
+context (a part of relab, such as builds) is imported and built at its first use, which saves time in other processes.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Services(Foundation):
 
     @composed
     def rollouts(self) -> RolloutService:
-        """The service that executes rollouts: it measures changed flags, judges them, and applies them after a PASS."""
+        """The service that executes rollouts: it measures a changed flag, and applies the change if it passes."""
         from relab.bootstrap.rollouts import build_rollouts
 
         return build_rollouts(self, self.flags, self.telemetry, self.experiments, lambda: self.gateway)
@@ -255,8 +255,8 @@ class Services(Foundation):
     def housekeep(self, runner: JobRunner) -> None:
         """Do the regular work of a worker once: clean up the job queue, end incomplete runs, queue analyses.
 
-        `runner` is the job runner of this worker. Incomplete runs are runs whose traces received no spans for some
-        time. The analyses are of failed runs that have just arrived.
+        `runner` is the job runner of this worker. A run is incomplete if its trace has received no spans for some time.
+        An analysis is queued for each failed run that has just arrived.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.

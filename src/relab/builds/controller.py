@@ -72,7 +72,7 @@ def had_two_outcomes(builds: Iterable[Build]) -> bool:
     """Return whether two of these builds had equal input and configuration, but one succeeded and the other failed.
 
     A build is ignored if it keeps a cache or a workspace, if relab did not run it, or if its status is neither
-    `success` nor `failed`. The knob `retries` may differ.
+    `success` nor `failed`. Configurations count as equal even if their setting `retries` differs.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:
@@ -88,7 +88,7 @@ def had_two_outcomes(builds: Iterable[Build]) -> bool:
 
 
 class BuildController:
-    """Runs passes (a build and its retries) over one locked project.
+    """Runs passes (a build and its retries) over one project, whose folder this process has locked.
 
     Args:
         builds: runs builds of the project.

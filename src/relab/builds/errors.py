@@ -1,4 +1,4 @@
-"""Errors of builds, one class for each reaction of the caller. A build that fails is a record, not an error."""
+"""Errors of builds. A build that fails raises no error: the failure is stored in its record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BuildProjectNotFoundError(NotFoundError):
 
 
 class HistoryCursorError(InvalidInputError):
-    """The given cursor (`next_before`) is not from a page of this list of tests or groups."""
+    """The cursor in a request is not the `next_before` of a page of the same list (of tests or of failure groups)."""
 
     code = "history_cursor_invalid"
 

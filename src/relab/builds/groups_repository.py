@@ -70,19 +70,19 @@ def end_of_group(session: Session, group: str, project: str | None, *, is_last: 
 
 
 def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
-    """Return the names of at most `limit` projects with builds in a group of builds that failed for the same cause.
+    """Return the names, sorted, of at most `limit` projects that have builds in a failure group.
 
-    The names are sorted.
+    A failure group is a group of builds that failed for the same cause.
     """
     statement = select(BuildRow.project).distinct().where(BuildRow.failure_group == group)
     return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the key of the failure group that a project's last build is in; None if it is in no group.
+    """Return the key of the failure group of a project's last build; None if that build is in no group.
 
-    A failure group has the builds that failed for the same cause. Of the builds that succeeded or failed, only the
-    `_NEWEST` most recently recorded ones are considered; the last build is the one of them that started last.
+    A failure group has the builds that failed for the same cause. The last build is the one that started last among the
+    `_NEWEST` most recently recorded builds that succeeded or failed.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])

@@ -253,7 +253,7 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: the reported outcomes in `rows`, and inferred passes.
 
-    Logs do not always name the tests that passed. So the test passed in a build without a result in `rows`, if
+    Logs do not always name the tests that passed. So the test counts as passed in a build without a result in `rows` if
     `passes_all` of the build is true and another build of its lane (same job, configuration and branch) has a result.
     The results of skipped tests and of unfinished or interrupted builds are ignored.
 

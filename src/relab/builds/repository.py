@@ -241,9 +241,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first of `ids`: as many builds as have together at most `_MAX_TESTS_OF_BATCH` test results.
+    """Return the first ids of `ids`: as many as have together at most `_MAX_TESTS_OF_BATCH` test results.
 
-    The result has at least the first id, however many results its build has.
+    The first id is always returned, even if its build has more test results.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

@@ -25,6 +25,6 @@ def escape_text(text: str) -> str:
 def escape_json(text: str) -> str:
     """Return a JSON text with control characters as JSON escapes, so that programs read the same values.
 
-    `json.dumps` already escapes those below 0x20.
+    `json.dumps` already escapes the control characters below 0x20.
     """
     return text.translate(_JSON)

@@ -51,7 +51,7 @@ _MARKS: Final = re.compile(r"#(?:[ ,.:]{0,2}#)+")
 def cause_of(text: str) -> str:
     """Return a line of text with `#` in place of its variable parts, so that equal causes give equal text.
 
-    - Masked: numbers that stand alone, with their units, versions, times, dates, digests, addresses, random
+    - Masked: numbers that stand alone (including a unit), versions, times, dates, digests, addresses, random
       identifiers.
     - Kept: digits inside names (`E0308`, `test_2`), HTTP status codes, error codes and exit codes.
     - Shortened: an absolute path to the file's name; a path in a temporary folder to `<tmp>` and the suffix.

@@ -1,8 +1,8 @@
 """Parse strict JSON and write canonical JSON.
 
-Strict parsing is necessary for safety: values that SQLite stores but
-PostgreSQL rejects (NUL, infinity) must be rejected before they reach a database, and with
-duplicate keys two parsers may read two different runs from the same body.
+Strict parsing is necessary for safety. Some values, such as NUL and infinity, are stored by SQLite but rejected by
+PostgreSQL, so they must not reach a database. With duplicate keys, two parsers may read two different runs from the
+same body.
 """
 
 from __future__ import annotations

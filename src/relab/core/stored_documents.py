@@ -1,4 +1,4 @@
-"""Read documents that relab itself stored, which an earlier version may have accepted by fewer rules."""
+"""Read documents that relab itself stored. An earlier version may have checked them by fewer rules."""
 
 from __future__ import annotations
 

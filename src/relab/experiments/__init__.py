@@ -1,1 +1,4 @@
-"""Experiments: run a harness over variants, tasks and repeats in sandboxes, and write verified result tables."""
+"""Experiments: run a harness (the program under test) once per variant, task and repeat, and write result tables.
+
+Each of these executions (trials) runs in a sandbox. The result tables are verified.
+"""

@@ -26,7 +26,10 @@ class SandboxUnavailableError(UnavailableError):
 
 
 class ExecutorUnavailableError(UnavailableError):
-    """The executor cannot run trials now: its package is missing, or its cluster cannot be reached or is unsuitable."""
+    """The executor, which runs trials, is unusable now.
+
+    Its package is missing, or its cluster cannot be reached or is unsuitable.
+    """
 
     code = "executor_unavailable"
 

@@ -1,1 +1,1 @@
-"""Stored suggestions of fixes: made with the help of verdicts and past builds, listed, accepted and rejected."""
+"""Suggest fixes for failed builds, store the suggestions, list them, and accept or reject them."""

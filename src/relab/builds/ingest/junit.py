@@ -59,7 +59,7 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether a file is read as JUnit XML: whether its first bytes, `first`, look like XML."""
+    """Return whether a file is to be read as JUnit XML: its first bytes (`first`) look like XML."""
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))
 
@@ -221,8 +221,8 @@ class _Reader:
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
     """Join the results of two executions of the same test in one build.
 
-    A skipped execution is ignored if the other one was not skipped. The outcome is `flaky` if one execution failed and
-    the other passed; otherwise, it is the outcome of both.
+    If only one execution was skipped, it is ignored. If both have the same outcome, the result has this outcome.
+    Otherwise the outcome is `flaky`.
     """
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:

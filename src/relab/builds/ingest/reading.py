@@ -53,7 +53,7 @@ class SourceFacts:
         duration_s: the duration of the build in seconds; None if unknown.
         repository, commit, branch: what was built, as the checkout step reports it in the log; None if unknown.
         tests: the results of tests.
-        tests_left_out: the number of further results, which were not read.
+        tests_left_out: the number of results of tests that are not in `tests`.
         lines: the lines that show a failure; empty if no line does.
         error: the text of the line that explains the failure best; None if no line explains it.
         cause: the cause of the failure; failed builds with the same cause form a group. None if unknown.
@@ -190,7 +190,10 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
 
 
 def _error(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
-    """Return the text that explains the failure best, with secrets masked; None without relevant lines."""
+    """Return the text of the line that explains the failure best, with secrets masked; None without relevant lines.
+
+    `chosen` are the relevant lines; `cause` is the cause of the failure, None if unknown.
+    """
     text = headline(chosen, cause) or next((line.text for line in _ranked(chosen)), None)
     return None if text is None else mask_secrets(text)[:MAX_QUOTED_CHARS]
 

@@ -77,7 +77,7 @@ class BuildIngest:
 
     Args:
         store, clock: the stored builds and the clock of this installation.
-        taught: the folder of the installation's own known failures; the folder need not exist.
+        taught: the folder of the known failures (kinds of failures, with fixes) that people have added; may be missing.
     """
 
     def __init__(self, store: BuildStore, clock: Clock, taught: Path) -> None:

@@ -39,7 +39,7 @@ class _Starts:
     A block is a group of lines that report one error, or one consequence of an error.
 
     Args:
-        formats: the formats (how each tool reports errors in a log) that have the rules.
+        formats: the log formats whose rules are tried; each describes how one tool reports errors.
     """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:
@@ -117,7 +117,7 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
 def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], blocks: list[Block]) -> list[Block]:
     """Return the blocks of one worker, except errors that did not stop the tool.
 
-    An error did not stop the tool if a later line lists the package that failed among the installed packages (see
+    An error did not stop the tool if it is about a package that a later line lists as installed (see
     `BlockRule.survived`).
 
     Args:

@@ -1,4 +1,4 @@
-"""Read the output of `go test -json`: one JSON object in each line, with a line of the ordinary output in some."""
+"""Read the output of `go test -json`: each line is a JSON object (event), which may contain a line of plain output."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _OUTPUT: Final = re.compile(r',"Output":"(?P<output>(?:[^"\\]|\\.)*+)')
 def event_output(text: str) -> tuple[str, str] | None:
     """Return `(package, line)` of an event of `go test -json`; None if the text is no such event.
 
-    The line is the line of output in the event; empty for an event without output, such as the start of a test. Events
-    of several packages may alternate.
+    `line` is the plain output in the event; empty for an event without output, such as the start of a test.
 
     Args:
         text: a line of a log. It may be cut at its end.

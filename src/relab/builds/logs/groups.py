@@ -137,9 +137,10 @@ def failure_cause(
 def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
     """Return the text of the line that says most about a build's failure; None if no line reports an error.
 
-    It is the error line with the highest score. If this line says only that something failed, such as
-    "npm error code 1", it is the first error line with about the same score that says more. If there is no such line, or
-    if the line only announces a message, such as "Traceback", it is the line that shows the cause.
+    - In general, the error line with the highest score.
+    - If this line only says that something failed, such as "npm error code 1": the first error line that says more and
+      has about the same score. If there is no such line: the line that shows the cause.
+    - If the line only announces a message, such as "Traceback": the line that shows the cause.
 
     Args:
         relevant: the lines that explain the failure.

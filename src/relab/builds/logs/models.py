@@ -29,7 +29,7 @@ class BuildLog:
     Attributes:
         lines: the lines that were read, in the order of the file.
         total_lines: the number of lines of the file.
-        left_out: `(first, last)`, the numbers of the lines that were not read; None if the whole file was read.
+        left_out: `(first, last)`, the numbers of the first and the last line not read; None if all lines were read.
         shortened_lines: the number of lines that were cut, so that only their beginning is kept.
         is_binary: whether the first MiB of the file contains many NUL bytes (more than 0.1 %); the file is then
             probably not text.
@@ -62,7 +62,7 @@ class RelevantLine:
         text: the text of the line without escape sequences and control characters, at most `MAX_LINE_CHARS` characters.
         role: whether the line is an error, a detail or a consequence.
         score: how much the line says about the failure, from 0 to 1.
-        why: the reason for people why the line was chosen.
+        why: the reason why the line was chosen, as a phrase for people.
     """
 
     number: int

@@ -77,7 +77,7 @@ class LoggedTests:
 
     Attributes:
         tests: `{name: result}`, in the order of the log, at most `MAX_TESTS`.
-        left_out: the number of lines with results that are not in `tests`.
+        left_out: the number of results that are not in `tests`, because it is full.
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)
@@ -92,9 +92,8 @@ def named_tests(lines: Iterable[BuildLine], *, has_succeeded: bool = False) -> L
 
     Args:
         lines: the lines of the log.
-        has_succeeded: whether the build succeeded. A test that failed and passed in it is then flaky: the tool
-            repeated it. In a build that failed, two tests may have the same name, unless their tool ensures that it is
-            unique.
+        has_succeeded: whether the build succeeded. If so, a test that failed and passed is flaky: the tool repeated it.
+            If not, the two outcomes may be of two tests with one name, unless the tool ensures that names are unique.
     """
     reader = _Reader(has_succeeded)
     lists = FailedTestLists()
@@ -200,7 +199,10 @@ class _Reader:
         return self._found
 
     def _read_edge(self, source: tuple[int, str], part: str | None, line: int) -> None:
-        """Note the start of a part, or, if `part` is None, the end of a run; `source` is `(format, worker)`."""
+        """Store that a part of the log starts or, if `part` is None, that a run of the tool ends.
+
+        `part` is the name of the part, `source` is `(number of the format, worker)`, and `line` is the line number.
+        """
         if part is None:
             self._run_starts[source] = line
             self._parts.pop(source, None)
@@ -208,7 +210,7 @@ class _Reader:
             self._parts[source] = source[1], self._run_starts.get(source, 0), part
 
     def _note_repetition(self, test: BuildTest, part: _Part | None) -> None:
-        """Note whether a test has passed in each part of the log in which it failed before."""
+        """Update `_repeated`: the names of tests that later passed in each part of the log in which they failed."""
         if test.outcome is BuildTestOutcome.FAILED:
             if test.name in self._failing or len(self._failing) < MAX_TESTS:
                 self._failing.setdefault(test.name, set()).add(part)

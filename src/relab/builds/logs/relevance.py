@@ -64,7 +64,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the last 100 lines of a log; leave out blank lines, noise, and lines that the passing log has too.
+    """Return those of the last 100 lines of a log that are neither blank nor noise nor in the passing log.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 
@@ -175,9 +175,9 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
     says how surely it explains a failure.
 
-    - An error is sure if its weight reaches the first of the limits 0.65, 0.5 and 0 that any error reaches.
+    - An error is sure if its weight is at least 0.65. If no error reaches 0.65, the limit is 0.5, and then 0.
     - The failed step is the step with the last sure error.
-    - The blocks near its sure errors are other errors, and consequences.
+    - A block near a sure error of the failed step is returned too, whether it is an error or a consequence.
 
     The result is empty if the log has no error.
 
@@ -234,11 +234,11 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: BuildSteps) -> Chosen:
-    """Return further lines to choose if the blocks only say that a command failed, such as "make: *** [all] Error 1".
+    """Return the last five lines of output before the first error, if no error gives a reason, as `{position: line}`.
 
-    The result is `{position: line}` with the last five lines of output before the first error, in the same step: the
-    reason is in the output of the command, which no format describes, for example because it is in another language.
-    It is empty if an error says more.
+    An error gives no reason if it only says that a command failed, such as "make: *** [all] Error 1". The reason is
+    then in the output of the command. Only lines of the same step are returned, neither blank nor noise. The result is
+    empty if an error gives a reason.
     """
     errors = [block for block in blocks if block.rule.role is LineRole.ERROR]
     if not errors or not all(block.rule.reason_before for block in errors):

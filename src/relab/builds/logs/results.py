@@ -17,7 +17,7 @@ _PATTERNS: Final = tuple(rule.line.pattern.replace("?P<duration>", "?:") for _, 
 
 
 def _joined(has_context: bool) -> re.Pattern[str]:
-    """Join the patterns of the rules that have a `follows`, or of those that have none; the rule n is the group `rn`."""
+    """Join the patterns of the rules with a `follows` (`has_context`), or of the others; rule n is the group `rn`."""
     chosen = (number for number, (_, rule) in enumerate(_RULES) if (rule.follows is not None) == has_context)
     return re.compile("|".join(f"(?P<r{number}>{_PATTERNS[number]})" for number in chosen))
 
@@ -82,7 +82,7 @@ class _Reader:
         self._seen: dict[re.Pattern[str], int] = {}
 
     def read(self, position: int, text: str) -> None:
-        """Read the line at a position of the log, from 0."""
+        """Read the next line; `position` is its index in the log, from 0."""
         if self._is_decided and _GOES_ON.match(text):
             self._is_decided, self._is_tolerated = False, True
         if not _ANY_LINE.match(text):
@@ -98,7 +98,7 @@ class _Reader:
         return LogResult(status, self._duration_s, format_name)
 
     def _rule_of(self, position: int, text: str) -> tuple[str, ResultRule] | None:
-        """Return `(name of the tool, rule)` of the rule that the line matches; None if none applies here."""
+        """Return `(name of the tool, rule)` of the rule that applies to the line; None if no rule applies."""
         in_context = _LINES_IN_CONTEXT.match(text)
         if in_context is not None and in_context.lastgroup is not None:
             name, rule = _RULES[int(in_context.lastgroup[1:])]
@@ -124,7 +124,7 @@ class _Reader:
             self._is_decided, self._is_tolerated = rule.is_lasting, False
 
     def _yields(self, name: str, rule: ResultRule) -> bool:
-        """Return whether an earlier result of the same tool counts instead of the one that the rule reports."""
+        """Return whether the status of `rule` is ignored because an earlier status of the tool `name` counts."""
         if self._of_tool is None or self._is_tolerated:
             return False
         is_of_same_run = rule.between is None or self._seen.get(rule.between, -1) >= self._decided_at

@@ -83,9 +83,9 @@ def tests_of(path: Path, *, has_succeeded: bool) -> LoggedTests:
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     """Return `(line, cause)`: the line of a log that says most about the failure, and the cause of the failure.
 
-    - The line, at most 300 characters, is the headline of the relevant lines. Without an error line, it is the last line
-      with text. None if the log has no text.
-    - Failed builds with the same cause form a group. The cause is None if it is unknown.
+    - The line is cut to 300 characters. If no line reports an error, it is the last line with text. It is None if the
+      log has no text.
+    - The cause is None if it is unknown. Failed builds with the same cause form a group.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

@@ -130,7 +130,7 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete the folders into which this or an earlier process has moved files (see `_remove`). Log each error."""
+        """Delete all kept files that this or an earlier process has moved into folders for removal. Log each error."""
         if not self._home.is_dir():
             return
         for removed in self._home.glob(f"{_REMOVED}*"):

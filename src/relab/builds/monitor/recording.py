@@ -1,4 +1,4 @@
-"""Run builds of one locked project; each build is stored before it starts and when it ends."""
+"""Run builds of a project while its folder is locked; each build is stored before it starts and when it ends."""
 
 from __future__ import annotations
 

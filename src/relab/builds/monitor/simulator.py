@@ -1,4 +1,4 @@
-"""Simulated builds, fitted to measured ones: outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
+"""Simulate builds like measured ones: draw outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
 
 The builds that were measured with one fault and one action may have started with or without files that earlier builds
 left. Their durations then have two peaks, which one normal distribution does not fit. So a simulated duration is a

@@ -48,7 +48,7 @@ class BuildAction:
     never_after: frozenset[BuildFailure]
 
     def may_help_after(self, failure: BuildFailure | None) -> bool:
-        """Return whether the action may help after a build that failed in this way; None: it did not fail."""
+        """Return whether the action may help after a build with this kind of failure (None: the build passed)."""
         return (self.only_after is None or failure in self.only_after) and failure not in self.never_after
 
     def apply(

@@ -159,7 +159,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, ascending: `actions`, or all suitable actions if that is empty.
+        """Return the ids of the actions to choose from, ascending: `actions` or, if it is empty, all suitable actions.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

@@ -55,8 +55,8 @@ class PolicyValue:
 
     Attributes:
         estimate: the mean reward, 0 to 1; the doubly robust estimate can leave this range.
-        interval: the confidence interval of the mean reward. Its variance comes from a linear approximation of the
-            estimator (delta method). The decisions of one pass (a build and its retries) count as dependent.
+        interval: the confidence interval of the mean reward, by a linear approximation of the estimator (delta
+            method). The decisions of one pass (a build and its retries) count as dependent.
         effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
             information.
     """
@@ -91,7 +91,7 @@ def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPoli
 
 
 def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PolicyEvaluation:
-    """Estimate the mean reward of a policy, if it had made the logged decisions instead of other policies.
+    """Estimate the mean reward that a policy would have earned if it had made the logged decisions.
 
     The policy does not learn from the decisions.
 

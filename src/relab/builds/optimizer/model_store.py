@@ -1,4 +1,4 @@
-"""Files of trained policies: versioned, with facts about their training, and read without executing anything in them."""
+"""Store trained policies in numbered files, with facts about the training. Reading a file executes no code in it."""
 
 from __future__ import annotations
 

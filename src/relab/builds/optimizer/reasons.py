@@ -18,7 +18,7 @@ def reason_of(
     action_id: int,
     logged: Iterable[LoggedDecision],
 ) -> str:
-    """Return a sentence about why an action was chosen: how probable the choice was, and how often it succeeded before.
+    """Return a sentence that explains a choice: its probability, and how often builds with the action succeeded before.
 
     Args:
         situation: the facts that the policy used to choose.

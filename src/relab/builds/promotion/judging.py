@@ -33,9 +33,8 @@ class PromotionVerdict:
 
     Attributes:
         verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval lies
-            below `LEAST_GAIN`. EDGE: neither. INVALID: the logged decisions, from which the gain is estimated, have too
-            little information about one of the policies, or both policies choose the same action in each logged
-            situation.
+            below `LEAST_GAIN`. EDGE: neither. INVALID: the logged decisions have too little information about one of
+            the policies, or both policies choose the same action in each logged situation.
         reason: the reason for the verdict in one sentence.
         gain: the estimated mean reward of the candidate minus that of the current policy.
         interval: the confidence interval of the gain.

@@ -1,4 +1,5 @@
 """Suggestions of fixes for failed builds.
 
-In: the relevant lines of a log. Out: the advice of the known failure that they show, or None.
+In: the relevant lines of a log. Out: a `FixSuggestion`: the advice for the known failure that the lines show, or an
+abstention.
 """

@@ -3,7 +3,7 @@
 The model gives the chance that it is right to suggest this known failure for lines with this template. Its prior is
 Beta(3, 1), as if three of four earlier suggestions had been right; this prior is a choice, not a measurement. A verdict
 about a build of the same project counts as one observation. A verdict of another project counts as a quarter, and all
-verdicts of other projects together count as at most one, so that they alone never withhold a suggestion.
+verdicts of other projects together as at most one: verdicts of other projects alone never suppress a suggestion.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def match_failures(
 ) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
-    A known failure has signs: typical log lines, as sequences of words. The weight of a word is the greater, the fewer
-    signs have it. A line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight.
+    A known failure has signs: typical log lines, as sequences of words. A word has more weight if fewer signs have it.
+    A line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight.
     The words of a sign of two words must also be neighbours in the line; numbers between them are ignored. The strength
     of a match is the weight of the matching words in the best line.
 

@@ -17,7 +17,7 @@ MAX_ERROR_CHARS: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """One section of `incidents.md`: a known failure of builds, and its fix.
+    """A known failure of builds, and its fix: a section of `incidents.md`, or a file that people have added.
 
     Attributes:
         id: a name for programs, such as `disk_full`.
@@ -43,7 +43,7 @@ class FailureMatch:
     Attributes:
         failure: the known failure.
         confidence: how well the decisive line matches a sign, and how much it says about the build's failure, from 0
-            to 1. Half as much if the line matches only a hint (a weaker sign).
+            to 1. The value is halved if the line matches only a hint (a weaker sign).
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
         strength: the total weight of the words that the decisive line shares with the sign; a rare word weighs more.

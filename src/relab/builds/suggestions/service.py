@@ -71,8 +71,8 @@ def suggest(
 
     Args:
         lines: the relevant lines of the log.
-        log: the log of the failed build. If `lines` show no known failure, its last lines are compared with the known
-            failures.
+        log: the log of the failed build. If `lines` show no known failure, the last lines of this log are compared
+            with the known failures.
         passing: the log of a build of the same kind that passed; None if no such log is known.
         failures: the known failures (kinds of failures, with their fixes).
     """

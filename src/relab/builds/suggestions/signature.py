@@ -1,4 +1,4 @@
-"""Templates of the log lines that show how builds failed. The failures of different builds are compared by them."""
+"""Templates of the log lines that show how builds failed: builds with equal templates failed in the same way."""
 
 from __future__ import annotations
 

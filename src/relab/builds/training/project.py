@@ -54,9 +54,9 @@ class SimulatedProject:
 
     @property
     def actions(self) -> list[int]:
-        """The ids of the actions (configuration changes) that may help after the last build, as in real builds.
+        """The ids of the actions (configuration changes) that `apply` can simulate for the current fault.
 
-        `apply` can simulate them for the current fault.
+        As for real builds, actions that cannot help after the last build are left out.
         """
         return suitable_actions(self._simulator.actions(self.fault), self.situation.failure)
 

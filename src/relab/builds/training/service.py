@@ -25,7 +25,7 @@ _STEP = "train"
 
 
 class TrainingService:
-    """Trains the policy `dqn`, a neural network that chooses build actions, in jobs of the lane `training`.
+    """Trains the policy `dqn`, a neural network that chooses build actions, in jobs of the lane (queue) `training`.
 
     Args:
         database, clock, queue, progress: the database, clock, job queue and progress events of this process.

@@ -60,8 +60,8 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
     """Return the default memory limit in MB of one trial.
 
-    Trials that run at the same time share the part `MEMORY_SHARE` of the memory equally. But each trial may use at
-    least `MIN_MEMORY_MB`, or the whole part if it is smaller.
+    The part `MEMORY_SHARE` of the machine's memory is divided equally among the trials that run at the same time. If
+    the result is less than `MIN_MEMORY_MB`, the limit is `MIN_MEMORY_MB`, but never more than the whole part.
 
     Args:
         machine_mb: the memory of the machine in MB.

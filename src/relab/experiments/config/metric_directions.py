@@ -1,4 +1,4 @@
-"""Whether high or low values of a metric are better, judged by its name, and the metrics whose direction is unknown."""
+"""Judge by a metric's name whether high or low values are better, and warn of metrics for which this is unknown."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ _SUMMARIES: Final = frozenset(
 def direction_by_name(name: str) -> MetricDirection | None:
     """Return whether a metric should be high or low, judged by the words of its name; None if no word decides.
 
-    Of a ratio, such as `tokens_per_second` or `score/usd`, the words before `per` or `/` decide. Work per time, such as
-    tokens, steps or requests per second, is a throughput, which should be high. Time per work should be low. If the
-    words before `/` do not decide, they are a group of metrics, as in `eval/loss`, and the words after it decide. In
-    `mean_per_class_accuracy` and `per_step_loss`, the words after the unit of the ratio decide.
+    - In a ratio, such as `tokens_per_second` or `score/usd`, the words before `per` or `/` decide. Work per time (a
+      throughput, such as steps per second) should be high. Time per work should be low.
+    - If the words before `/` do not decide, they name a group of metrics, as in `eval/loss`: the words after it decide.
+    - If `per` has no word before it except summaries such as `mean`, the words after the unit decide:
+      `mean_per_class_accuracy`, `per_step_loss`.
     """
     return _direction_of(re.findall(r"[a-z0-9]+|/", name.lower()))
 
@@ -65,10 +66,10 @@ def _decided(words: Sequence[str], unit: Sequence[str] = ()) -> MetricDirection 
 
 
 def direction_warnings(config: ExperimentConfig) -> list[str]:
-    """Return a sentence for the user about each primary metric of which it is unknown whether it should be high or low.
+    """Return a warning for each primary metric if it is unknown whether the metric should be high or low.
 
-    A trainer (a harness that trains a model) reports the direction of its objective only at the end of a trial, so
-    there are no sentences about a trainer's metrics.
+    There are no warnings about a trainer (a harness that trains a model): it reports the direction of its objective
+    only at the end of a trial.
     """
     if config.experiment.workload_type == "trainer":
         return []

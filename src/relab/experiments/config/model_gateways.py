@@ -1,4 +1,4 @@
-"""The section `runtime.model_gateways`: gateways from trials to servers of models, and the caches of their answers."""
+"""The section `runtime.model_gateways`: gateways from trials to model servers, and caches of the models' answers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowe
 
 
 def cache_warnings(gateways: list[ModelGatewayConfig], replications: int) -> list[str]:
-    """Return warnings for the user about what cached answers of models do to results, as sentences.
+    """Return warnings for the user, as sentences, about the effects of cached model answers on results.
 
     A model gateway (the runner's proxy to the server of a model) may answer from a cache: a cached answer takes no
     time, and repeats of a task may get equal answers. `replications` is the number of repeats of each task.

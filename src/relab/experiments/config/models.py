@@ -58,7 +58,7 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """The id, the name and the kind of the experiment; a `trainer` is a harness that trains a model."""
+    """The id, the name and the kind of the experiment; a `trainer` is a program under test that trains a model."""
 
     id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=500)]
@@ -178,20 +178,20 @@ class Artifacts(_Section):
 
 
 class Variant(_Section):
-    """One of the compared variants: its id, and the bindings, which are the values that the harness gets."""
+    """One of the compared variants: its id, and the bindings, the values that the program under test gets."""
 
     variant_id: ExternalId
     bindings: dict[str, Any] = {}
 
 
 class HarnessEvents(_Section):
-    """The file to which the harness writes its events; `path` is a path inside the sandbox."""
+    """The file to which the harness (the program under test) writes its events; `path` is inside the sandbox."""
 
     path: InnerPath = "/out/harness_events.jsonl"
 
 
 class ControlPlane(_Section):
-    """The control file, in which the runner asks a harness to continue, checkpoint or stop, at `path` in the sandbox.
+    """The control file at `path` in the sandbox: in it, the runner asks a harness to continue, checkpoint or stop.
 
     `mode` (how the harness reads the control file) is only passed on to the harness.
     """
@@ -201,7 +201,7 @@ class ControlPlane(_Section):
 
 
 class Environment(_Section):
-    """Environment variables of the harness, besides those that the runner sets.
+    """Environment variables of the harness (the program under test), besides those that the runner sets.
 
     `pass` names variables whose values are copied from the runner's own environment. `set` has further variables with
     their values.
@@ -318,7 +318,7 @@ class RuntimeConfig(_Section):
 
 
 class ExperimentConfig(_Section):
-    """A whole experiment, with the default of every missing field filled in."""
+    """A whole experiment; every field that the file does not set has its default value."""
 
     version: Literal["0.3"]
     experiment: Identity

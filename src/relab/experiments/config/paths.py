@@ -76,7 +76,7 @@ def find_script(command: list[str], root: Path) -> Script:
 
     The first case that applies decides:
 
-    1. The program's name has a slash, such as `./run`, and the program is no interpreter, such as `./venv/bin/python`:
+    1. The program's name has a slash, such as `./run`, and is not that of an interpreter (`./venv/bin/python` is one):
        return the program.
     2. The arguments name a script or a module: return the file of this script or module.
     3. Otherwise: return the program, searched on the PATH if its name has no slash.

@@ -68,7 +68,9 @@ class CachingExecutor:
         """Prepare the inner executor, which runs the trials, for the run in the folder `run_dir`.
 
         Raises:
-            ResultCacheUnusableError: the result cache cannot be used. Otherwise each trial would be run, unnoticed.
+            ResultCacheUnusableError: the result cache cannot be used. Without this error, the user would not notice
+                that each trial is run.
+            SandboxUnavailableError, ExecutorUnavailableError: the inner executor cannot run trials.
         """
         self._cache.check()
         self._inner.prepare(run_dir)

@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster, and describe to Ray what a trial needs. Ray is imported inside functions only."""
+"""Connect to a Ray cluster, and list the resources that a trial needs. Ray is imported inside functions only."""
 
 from __future__ import annotations
 

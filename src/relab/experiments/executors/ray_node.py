@@ -1,8 +1,8 @@
 """The part of the Ray executor that runs on the nodes: one trial per task, in folders of the node.
 
 A node may share no file system with the machine of `lab run`. So a node gets the project's snapshot and the data set
-once for each run, each worker process of Ray runs trials in a folder of its own, and the files of a trial return as an
-archive. Ray is imported inside functions only, because it is an extra.
+once for each run, and sends the files of a trial back as an archive. Each worker process of Ray runs trials in a folder
+of its own. Ray is imported inside functions only, because it is an extra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The log format of Azure Pipelines: its tasks; the annotations are those of GitHub Actions, whose runner is a relative."""
+"""The log format of Azure Pipelines: its tasks. The format of GitHub Actions also recognises Azure's annotations."""
 
 import re
 

@@ -64,23 +64,24 @@ class ResultRule:
         line: the pattern, which must match at the start of the line. Its optional group `duration` is the duration of
             the build.
         status: the status that the line reports; None if it reports only a duration. `unknown` takes back an earlier
-            `is_default` result.
+            status: that of the job if `is_final`, otherwise that of a tool.
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
-        is_default: whether the line is weak evidence. It is then ignored if an earlier line with strong evidence
+        is_default: whether the line is weak evidence. A weak line is ignored if an earlier line with strong evidence
             reported the end of the whole job, or if the log was shortened.
-        yields_to: the statuses after which the line is ignored, if the same tool reported them. For example, a tool may
-            print the number of failed tests and then the number of passed tests.
-        only_after: the line counts only if this is the last status that the same tool reported. None: it always counts.
-        is_lasting: whether the tool goes on after the line, and ends with this status even so. Results of single tools
-            after the line are then ignored until the build starts its next step or command, which shows that it
+        yields_to: the line is ignored if the last result of a tool has one of these statuses, and is from the same
+            tool. For example, a tool may print the number of failed tests and then the number of passed tests.
+        only_after: the line counts only if the last result of a tool has this status, and is from the same tool. None:
+            no such condition.
+        is_lasting: whether the tool goes on after the line, but will end with this status. Results of single tools
+            after the line are then ignored, until the build starts its next step or command: the build has then
             tolerated the failure. For example, npm runs the tests of the other workspaces after a failure.
-        is_outer: whether the tool runs other tools and reports how they ended together; the line counts even after a
+        is_outer: whether the tool runs other tools and reports their common result; the line counts even after a
             lasting result.
-        follows: the pattern of an earlier line without which the line does not count, because other tools print such
-            lines too. None: it counts without one.
-        within: how many lines before the line the line of `follows` may be at most.
-        between: the pattern of a line that starts the next part of a run of the tool. The line yields only if such a
-            line is after the earlier result; without one, it is the result of another run. None: it always yields.
+        follows: the line counts only after an earlier line that matches this pattern, because other tools print the
+            same line. None: no such condition.
+        within: the largest distance, in lines, between the line and the earlier line that matches `follows`.
+        between: the pattern of a line that starts the next part of a run of the tool. Without such a line after the
+            earlier result, the line is from another run, and `yields_to` is not applied. None: no such condition.
     """
 
     line: re.Pattern[str]
@@ -107,12 +108,12 @@ class NamedTestRule:
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
         corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
             passed when repeated. Without an earlier line about the test, the line is ignored.
-        named_before: the pattern of an earlier line with the groups `name` and, optionally, `duration`, if `line` names no
-            test: its result is then that of the last test named so. None: `line` names the test.
-        part_edges: the pattern of a line that starts a part of the log (group `part`, the name of the part) in which
-            different tests have different names; a part with the same name may start again after another one. A match
-            without the group ends the run of the tool, and so all its parts. A test that failed and later passed in one
-            part was repeated, so it is flaky even if the build failed. None: different tests may have one name.
+        named_before: the pattern of an earlier line that names the test (groups `name` and, optionally, `duration`);
+            the last such line counts. None: `line` names the test.
+        part_edges: the pattern of a line that starts a part of the log; the group `part` is the name of the part, and
+            parts may alternate. Within a part, test names are unique: a test that failed and later passed was repeated,
+            so it is flaky even if the build failed. A match without the group ends the run of the tool, and all its
+            parts. None: different tests may have one name.
     """
 
     line: re.Pattern[str]
@@ -133,8 +134,8 @@ class FailedListRule:
         opens: the pattern of the line before the list. The line may have the first item itself.
         item: the pattern of the first line of an item; its group `name` is the name of the test.
         closes: the pattern of the first line after the list.
-        continues: the pattern of a further line of a name (group `name`); the name then ends with the first line that
-            ends with a colon. None: a name is on one line.
+        continues: the pattern of a further line of a name (group `name`); a line that ends with a colon is the last
+            line of the name. None: each name is on one line.
         is_fallback: whether the list counts only if no `NamedTestRule` of the format found a failed test in the log.
     """
 
@@ -168,13 +169,13 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
-        headers: the pattern of the first line of a block whose message is in a line after it.
+        headers: the pattern of the first line of a block if the error message is in a later line.
         noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
         step_starts: the pattern of the first line of a step or command of the build.
         step_ends: the pattern of the last line of a step, if steps can be nested.
         step_fails: the pattern of the line that reports the failure of the step before it.
-        step_tolerated: the pattern of the line after it that says that the build goes on as if the step had succeeded.
+        step_tolerated: the pattern of a line after `step_fails`: the build goes on as if the step had succeeded.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         failed_lists: the rules for lists of failed tests.

@@ -1,4 +1,4 @@
-"""How `go build` and `go vet` end: they print no result, only the places of errors after the name of their package."""
+"""How `go build` and `go vet` end: they print no result, only the name of a package and the places of its errors."""
 
 import re
 

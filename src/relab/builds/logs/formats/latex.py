@@ -1,4 +1,4 @@
-"""The log format of TeX: pdfTeX and its relatives, LaTeX and latexmk."""
+"""The log format of TeX: engines such as pdfTeX, LaTeX, and latexmk."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The log format of package managers of Python besides pip, and of SCons: uv, Poetry, PDM and Hatch."""
+"""The log format of SCons, and of Python's package managers besides pip: uv, Poetry, PDM and Hatch."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The log format of tests in words: Behave and Robot Framework."""
+"""The log format of tools for tests that are written as sentences: Behave and Robot Framework."""
 
 import re
 

@@ -75,8 +75,8 @@ def usable_policies(models: ModelStore) -> list[str]:
 def check_policy(name: str) -> None:
     """Check that a policy (rule that chooses build actions) has this name.
 
-    `fixed:ID` is the name of the policy that always chooses the action with the number ID. Whether the policy `dqn`
-    has a trained neural network, without which it cannot be used, is not checked.
+    `fixed:ID` is the name of the policy that always chooses the action with the number ID. The policy `dqn` needs a
+    trained neural network; this function does not check that there is one.
 
     Raises:
         UnknownPolicyError: no policy has this name.
