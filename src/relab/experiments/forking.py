@@ -76,8 +76,8 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
     Raises:
         ForkInvalidError: the selector of the checkpoint, a binding or the choice of trials in `options` is invalid.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: `options.strict` rejects a trial; or each trial of the run continues from the state of the
-            trial before, and that state is not part of a checkpoint.
+        TrialStateError: `options.strict` rejects the run or a trial; or the run carries state from trial to trial,
+            which no checkpoint contains.
         SelectorUnmatchedError: the selector matches no checkpoint of a trial.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
         CheckpointChangedError: the file of a checkpoint was changed after the end of the run.
@@ -145,7 +145,7 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
             variant that have a result.
 
     Raises:
-        ForkInvalidError: the trials are selected in two ways or not at all, or are of several variants.
+        ForkInvalidError: `options` has both trial ids and a variant, or neither; or the trials are of several variants.
         TrialNotFoundError: a selected trial, or every trial of the selected variant, lacks a result.
     """
     if bool(options.trials) == (options.variant is not None):
@@ -186,8 +186,8 @@ def _parents(
 
     A fork of a trial without checkpoints begins from the trial's input.
 
-    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: trials in which `selector`
-    matches nothing, and trials without checkpoints, unless no trial of the variant has a checkpoint.
+    If `options.variant` chooses all trials of a variant, a trial in which `selector` matches nothing is not forked. A
+    trial without checkpoints is not forked either if another trial of the variant has a checkpoint.
 
     Args:
         run: the run of the trials.
@@ -242,7 +242,7 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return `{path, digest}` (the present digest) of each checkpoint that was changed after the end of its run.
+    """Return `{path, digest}` of each checkpoint that was changed after the end of its run; `digest` is the new one.
 
     The run's seal has the digests of all files from the end of the run.
 

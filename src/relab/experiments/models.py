@@ -140,10 +140,10 @@ class Ceilings:
 
     Attributes:
         max_trials: the most trials that are started; trials with a result from the result cache do not count.
-        max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
+        max_cost_usd: the greatest cost of all attempts of all trials, in USD; a cost that is not reported is estimated.
         max_seconds: the longest total time in which processes work on the run, in seconds.
-        max_first_errors: the number of trials that end in the same error before any trial of this process ends
-            otherwise.
+        max_first_errors: the number of trials that end in the same error. It counts the trials of this process, and
+            applies only until one of them ends in another way.
     """
 
     max_trials: int | None = None

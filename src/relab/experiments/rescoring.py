@@ -246,9 +246,9 @@ def _score(
 
 
 def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
-    """Remove the run's figures of a metric that the scorer gave for some trials, from the trials without its figure.
+    """If the scorer gave a metric for some trials only, remove the metric from the rows of the other trials.
 
-    Otherwise a comparison would mix the figures of the scorer with those of the harness.
+    Otherwise a comparison would mix values from the scorer with values from the harness.
     """
     names = {name for document in scored for name in document["metrics"]}
     for document in scored:

@@ -209,10 +209,10 @@ class ExperimentRuns:
 
         Raises:
             CeilingInvalidError, ExperimentInvalidError: a ceiling is negative or not finite, or a secret is not set.
-            RunNotFoundError: the folder is not a run.
-            RunBusyError: another process works on the run.
+            RunNotFoundError, RunBusyError: the folder is not a run, or another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
-            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
+            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed, or not run again.
+            SandboxUnavailableError, RunDiskFullError: this machine cannot provide the sandbox, or the disk is full.
         """
         check_ceilings(options.ceilings)
         run = open_checked_run(run_dir)
@@ -369,7 +369,7 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished; queue those that telemetry lacks as agent runs.
+    """Count the trials that earlier processes of the run finished; queue their agent runs that telemetry lacks.
 
     Return the time at which the last of these trials ended, in microseconds since 1970; None if there are no such
     trials.

@@ -179,8 +179,8 @@ class PlanRunner:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
         The slots (positions) of the plan are taken in order. In a chain, each trial continues from the state of the
-        trial before: while that one runs, the slot waits, and counts as started. If the variant of a slot is pruned
-        (because of too many failures), a result is recorded without running the trial.
+        trial before. A slot waits while the earlier trial of its chain runs, and then already counts as started. If
+        the variant of a slot is pruned (for too many failures), a result is recorded without running the trial.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()

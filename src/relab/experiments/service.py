@@ -129,6 +129,7 @@ class ExperimentService:
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or a file of the run was changed.
             InvalidInputError, ScoresExistError: the scorer cannot be run, or there are scores of this name.
+            KeyboardInterrupt: `stop` was pressed.
         """
         run = open_checked_run(find_run(root, named))
         return rescoring.rescore(run, root, scorer, clock=self._clock, stop=stop)

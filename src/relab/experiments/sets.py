@@ -88,8 +88,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of the intervals in each run. It is above 95 %, so that with a probability of 95 %
-            all intervals of the set contain the true differences.
+        level: the confidence level of the intervals in each run: 95 % for one run, and more for several runs, so that
+            with a probability of 95 % all intervals of the set contain the true differences.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -256,7 +256,7 @@ class ExperimentSets:
         Args:
             found: the set.
             baseline: the id of the variant to compare with in each run; None for each configuration's baseline.
-            metrics: metrics in which a variant must be better than the baseline.
+            metrics: metrics in which a variant must be better; without `metrics` and `gates`, the primary metrics.
             gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:

@@ -117,7 +117,7 @@ def requests_to(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
 
 
 class _Failing:
-    """Calls actions on the Ray cluster, and logs the first of several failures in a row as the event `event`."""
+    """Calls actions on the Ray cluster. If several fail in a row, it logs only the first failure, as `event`."""
 
     def __init__(self, event: str) -> None:
         self._event = event

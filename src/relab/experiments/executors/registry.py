@@ -43,7 +43,7 @@ EXECUTORS: Final[Mapping[str, ExecutorKind]] = {
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
-    """Return the executor with this name, which runs every trial itself (no result cache); start and check nothing.
+    """Return the executor with this name, without starting or checking anything; it uses no result cache.
 
     Raises:
         ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes no

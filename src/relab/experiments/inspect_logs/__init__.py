@@ -1,4 +1,5 @@
-"""Logs of Inspect AI (`.eval`): read as runs of experiments, and written from runs.
+"""Import logs of Inspect AI (`.eval` files) as runs of experiments, and export runs as logs.
 
-In: `.eval` files, or the folder of a finished run. Out: the folder of a run and agent runs for telemetry, or `.eval` files.
+Import: from `.eval` files to the folder of a run, and to agent runs in telemetry. Export: from the folder of a run to
+`.eval` files.
 """

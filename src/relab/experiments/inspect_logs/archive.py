@@ -52,7 +52,7 @@ class LogArchive:
         max_entry_bytes: the largest decompressed size of an entry.
 
     Raises:
-        InspectLogError: the file is missing or is not such an archive.
+        InspectLogError: the file is missing or is not a log archive.
     """
 
     def __init__(self, path: Path, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
@@ -187,7 +187,7 @@ class LogArchive:
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write an archive of `(name, content)` entries, compressed with deflate, which every version of Inspect reads.
+    """Write an archive of `(name, content)` entries, with a compression that every version of Inspect reads (deflate).
 
     Raises:
         OSError: the file cannot be written, for example on a full disk.

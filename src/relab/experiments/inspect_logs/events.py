@@ -145,7 +145,7 @@ def _timing(event: Mapping[str, Any]) -> dict[str, int]:
 
 
 def answer_of(sample: InspectSample) -> str:
-    """Return the text of the sample's final answer; empty if it has none."""
+    """Return the text of the sample's final answer; an empty text if the sample has no answer."""
     return _text(_answer(sample.section("output")))
 
 

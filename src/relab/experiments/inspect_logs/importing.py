@@ -237,7 +237,7 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
     Return None if `asked` is None and the first log has no scorer.
 
     Raises:
-        InspectLogsDifferError: a log does not have this score.
+        InspectLogsDifferError: a log names its scorers, and the scorer of this score is not one of them.
     """
     wanted = asked or next(iter(logs[0].scorers), None)
     for log in logs:

@@ -72,7 +72,10 @@ class Task:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def cluster(self, name: str | None) -> str | None:
-        """Return the value of the task's field `name` as text; None if `name` is None, or the field is missing or null."""
+        """Return the id of the task's cluster (tasks that depend on each other): the task's field `name` as text.
+
+        Return None if `name` is None, or if the field is missing or null.
+        """
         value = None if name is None else self.payload.get(name)
         return None if value is None else str(value)
 
@@ -302,7 +305,7 @@ def _task_id(row: Mapping[str, Any], id_field: str | None) -> str:
 
 
 def _hint(name: str, found: Any) -> str:
-    """Return how an id that has a slash or is a number is made usable; an empty text for others."""
+    """Return advice on how to use an id that has a slash or is a number; an empty text for any other value."""
     is_usable = type(found) is int or (isinstance(found, str) and "/" in found)
     return f"; to replace its slashes and use numbers as text, set dataset.task_id_field: {name}" if is_usable else ""
 

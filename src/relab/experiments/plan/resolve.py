@@ -71,13 +71,13 @@ def resolve(
 
     Args:
         path: the experiment file, `.lab/experiment.yaml`.
-        command: the command that runs the trials. It decides which sandbox and network mode they get, and which
-            configurations it rejects.
+        command: the command that runs the trials. The sandbox and the network mode of the trials depend on it, and
+            so do the checks of the configuration.
         container: whether `--container` was given.
         overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
         result_cache: whether to use the result cache; None to use it if the file turns it on.
-        check_posture: whether to raise an error if the command does not allow the configured isolation. If False, the
-            result then has the isolation as configured, which is enough to describe the experiment.
+        check_posture: whether to raise an error if the command does not allow the configured isolation. If False, such
+            a configuration keeps its isolation, so that the experiment can be described.
 
     Raises:
         ExperimentInvalidError: the file, the overrides or the data set is invalid.

@@ -120,7 +120,7 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan with a list of its slots (positions), such as that of forks (trials that begin at checkpoints)."""
+    """A plan that stores its slots (positions) as a list. Runs of forks (trials from a checkpoint on) use it."""
 
     slots: Sequence[Slot]
 

@@ -40,8 +40,8 @@ class BundleFile(_Part):
 class LeftOut(_Part):
     """A file or folder of the run that its bundle (a redacted archive) does not contain.
 
-    `reason` is one word. For a folder, `files` and `bytes` are the number and the total size of all files in it, or 0
-    if the folder is unreadable.
+    `reason` is a word such as `unreadable`. `files` is the number of files and `bytes` their total size; for a folder
+    that cannot be read, both are 0.
     """
 
     path: str

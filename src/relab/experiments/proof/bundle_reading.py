@@ -58,8 +58,8 @@ class BundleVerification:
 
     Attributes:
         bundle: the file.
-        verdict: VERIFIED, DAMAGED, or UNTRUSTED: the bundle is unchanged, but the key that the caller gave did not
-            sign it.
+        verdict: VERIFIED; DAMAGED; or UNTRUSTED if the bundle is unchanged, but not signed by the key that the
+            caller gave.
         message: one sentence for people.
         relation: one or two sentences about the run that the bundle was made from, with the number of the bundle's
             files that are proven to be unchanged files of this run.
@@ -118,7 +118,7 @@ def unpack_bundle(
     *,
     max_bytes: int = MAX_BUNDLE_BYTES,
 ) -> OpenedBundle:
-    """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
+    """Verify a bundle and unpack it into a new folder; an error leaves no new folder behind.
 
     Args:
         path: the bundle (a redacted archive of a run).
@@ -129,7 +129,8 @@ def unpack_bundle(
 
     Raises:
         BundleNotFoundError: there is no such file.
-        BundleInvalidError: the file is not a bundle, an entry is unsafe, the target exists, or the disk is full.
+        BundleInvalidError: the file is not a bundle, an entry is unsafe, the bundle is larger than `max_bytes`, the
+            target exists, or the disk has too little space.
         BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by the key `given`.
         OSError: the files cannot be written.
     """
@@ -280,7 +281,7 @@ class _Reading:
             raise BundleInvalidError(f"{self._path} is not a bundle: it has no readable {name}.") from error
 
     def _signer(self, sha256: str) -> PublicKey | None:
-        """Return the key that signed the manifest; None if the manifest is not signed.
+        """Return the key that signed the manifest; None if the manifest is not signed, or the envelope is damaged.
 
         `sha256` is the manifest's SHA-256.
         """

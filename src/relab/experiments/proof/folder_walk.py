@@ -82,8 +82,8 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
     """Open a file below a folder for reading; return its descriptor and its status.
 
-    The caller closes the descriptor. Return None if the path, which was a regular file when the folder was listed, is
-    not one any more.
+    The caller closes the descriptor. Return None if the path is not a regular file (any more): a file may be replaced
+    after its folder was listed.
 
     Args:
         root: the folder.
@@ -110,7 +110,7 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 def open_listed(root: Path, path: str) -> FileIO | None:
     """Open a file below a folder for reading.
 
-    Return None if the path, which was a regular file when the folder was listed, is not one any more.
+    Return None if the path is not a regular file (any more): a file may be replaced after its folder was listed.
 
     Args:
         root: the folder.

@@ -36,8 +36,8 @@ class Signer:
 def usable_signer(path: Path | None) -> Signer:
     """Return a signer with the key in the file `path`; create a missing file with a new key.
 
-    If `path` is None, the signer has no key and does not sign. If the key cannot be used, the signer has no key but a
-    warning.
+    If `path` is None, the signer has no key and does not sign. If the key cannot be used, the signer has no key, and
+    its `warnings` say why.
     """
     if path is None:
         return Signer()

@@ -79,7 +79,7 @@ class ProofService:
         return verify_bundle(bundle, given, self._key.known_public())
 
     def open_bundle(self, bundle: Path, target: Path, key: str | None = None, *, max_bytes: int) -> OpenedBundle:
-        """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
+        """Verify a bundle and unpack it into a new folder; an error leaves no new folder behind.
 
         Args:
             bundle: the file of the bundle (a redacted archive of a run).
@@ -89,7 +89,8 @@ class ProofService:
 
         Raises:
             BundleNotFoundError: the file does not exist.
-            BundleInvalidError: the file is not a bundle, an entry is unsafe, the target exists, or the disk is full.
+            BundleInvalidError: the file is not a bundle, an entry is unsafe, the bundle is larger than `max_bytes`, the
+                target exists, or the disk has too little space.
             BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by `key`.
             InvalidInputError: the key cannot be read.
         """

@@ -67,7 +67,7 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
 
     - passed: the outcome is `success`.
     - failed: the outcome is `failure` or `error`.
-    - warned: the outcome is `missing` (not run).
+    - warned: the outcome is `missing` (the trial was not run, or gave no answer).
 
     The result is FAILED if any test failed; otherwise WARNED if any test is warned; otherwise PASSED.
 

@@ -110,7 +110,7 @@ class _Records:
     """The data about a run's trials that a verification has read from the journal and from the files of events.
 
     Attributes:
-        tally: the numbers of trials, by the entries of the journal.
+        tally: counts over the trials in the journal, such as the number of trials by outcome.
         outcomes: `{trial id: outcome}`.
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
@@ -192,7 +192,7 @@ class _Check:
             return None  # the comparison with the seal reports the damage
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the journal; keep the data of the trials in `_records`, the digests of their documents in `_refs`."""
+        """Read the journal; store data about the trials in `_records`, and digests of their documents in `_refs`."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):

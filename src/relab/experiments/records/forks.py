@@ -94,8 +94,8 @@ def _parent(line: bytes) -> Parent:
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
     """Return the slots (positions in the plan) of all trials of a run of forks.
 
-    Each parent (a forked trial) gets one trial with the changed bindings, the values that the harness gets (variant 1).
-    With `has_control`, a control trial without changes (variant 0) comes before it.
+    Each parent (a trial that is forked) gets one trial of variant 1, which has the changed bindings (values that the
+    harness gets). With `has_control`, a trial of variant 0, without changes, comes before it.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]

@@ -88,7 +88,7 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append the line of a finished trial to the journal; `row` of `entry` is the trial's row in the results.
+        """Append a line with the result of a trial, or with its withdrawal; `row` of `entry` is the trial's result row.
 
         Raises:
             OSError: the disk is full, or earlier lines could not be flushed to the disk.
@@ -164,7 +164,8 @@ def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None
 
     Args:
         run_dir: the folder of the run.
-        on_head: is called after each line with the head of the journal so far: number of lines and last checksum.
+        on_head: is called after each line that has a checksum, with the head of the journal so far (number of lines and
+            last checksum).
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.

@@ -39,7 +39,10 @@ class Head:
 
 
 def header_line(manifest: str | None) -> tuple[bytes, Head]:
-    """Return the first line of a journal, with the digest of the run's manifest, and the journal's head after it."""
+    """Return the first line of a journal, and the journal's head (number of lines, last checksum) after this line.
+
+    The line contains `manifest`, the digest of the run's manifest; None if the run has no manifest.
+    """
     return checked_line({"journal": FORMAT, "manifest": manifest}, Head(-1, START))
 
 

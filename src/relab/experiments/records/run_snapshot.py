@@ -19,7 +19,7 @@ def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[Proje
     """Return the snapshot of the project from the start of a run; take a new snapshot if the cache does not have it.
 
     Returns:
-        `(snapshot, None)` if its content is that from the start of the run, else `(new snapshot, its digest)`.
+        `(snapshot, None)` if the content is the same as at the start of the run; else `(new snapshot, its digest)`.
 
     Raises:
         RunChangedError: the cache lacks the snapshot, the project was changed, and `allow_drift` is not set.
@@ -57,7 +57,7 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
 
 
 def check_image(run: RunFolder, image_digest: str | None) -> None:
-    """Check that the sandbox's container image is the one of the run's beginning.
+    """Check that the container image of the sandbox is the same as at the start of the run.
 
     `image_digest` is the digest of the present image; None if trials run without an image.
 

@@ -153,14 +153,20 @@ class RunSpending:
     _has_other_end: bool = False
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Add the cost of all attempts of a finished trial, or its estimate if no cost is reported; `entry` is its journal entry."""
+        """Add the cost of all attempts of a finished trial; count a cached trial in `cached` instead.
+
+        If no cost is reported, the estimated cost is added. `entry` is the journal entry of the trial.
+        """
         if entry["row"].get("cached_from") is not None:
             self.cached += 1
             return
         self.cost_usd += cost_of(entry["row"]["metrics"]) + cost_of({COST: entry.get("earlier_cost_usd")})
 
     def note_outcome(self, row: Mapping[str, Any]) -> None:
-        """Note how a trial of this process ended; `row` is its row in the results. A pruned trial does not count."""
+        """Add a trial of this process to `first_errors` if it ended in `first_error`; else set `first_errors` to 0.
+
+        `row` is the trial's row in the results. A trial with the outcome `missing`, such as a pruned one, is ignored.
+        """
         if self._has_other_end or row["outcome"] == TrialOutcome.MISSING:
             return
         error = row["error_type"] or "error", row["error_message"] or ""
@@ -194,7 +200,7 @@ class RunSpending:
 
 
 def _cause(error: tuple[str, str]) -> tuple[str, str]:
-    """Return type and message of an error without the parts of the message that differ between equal errors."""
+    """Return type and message of an error, with `#` in place of the values in the message that vary, such as ids."""
     kind, message = error
     return kind, cause_of(message)
 

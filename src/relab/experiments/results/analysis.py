@@ -109,8 +109,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first source that states it decides: the configuration; the trials, if the harness is a trainer (it trains a
-    model) and optimizes the metric; the metric's name. `data` are the tables of the run, needed only for a trainer.
+    The first of these sources that states it decides: the configuration; the trials, if the harness is a trainer (it
+    trains a model) that optimizes the metric; the metric's name. `data`, the run's tables, is used only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.

@@ -42,7 +42,7 @@ class GateResult:
 
     Attributes:
         variant: the id of the variant.
-        gate: the text of the gate; a default gate reads `metric is better`.
+        gate: the text of the gate, such as `success>=-0.02`; for a default gate, a text such as `success is better`.
         judgement: the verdict, with the estimate and the interval on which it is based.
         delta: the difference that was judged; None if it is unknown whether the metric should be high or low.
     """
@@ -174,7 +174,7 @@ def compare(
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Describe the comparison in a run of forks (trials that begin at checkpoints of others); None for another run."""
+    """Describe the comparison in a run of forks (trials from a checkpoint on); return None for any other run."""
     fork = facts.fork
     if fork is None:
         return None

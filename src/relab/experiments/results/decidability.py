@@ -20,7 +20,7 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate, under up to two assumptions.
 
     1. Variant and baseline are equal. This assumption is made only if a variant equal to the baseline passes the gate.
-    2. The true difference equals the estimate. This assumption is made unless assumption 1 gives the same difference.
+    2. The true difference equals the estimate. This assumption is left out if it is the same as assumption 1.
 
     New tasks and repeats are assumed to vary as much as the present ones.
 

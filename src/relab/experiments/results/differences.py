@@ -41,8 +41,8 @@ class Delta:
         interval: the confidence interval of the estimate; None if the data cannot be compared.
         test: the significance test for a true difference of zero; None if the data cannot be compared.
         standard_error: the standard error of the estimate.
-        tasks: the number of compared tasks; in an unpaired comparison, that of the variant or of the baseline,
-            whichever is smaller.
+        tasks: the number of compared tasks; in an unpaired comparison, the smaller of two numbers: the tasks of the
+            variant, and the tasks of the baseline.
         clusters: the number of independent groups of these tasks.
         unpaired_tasks: the number of tasks for which only the variant or only the baseline has values.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
@@ -103,8 +103,8 @@ class Sample:
             percentage. The variant is compared with the baseline times 1 + share.
         pairs: for a paired comparison, each task's difference and the number of its cluster, a group of tasks that
             depend on each other; else None.
-        arms: for an unpaired comparison, the tasks' means summed by cluster: those of the baseline (times 1 + share),
-            and those of the variant; else None.
+        arms: for an unpaired comparison, the sums of the tasks' means in each cluster, first of the baseline (times
+            1 + share), then of the variant; else None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 

@@ -58,7 +58,8 @@ def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
         events: the events, one JSON object in each line.
 
     Raises:
-        ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.
+        ExperimentInvalidError: a file is missing, harnesses of this integration level write no events, or a rule is
+            violated; `problems` has the first violations.
     """
     check_file(manifest, _MANIFEST)
     declared = jiter.from_json(manifest.read_bytes())

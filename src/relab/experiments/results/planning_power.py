@@ -115,7 +115,7 @@ def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int 
         distance: the distance of the true difference from the gate's bound.
         variance: the variance of the difference with one repeat per task.
         tasks: the number of tasks.
-        alpha: the error level.
+        alpha: the significance level (two-sided).
     """
     if tasks < 2:
         return None

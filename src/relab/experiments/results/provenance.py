@@ -47,7 +47,7 @@ def run_manifest(
         created_at: the time at which the run began, in ISO 8601.
         digest: the digest of the run's configuration, with all defaults and overrides.
         root: the folder of the project.
-        command: `run`, `run-dev` or `run-experiment`.
+        command: the command that creates the run: `run`, `run-dev`, `run-experiment` or `inspect import`.
         overrides: the overrides that were applied.
         facts: values for the field `ext` of the manifest: digests and settings of the run, such as data set and seeds.
     """

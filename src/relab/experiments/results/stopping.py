@@ -117,7 +117,7 @@ class _TaskFigures:
 class _Sequence:
     """The differences between a variant and the baseline in the first tasks of the plan.
 
-    The sequence ends before the first task with a trial that has no result. `positions` is the number of its tasks.
+    The sequence ends before the first task with a trial that has no result. `positions` is the number of tasks in it.
     `values` has the difference of each task for which both the variant and the baseline have values of the metric.
     """
 

@@ -68,7 +68,7 @@ class TelemetryLink:
             self._sender.start()
 
     def prices_for(self, config: ExperimentConfig) -> PriceTable | None:
-        """Return telemetry's prices of models; None without telemetry, or if harnesses export no spans to estimate."""
+        """Return telemetry's prices of models; None without telemetry, or if the harness exports no spans to price."""
         if self._telemetry is None or config.runtime.harness.integration_level is not IntegrationLevel.OTEL:
             return None
         return self._telemetry.prices.usable()

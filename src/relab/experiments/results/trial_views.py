@@ -70,7 +70,7 @@ class _Seen:
 def list_trials(
     root: Path, named: Path, *, outcome: str | None = None, variant: str | None = None, task: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return those trials of a run that have a result, as JSON, in the order of their ends.
+    """Return the trials of a run that have a result, as JSON, in the order in which they ended.
 
     If the trials of the run are forks (trials that begin at a checkpoint of an earlier trial), the key `parent` of
     each has the ids of this earlier trial, as `<run>.<trial>`.
@@ -269,9 +269,10 @@ def _tail(folder: TrialFolder, path: Path) -> str:
 
 
 def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Return `{"added" or "removed" or "modified": files}` of a trial, each file with digest and size in bytes.
+    """Return the files that a trial changed, as `{"added": files, "removed": files, "modified": files}`.
 
-    `entry` is the trial's journal entry. The lists are empty if `entry` is None or has no record of the changes.
+    Each file has a path and a digest. `entry` is the trial's journal entry. The lists are empty if `entry` is None or
+    has no record of the changes.
 
     Raises:
         RunDamagedError: the record cannot be read, or is not valid.

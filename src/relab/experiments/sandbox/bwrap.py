@@ -79,8 +79,9 @@ class BwrapSandbox:
     Args:
         run_id: the id of the run, a part of the names of folders and control groups. A later process of the run finds
             leftovers by these names.
-        network: `none` and `allowlist_enforced` get a network namespace without any route, in which the runner's
-            proxies listen and pass on requests to allowed hosts; `full` shares the machine's network.
+        network: with `none` and `allowlist_enforced`, an attempt gets a network namespace without any route. The
+            runner's proxies listen in it, and pass on requests to allowed hosts. With `full`, an attempt shares the
+            network of this machine.
         limits: the limits of each attempt. Control groups enforce them if this process may use control groups;
             otherwise rlimits do, as far as possible.
         read_only_paths: further folders and files of this machine, mounted read-only at the same path.

@@ -67,9 +67,9 @@ class DockerSandbox:
     Args:
         run_id: the id of the run, a label of the containers. A later process of the run finds leftovers by this label.
         image: the name of the image, which must exist on this machine.
-        network: `none` and `allowlist_enforced` get a network namespace with only loopback, where the runner's proxies
-            listen and pass on requests to allowed hosts; `full` gets the engine's bridge, or the machine's own network
-            if the engine has no bridge.
+        network: with `none` and `allowlist_enforced`, a container gets a network namespace with only loopback. The
+            runner's proxies listen in it, and pass on requests to allowed hosts. With `full`, a container gets the
+            engine's bridge, or this machine's network if the engine has no bridge.
         limits: the limits of each attempt.
         read_only_root: whether only the trial's folders and `/tmp` are writable.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.

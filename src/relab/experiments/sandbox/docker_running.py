@@ -86,7 +86,7 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Store the watch of the container's limits, which `exceeded` asks for an exceeded limit."""
+        """Store `watch`, which detects exceeded limits of the container; `exceeded` uses it."""
         self._watch = watch
 
     def exceeded(self) -> str | None:

@@ -252,7 +252,10 @@ class EgressProxy:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        """Copy bytes in both directions until the server ends, copying to it fails, or the idle time-out expires."""
+        """Copy bytes in both directions until the server closes its end, copying fails, or the time-out expires.
+
+        The time-out limits the time in which neither side sends anything.
+        """
         loop = asyncio.get_running_loop()
         last = loop.time()
 

@@ -24,7 +24,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class EgressRule:
-    """One listed host, which trials may reach.
+    """A rule of the allowlist: one host that trials may reach.
 
     Attributes:
         host: a name (`example.com`), all names below a name (`*.example.com`), or an address.

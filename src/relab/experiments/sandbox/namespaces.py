@@ -68,7 +68,7 @@ def check_egress(pid: int) -> dict[str, Any]:
 
 
 def enforcement_of(network: NetworkMode) -> str:
-    """Return the name of the mechanism that enforces a restricted network mode."""
+    """Return the name of the mechanism that enforces a restricted network mode (any mode except `full`)."""
     return "network_namespace_and_proxy" if network is NetworkMode.ALLOWLIST else "network_namespace"
 
 

@@ -77,7 +77,7 @@ def give(folders: Folders, user: TrialUser) -> None:
 class SharedFolders:
     """Lets the user account of the trials read the folders that all trials of a run share. Thread-safe.
 
-    The account becomes the owner of the files in these folders. Each folder is changed only once.
+    The account becomes the owner of the files that not every user may read. Each folder is changed only once.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Make a folder readable for the trial's user: change the owner of each file not readable for everybody.
+    """Let the trial's user read a folder: make that user the owner of each entry that not every user may read.
 
     Args:
         folder: a private copy, which is mounted read-only for the trial.

@@ -132,9 +132,9 @@ class Launch:
 
 
 def bind_mounts(launch: Launch) -> dict[str, tuple[Path, str]]:
-    """Return the mounts of an attempt in a sandbox with `PLACES`: `{path inside: (path on this machine, mode)}`.
+    """Return the mounts of an attempt as `{path in the sandbox: (path on this machine, mode)}`.
 
-    The mode is `rw` or `ro`.
+    The sandbox must use the paths in `PLACES`. The mode is `rw` or `ro`.
     """
     modes = {"workspace": "rw", "state": "rw", "out": "rw", "home": "rw", "harness": "ro", "dataset": "ro"}
     found = {getattr(PLACES, name): (getattr(launch.folders, name), mode) for name, mode in modes.items()}

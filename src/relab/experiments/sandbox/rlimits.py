@@ -29,8 +29,8 @@ def set_rlimits(
         missing: `{limit: reason}` of the limits that no control group enforces.
         max_file_bytes: the largest size of each file that the process writes; None for no limit.
         most_tasks: how many tasks (processes and threads) the process's user may have; None for the kernel's limit.
-            The limit that is set is an eighth and 16 tasks higher, and it is not set for root, to which it would not
-            apply.
+            The limit in the kernel is set higher than this number, by an eighth and 16 tasks. For root no limit is
+            set, because the kernel does not apply it to root.
 
     Returns:
         `{limit: mechanism that enforces it, or "not enforced: <why>"}` for the limits in `missing`, for open files and
@@ -82,7 +82,7 @@ def tasks_of_user() -> int:
 def _set(pid: int, kind: int, size: int) -> bool:
     """Lower the resource limit `kind` (such as `RLIMIT_NOFILE`) of a process to `size`; never raise it.
 
-    Return whether the limit is in effect, which is also True if the process has ended.
+    Return whether the limit is in effect. For a process that has ended, return True.
     """
     try:
         soft, hard = resource.prlimit(pid, kind)

@@ -61,8 +61,8 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    This is the error itself, with one exception: the document matches no alternative of a `oneOf`, and exactly one
-    alternative is for the document's `event_type`. Then the reasons of this alternative are yielded.
+    Usually the only reason is the error itself. If the document matches no alternative of a `oneOf`, but exactly one
+    alternative is for the document's `event_type`, the reasons are the errors of this alternative.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

@@ -221,7 +221,7 @@ class LabClient:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
-            variant: the id of a variant: fork all its trials that have the checkpoint. Replaces `from_trial`.
+            variant: the id of a variant, to fork all its trials that have the checkpoint, instead of `from_trial`.
             bindings: new values for the harness, by dotted name such as `model.temperature`; None to change none.
             strict: whether to reject a trial without checkpoints, or a harness below the highest level, `sdk_full`.
             control: whether to fork each trial also without changes, for a comparison.

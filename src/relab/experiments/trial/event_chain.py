@@ -19,7 +19,7 @@ _PIECE: Final = 65_536
 
 
 class _Links:
-    """Computes a hash chain over the lines of a file, which is given in pieces."""
+    """Computes a hash chain over the lines of a file. The content of the file is given in pieces."""
 
     def __init__(self) -> None:
         self._head = NO_EVENTS

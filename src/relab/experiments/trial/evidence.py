@@ -106,8 +106,8 @@ class TrialEvidence:
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
         """Return the record of the trial's place in its chain, the JSON object `task_chain_state_v1`.
 
-        It has the digests of three documents: the list of the workspace's files before the trial, the list after the
-        trial, and the differences between the two lists.
+        It has the digests of four documents: the list of the workspace's files before the trial, the list after the
+        trial, the differences between the two lists, and these differences as a patch (a list of operations).
 
         Args:
             row: the result of the trial.
