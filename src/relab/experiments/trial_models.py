@@ -91,8 +91,8 @@ class TrialRow:
         guardrails_exceeded: the metrics above their guardrail.
         cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is; times and costs of the row are
             then those of the earlier trial. None if this trial was run.
-        metrics_from_spans: the names of the metrics (tokens, cost) that the harness did not report, and that are the
-            sums over the spans that it exported.
+        metrics_from_spans: the names of the metrics (tokens, cost) that come from the spans of the harness, because
+            the harness did not report these metrics.
     """
 
     run_id: str

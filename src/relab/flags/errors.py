@@ -75,7 +75,7 @@ class InvalidContextError(InvalidInputError):
 
 
 class TargetingKeyMissingError(InvalidInputError):
-    """A split decides the flag's value, but the context has no targeting key (the id of the user or other subject)."""
+    """The flag's value depends on a targeting key (id of the user or other subject), but the context has none."""
 
     code = "targeting_key_missing"
 

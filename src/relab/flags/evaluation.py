@@ -20,7 +20,7 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
 
     Raises:
         InvalidContextError: the targeting key is not a text.
-        TargetingKeyMissingError: a split decides the value, and the context has no targeting key.
+        TargetingKeyMissingError: the value depends on the targeting key, and the context has none.
     """
     variant, reason = _choose(flag, context)
     return Evaluation(
@@ -29,9 +29,9 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
 
 
 def bucket(key: str, salt: str, targeting_key: str) -> int:
-    """Return the bucket (0 to 9,999) of a targeting key (the id of the user or other subject) in the splits of a flag.
+    """Return the bucket (0 to 9,999) of a targeting key (the id of the user or other subject) for one flag.
 
-    It is the first 8 bytes of a SHA-256 of `key`, `salt` and `targeting_key`, modulo 10,000.
+    The bucket is the first 8 bytes of a SHA-256 of the flag's `key`, `salt` and `targeting_key`, modulo 10,000.
     """
     # Neither the key nor the salt can contain a NUL character, so different triples give different texts.
     text = f"{key}\0{salt}\0{targeting_key}".encode(errors="surrogatepass")

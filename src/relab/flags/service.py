@@ -187,7 +187,7 @@ class FlagService:
             return _current(session, key)
 
     def get_version(self, key: str, version: int) -> FlagVersion:
-        """Return the version of a flag with this number.
+        """Return the version `version` of a flag.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.
@@ -230,7 +230,7 @@ class FlagService:
         Raises:
             FlagNotFoundError: no flag has this key, or the flag is archived.
             InvalidContextError: the targeting key of the context is not a text.
-            TargetingKeyMissingError: a split decides the value, and the context has no targeting key.
+            TargetingKeyMissingError: the value depends on the targeting key, and the context has none.
         """
         flag = self.get(key)
         if flag.is_archived:

@@ -56,7 +56,7 @@ def public() -> Any:
 def requires(scope: Scope) -> Any:
     """Return the FastAPI dependency of a route that only callers with the scope `scope` may use.
 
-    It is the same object for each call with a scope, so that a request is checked once even if its route names the
+    All calls with the same scope return the same object, so that a request is checked once even if its route names the
     dependency twice.
     """
     return Depends(ScopeCheck(scope))

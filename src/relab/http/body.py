@@ -71,7 +71,7 @@ class IngestGate:
 
         Args:
             count: the number of bytes.
-            own: how many bytes this request has added before; the rest of the total is of other requests.
+            own: how many bytes this request has added before; the rest of the total belongs to other requests.
 
         Raises:
             OverloadedError: the total would exceed the limit, and bodies of other requests are in progress.
@@ -239,7 +239,7 @@ class JsonBody(DocumentedBody):
         max_bytes: the maximum size of the body.
         is_optional: whether a request without a body is read as `{}`.
         is_strict: whether values must have the model's JSON types, so that a number is not accepted for a boolean. Set
-            it if the same model also reads query parameters, and therefore converts texts.
+            it for a model that also reads query parameters: such a model otherwise converts texts.
         replaces_nul: whether NUL characters in texts are replaced by U+FFFD instead of rejected.
     """
 

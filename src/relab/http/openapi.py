@@ -159,7 +159,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document without the credentials of the routes. It is built at the first call."""
+        """Return the OpenAPI document without the kinds of credentials that routes accept. The first call builds it."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()

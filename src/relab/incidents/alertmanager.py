@@ -69,10 +69,10 @@ class SentAlert(_Sent):
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Replace a time that cannot be stored, such as the one for "no time", with the nearest time that can be.
+        """Return the start time of an alert for validation; a time out of range becomes the nearest time in range.
 
-        Replace an empty text, which a sender's template produces if it has no time, with None. Alertmanager does not
-        send a rejected notification again, so one strange time must not lose the other alerts of its group.
+        An empty text (from a sender that has no time) becomes None. Alertmanager does not send a rejected notification
+        again, so one strange time must not lose the other alerts of its group.
         """
         if not isinstance(value, str):
             return value

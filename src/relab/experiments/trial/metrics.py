@@ -190,7 +190,7 @@ def _lines(path: Path) -> int:
 
 
 def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
-    """Return the paths to copy as artifacts of a trial: regular files below `base` that match a pattern.
+    """Return those of `paths` that are artifacts of a trial: regular files below `base` that match a pattern.
 
     Args:
         workspace: the workspace of the trial.

@@ -53,7 +53,7 @@ class CacheKeys:
     start: int
 
     def request_digest(self, path: str, headers: Mapping[str, str], body: bytes) -> str | None:
-        """Return the digest of a request to a model, without credentials; the digest is the answer's key in the cache.
+        """Return the digest of a request to a model, without credentials; the method `key` makes a cache key from it.
 
         Return None if the cache must not answer the request: its path does not belong to a known model API, it asks
         for an answer in the background, or its body is not a JSON object or has no canonical form.

@@ -77,7 +77,7 @@ class ModelGateway:
         self.counts: Counter[str] = Counter()
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Answer requests on a listening socket in threads; return a function that stops the gateway (this server)."""
+        """Answer requests on a listening socket in threads; return a function that stops the gateway."""
         import httpx  # noqa: PLC0415 loaded only where a gateway is configured
 
         client = self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
@@ -146,7 +146,7 @@ class ModelGateway:
         """Send a request to the model's server and its answer to the harness; return the HTTP status.
 
         The status is 0 if the answer broke off, and 502 if the server cannot be reached. A complete answer of at most
-        `MAX_ANSWER_BYTES` is cached under `key`; if `key` is None, nothing is cached.
+        `MAX_ANSWER_BYTES`, without secrets, is cached under `key`; if `key` is None, nothing is cached.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 
@@ -261,7 +261,7 @@ def _end_pieces(request: BaseHTTPRequestHandler, *, is_chunked: bool) -> None:
 
 
 def _kept_headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers of a response that the harness gets; cookies and headers about the connection are left out."""
+    """Return those headers of a response that are passed on to the harness; cookies and unknown headers are not."""
     return {
         name: value
         for name, value in response.headers.items()

@@ -101,7 +101,7 @@ class ModelGateways:
         """Remove a trial's gateways; return `{metric: number}` about the requests in its last attempt.
 
         A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
-        requests, and of those that the cache did or did not answer.
+        requests, of cache hits and of cache misses.
 
         The result is empty if the trial has no gateway. The sandbox stops the servers of the gateways.
         """

@@ -32,7 +32,7 @@ class TrialNetwork:
 
     Args:
         config: the experiment, which says which services a trial needs.
-        sink: stores traces in addition to the trial's folder.
+        sink: is called with each received body, after the body was stored in the trial's folder.
         redactor: redacts secrets from the traces before they are stored.
         cache: the folder of the project's cache, for answers of models; None to store none.
     """
@@ -91,7 +91,7 @@ class TrialNetwork:
         """Return `{metric: number}` about a trial's requests to models, and remove the trial's gateways.
 
         A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
-        requests, and of those that the cache did or did not answer.
+        requests, of cache hits and of cache misses.
 
         A second call for the same trial returns an empty result.
         """

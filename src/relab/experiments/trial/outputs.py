@@ -51,9 +51,10 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
 
 
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
-    """Copy the artifacts of a trial out of its workspace, and delete the workspace.
+    """Copy the artifacts of a trial out of its workspace; then move the checkpoints out and delete the workspace.
 
     The workspace is not deleted if the run keeps it, or if later trials continue from the state of earlier ones.
+    The checkpoints then stay in it.
 
     Args:
         context: the values that all trials share.
@@ -62,7 +63,8 @@ def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttemp
         row: the trial's row in the results; its outcome decides whether the workspace is kept.
 
     Raises:
-        OSError: a file cannot be copied or deleted.
+        RunDamagedError: the input of the trial cannot be read.
+        OSError: a file cannot be copied, moved or deleted.
     """
     changed = [entry.path for entry in [*attempt.diff.added, *[new for _, new in attempt.diff.modified]]]
     wanted = context.config.artifacts

@@ -291,8 +291,10 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
 def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
     """Change the checkpoint's path in the record of a pause, after the trial's folder was moved.
 
+    Nothing is done if there is no such record, or if the path is not below `old`.
+
     Args:
-        folder: the folder of the trial; without a record nothing is done.
+        folder: the folder of the trial.
         old: the folder where the harness ran.
         new: replaces `old` at the beginning of the checkpoint's path.
 

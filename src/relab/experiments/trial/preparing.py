@@ -55,7 +55,7 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
 def write_documents(
     context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int, *, is_resumed: bool = False
 ) -> None:
-    """Write the documents that a harness reads (input and control file); delete documents of an earlier attempt.
+    """Write the documents that a harness reads (input and control file); delete old documents in their places.
 
     In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
 
@@ -67,7 +67,7 @@ def write_documents(
         is_resumed: whether a paused attempt continues; its events are kept.
 
     Raises:
-        OSError: a document cannot be written, or a link that an earlier trial left leads out of the trial's folder.
+        OSError: a document cannot be written, or its folder is outside of the trial's folder (through a link).
     """
     harness = context.config.runtime.harness
     input_path, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)
@@ -128,7 +128,7 @@ def make_launch(
 
 
 def disk_bytes_of(context: RunContext) -> int:
-    """Return the largest size in bytes of a trial's folders: the snapshot's size plus `workspace.max_written_mb`."""
+    """Return the disk limit in bytes of a trial's folders: the snapshot's size plus `workspace.max_written_mb`."""
     return int(context.config.runtime.workspace.max_written_mb * MB) + context.snapshot.manifest.total_bytes
 
 

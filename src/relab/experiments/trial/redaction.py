@@ -102,9 +102,9 @@ class Redactor:
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
         """Yield the files and links below a folder, then rename the files and folders whose names contain a secret.
 
-        If `root` is a file, only this file is yielded. If a folder cannot be read, the error is added to `errors`. As
-        its secrets cannot be redacted, the folder is deleted with its whole branch, from the entry directly in `root`
-        down. All files that are left are then yielded again from the beginning.
+        If `root` is a file, only this file is yielded. If a folder cannot be read, its secrets cannot be redacted.
+        The error is then added to `errors`, and the entry of `root` that contains the folder is deleted with everything
+        in it. After the deletion, all remaining files are yielded again from the beginning.
         """
         if root.is_symlink():
             return

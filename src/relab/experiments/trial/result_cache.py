@@ -42,7 +42,7 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A stored result of a trial, as a list of the result cache shows it.
+    """A stored result of a trial: one entry in a list of the result cache.
 
     `stored_us` and `used_us`, the times of storing and of the last use, are in microseconds since 1970.
     """
@@ -109,7 +109,7 @@ class ResultCache:
         `document` is the result of `ResultKeys.document` for the trial.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the cache's secret key cannot be read or created.
         """
         return hmac.digest(self._salt(), canonical_json(document).encode("utf-8", "surrogatepass"), "sha256").hex()
 
@@ -152,7 +152,7 @@ class ResultCache:
         return StoredResult(key, head, format_time(stored_us), digest.hex(), file, file.tell(), size - _TAIL)
 
     def put(self, key: str, captured: Path) -> bool:
-        """Store the result in the file `captured` under a key; return False if it cannot be written (full disk).
+        """Store the result in the file `captured` under a key; return False if writing fails (full disk).
 
         After a crash, either the whole entry exists, or no part of it.
         """

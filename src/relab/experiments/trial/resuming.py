@@ -41,9 +41,10 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
 
 
 def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> None:
-    """Prepare the folder of a paused trial for its continuation: set old documents aside, and empty `tmp`.
+    """Prepare the folder of a paused trial for the next segment (the part of an attempt after a pause).
 
     The input, the output, the logs and the record of the pause move to `segments/`. Workspace, state and events stay.
+    The folder `tmp` is emptied.
 
     Args:
         folder: the folder of the trial.

@@ -86,8 +86,8 @@ class FinishedAttempt:
     def is_reusable(self) -> bool:
         """Whether the result cache may store the attempt.
 
-        It must be a success or failure, and its harness must not have changed lines in its file of events that the
-        runner had already read.
+        The attempt must be a success or a failure. The harness must not have changed lines of its file of events after
+        the runner had read them.
         """
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
@@ -108,7 +108,7 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
 def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
     """Return `(error type, message)` of an attempt: the runner's error or, without one, the error of the harness.
 
-    Both are None after a success, and if neither has reported an error.
+    Both are None after a success, or if neither the runner nor the harness reported an error.
     """
     if attempt.problem is not None:
         return attempt.problem
@@ -197,7 +197,8 @@ def read_row(document: Mapping[str, Any]) -> TrialRow:
     """Convert a document made by `TrialRow.to_json` back to a row.
 
     Raises:
-        TypeError: the document has missing or unknown fields.
+        KeyError: the document has no outcome.
+        TypeError: the document lacks another field, or has an unknown field.
         ValueError: the outcome in the document is invalid.
     """
     return TrialRow(**{**document, "outcome": TrialOutcome(document["outcome"])})

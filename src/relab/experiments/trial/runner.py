@@ -50,7 +50,7 @@ _MAX_STDERR_CHARS = 500
 
 
 class TrialRunner:
-    """Runs trials of one run; thread-safe.
+    """Runs the trials of one run (one execution of an experiment); thread-safe.
 
     Args:
         context: the values that all trials share.
@@ -393,7 +393,7 @@ class TrialRunner:
 
 
 def _end_of_stderr(folder: TrialFolder, end: AttemptEnd, error_type: ErrorType) -> str:
-    """Return the last line of standard error, which often names the exception, if a harness failed without output."""
+    """Return text for an error message: the last line of standard error; empty unless the harness itself failed."""
     if error_type is not ErrorType.HARNESS_PROCESS or not end.exit_code:
         return ""
     line = wire.last_line(folder.stderr, folder.root)

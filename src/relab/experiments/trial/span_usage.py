@@ -24,11 +24,11 @@ ESTIMATED_COST: Final = "estimated_cost_usd"
 def span_usage(
     folder: TrialFolder, attempt: FinishedAttempt, number: int, known: Mapping[str, Any], prices: PriceTable | None
 ) -> dict[str, int | float]:
-    """Return tokens and cost of an attempt by the name of the metric, as its harness's spans report them.
+    """Return `{metric: value}` with the tokens and the cost of an attempt, from the spans that its harness exported.
 
-    If neither harness nor spans report a cost, it is estimated from the tokens of the spans, as `estimated_cost_usd`.
-    The result has only metrics that `known` lacks: the harness's own figures have priority. It is empty if the harness
-    has exported no spans, or spans that cannot be read.
+    If neither harness nor spans report a cost, the result has `estimated_cost_usd`, computed from the spans' tokens.
+    Metrics in `known` are left out, because the harness's own figures have priority. The result is empty if the harness
+    exported no spans, or if the spans cannot be read.
 
     Args:
         folder: the folder of the trial.

@@ -185,8 +185,8 @@ def capture(
 ) -> None:
     """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 
-    Nothing is written if the run uses no result cache, the attempt may not be reused, the result is too large, or the
-    disk is full.
+    Nothing is written if the run uses no result cache, the attempt may not be reused, the result is too large, or a
+    file cannot be read or written.
 
     Args:
         context: the values that all trials share; one of them is the largest size of the file.

@@ -135,7 +135,7 @@ def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
 def link_or_copy(source: Path, target: Path) -> None:
     """Create a hard link `target` to the file `source`, or a copy if links fail; replace an existing target.
 
-    `source` must be a file that is no longer written.
+    No process may write to `source` any more.
     """
     try:
         os.link(source, target)

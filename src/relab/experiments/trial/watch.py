@@ -64,8 +64,8 @@ class AttemptEnd:
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: the reason for which the runner ended the attempt, or the error that the runner found afterwards;
-            None if the harness ended by itself within all limits.
+        ended_for: the reason for which the runner ended or paused the attempt, or the error that the runner found
+            afterwards; None if the harness ended by itself within all limits, and was not paused.
         message: one sentence about this reason or error; None if `ended_for` is None.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
@@ -119,6 +119,9 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
         bounds: the limits of the attempt.
         stop_now: when set, ends the attempt at once.
         pause: checks for a request to pause, and asks the harness to stop.
+
+    Raises:
+        OSError: the control file, with the requests to the harness, cannot be written.
     """
     chain = EventChain(bounds.events, bounds.root)
     end = _watch(running, bounds, stop_now, pause, chain)

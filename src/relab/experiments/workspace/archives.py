@@ -85,7 +85,7 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete the files that a trial changed from a fresh copy of the project, and folders that are empty afterwards.
+    """In a fresh copy of the project, delete the files that a trial changed, and folders that are empty afterwards.
 
     Unpacking never replaces a file, so an archive with the changed files can be unpacked only after this deletion.
 

@@ -57,13 +57,13 @@ def keep_snapshot(
 ) -> ProjectSnapshot:
     """Return a snapshot of the project's current files, which replaces the earlier snapshot in the same folder.
 
-    A copy without its recorded stamp is replaced, so a process that changes this snapshot does not change later ones.
+    A copied file that a process has changed is replaced, so later snapshots do not have the change.
 
     Args:
         root: the folder of the project.
         folder: the folder for the snapshot and its index; no other process may use it during the call.
         ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
-        now_ns: returns the time with which file systems stamp files, in nanoseconds since 1970.
+        now_ns: returns the time of the clock that file systems use for files, in nanoseconds since 1970.
 
     Raises:
         ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed during the copying.
@@ -121,7 +121,7 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
         building: the folder to change: the earlier snapshot, or a path that does not exist.
         project: the stamps and entries of the project's files.
         known: the stamps and entries of the files in the earlier snapshot.
-        now_ns: the clock by which file systems stamp files.
+        now_ns: returns the time of the clock that file systems use for files, in nanoseconds since 1970.
 
     Returns:
         `(stamps and entries of the files in building, time in ns)`. The stamps of the files that were copied are older

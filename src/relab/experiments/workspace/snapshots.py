@@ -261,7 +261,7 @@ def walk_files(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os
 
 
 def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
-    """Read a file, or the target of a link, and return its entry of a manifest.
+    """Read a file, or the target of a link, and return its entry for a manifest.
 
     Args:
         path: the path of the file, relative to the folder of the manifest.

@@ -111,7 +111,7 @@ def remove_tree(root: Path) -> None:
 def use_of_disk(*roots: Path) -> tuple[int, int]:
     """Return `(bytes that all files below these folders use on the disk, size of the largest file)`.
 
-    Files that are deleted during the call are not counted.
+    Files that are deleted during the call, and folders that cannot be read, are not counted.
     """
     used = _used(*roots)
     return used.on_disk, used.largest
@@ -120,7 +120,7 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 def size_of_copy(*roots: Path) -> tuple[int, int]:
     """Return `(bytes that a copy of these folders needs at most, size of the largest file)`.
 
-    Files that are deleted during the call are not counted.
+    Files that are deleted during the call, and folders that cannot be read, are not counted.
     """
     used = _used(*roots)
     return used.copied, used.largest

@@ -199,10 +199,10 @@ def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
 def approval_state(
     request: ApprovalRequest, decision: Decision | None, *, plan: ActionPlan, state_digest: str | None, now_us: int
 ) -> ApprovalState:
-    """Return whether an approval request still allows to execute `plan` now. The first case that applies decides.
+    """Return the present status of an approval request for executing `plan`. The first case that applies decides.
 
     - `REJECTED`: a person rejected the request.
-    - `EXPIRED`: `now_us` is not in the time in which the request is valid: from `asked_at` on, and before `expires_at`.
+    - `EXPIRED`: the request is not valid at `now_us`; it is valid from `asked_at` on, and before `expires_at`.
     - `STATE_CHANGED`: the plan, or the state of the target, differs from the plan or state in the request.
     - `PENDING`: no person has decided about the request.
     - `APPROVED`: a person approved the request.

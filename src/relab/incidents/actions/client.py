@@ -226,7 +226,7 @@ class ActionsClient:
             is_unknown: whether a request may have begun the action; then a missing record proves nothing.
 
         Raises:
-            ActionServerBusyError: the action was not begun: no record, and the server was busy at every request.
+            ActionServerBusyError: the action has no record, and was not begun because the server was busy.
             OutcomeUnknownError: the action may have been begun, but has no finished record; or reading records failed.
         """
         try:
@@ -248,7 +248,7 @@ class ActionsClient:
             since_us: a time before the action was requested, in microseconds since 1970; older records are found, too.
 
         Raises:
-            ActionServerError: the request failed, or a list with invalid rows or cut after `since_us` lacks the record.
+            ActionServerError: the request failed, or the server's list is incomplete and lacks the record.
         """
         records, unreadable = await self._records()
         # Do not compare times here: the clocks may differ.

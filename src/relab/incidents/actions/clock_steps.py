@@ -21,6 +21,7 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
     A step is large if it leads to a time before the action. Without a large step, the observations are returned
     unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
+    Facts that a probe found before the step are then removed, too.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):

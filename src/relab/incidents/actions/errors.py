@@ -77,7 +77,7 @@ class ActionServerBusyError(ActionServerError, UnavailableError):
 
 
 class ActionServerStoppedError(ActionServerError, UnavailableError):
-    """The kill switch of the action server is on, so that the server rejects all actions that change anything."""
+    """The kill switch of the action server is on, so the server rejects all actions that change anything."""
 
     code = "action_server_stopped"
     reaction = Reaction.STAND_DOWN

@@ -169,8 +169,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    An action that the server can undo sets a value. It also counts as tried if it was tried with another value on the
-    same part of the service.
+    An action that the server can undo also counts as tried if it was tried on the same part of the service with other
+    parameters.
     """
     if step.entry is None:
         return False

@@ -153,8 +153,8 @@ class Situation:
         is_stale: whether the figures that the target reports are out of date.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: recent actions of people or other clients, one sentence each, if the responder has not examined them
-            yet; None if the action server's list of actions is incomplete.
+        others: recent actions of people or other clients that the responder has not examined yet, one sentence each;
+            None if the action server's list of actions is incomplete.
         actions: this responder's actions: all of this incident, and those on the target within `action_window_s`.
     """
 

@@ -28,7 +28,7 @@ _NO_TRAFFIC: Final = "too few requests arrive for a result"
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
-    """Return the verdict on an action so far; a pending verdict means that more polls are needed.
+    """Return the verdict (result of verification) on an action so far; a pending verdict needs more polls.
 
     Args:
         course: the observations since the action.
@@ -81,7 +81,7 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> VerificationResult:
-    """Return the verdict on an action that is not verified and has not made the service worse.
+    """Return the verdict (result) on an action that is not verified and has not made the service worse.
 
     Args:
         course: the observations since the action.
@@ -133,7 +133,7 @@ def _recovering(
     settings: VerificationSettings,
     well_s: float,
 ) -> VerificationResult:
-    """Return the verdict on an action after which the service recovers but is not back to normal.
+    """Return the verdict (result) on an action after which the service recovers but is not back to normal.
 
     The first case that applies decides:
     1. Probes have confirmed another cause: `OTHER_CAUSE`.

@@ -25,10 +25,10 @@ class VerificationSettings:
         min_quiet_s: how long users must be served well, without other anomalies, to end an incident without an action.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
             verified by then counts as failed. The limit is doubled while users are served well.
-        cause_timeout_s: for this many seconds after an action, signs of its cause are normal; later they mean a
-            failure.
-        recovery_timeout_s: if the cause is gone, but the service is not back to normal this many seconds after the end
-            of an action, verification ends with the result `MITIGATED`: helped, but not recovered.
+        cause_timeout_s: for this many seconds after an action, signs of the repaired cause are normal. Later signs mean
+            that the action failed.
+        recovery_timeout_s: the time limit for the recovery after the cause is gone, in seconds from the end of the
+            action. After it, verification ends with `MITIGATED`: the action helped, but the service has not recovered.
         metrics_window_s: the seconds that the target's figures cover. For this long after the action, the figures
             include requests from before the end of the action.
         requested_window_s: the seconds for which a poll requests the target's figures; a target may use others.
@@ -63,8 +63,8 @@ class HealthBounds:
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.
         p95_ms: the bound for the 95th percentile of the latency, in milliseconds.
-        needs_traffic: whether a poll with too few requests to the target is no evidence of a recovery; False for a
-            target that usually has hardly any requests.
+        needs_traffic: whether only polls with enough requests to the target can prove a recovery; False for a target
+            that usually has hardly any requests.
     """
 
     errors_pct: float
@@ -106,7 +106,7 @@ class ActionObservations:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """The verdict on an action, and the reason for it.
+    """The verdict (result of verification) on an action, and the reason for it.
 
     Attributes:
         reason: the reason, in one sentence.

@@ -39,7 +39,7 @@ _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """The anomalies that are present after a poll.
+    """The anomalies that are present after a poll of the target.
 
     Attributes:
         confirmed: anomalies that have lasted long enough to count.
@@ -79,7 +79,7 @@ class _Muted:
 
 @dataclass(slots=True)
 class Detector:
-    """Finds the anomalies of one target in a series of polls.
+    """Finds the anomalies of one target in a series of polls (measurements of the target).
 
     Args:
         settings: the thresholds.
@@ -99,7 +99,7 @@ class Detector:
     _muted: dict[tuple[str, str], _Muted] = field(default_factory=dict)
 
     def observe(self, snapshot: Snapshot, *, learn: bool = True) -> DetectionResult:
-        """Add a poll to the history and return its anomalies.
+        """Add a poll (a measurement of the target) to the history, and return its anomalies.
 
         Args:
             snapshot: the new poll. If its time is not after that of the last poll, or is much later, the earlier

@@ -27,7 +27,7 @@ _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Return an anomaly if a poll has a high error rate, a critical connection pool and slow answers; else nothing.
+    """Return an anomaly if a poll of the target shows many errors, a critical connection pool and slow answers.
 
     This is the rule of relab's original specification (the "seed").
     """
@@ -71,7 +71,7 @@ def _mean_errors(history: Sequence[Snapshot], polls: int) -> float:
 
 
 def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find signals of the latest poll that are so far above their usual range that users notice.
+    """Return an anomaly for each signal of the latest poll that is so far above its usual range that users notice it.
 
     Args:
         snapshot: the latest poll.
@@ -132,7 +132,7 @@ def states(snapshot: Snapshot) -> list[Anomaly]:
 
 
 def absence(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find missing answers, vanished traffic, a timestamp of the target that does not change, and impossible values.
+    """Return anomalies for missing answers, vanished traffic, an unchanged timestamp, and impossible values.
 
     Args:
         history: the polls, oldest first; at least one.
@@ -169,7 +169,7 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find memory use and open file descriptors that grow steadily and would soon reach their limit.
+    """Return anomalies for memory use and open file descriptors that grow steadily and would soon reach their limit.
 
     The limit is 100 for a percentage, otherwise twice the usual value.
 

@@ -97,9 +97,9 @@ class Diagnosis:
         facts: the facts that are known so far, by name.
         memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor. Factors below 1 count
             as 1, and factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
-        mended: causes repaired in this incident. The conditions in `mended` of a cause's runbook are true while the
-            cause is gone. Once one of them is known to be false, the cause is a candidate again. Until then, the signs
-            that the cause left are not evidence for other causes.
+        mended: causes repaired in this incident. Each runbook lists conditions that are true while its cause is gone
+            (`Runbook.mended`). Once one of them is known to be false, the cause is a candidate again. Until then, it is
+            left out of the results, and the signs that it left are not evidence for other causes.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class Diagnosis:
         )
 
     def hypotheses(self) -> list[CauseSet]:
-        """Return all causes and pairs of causes, the most probable first; their probabilities add up to 1."""
+        """Return the causes and pairs of causes, the most probable first; their probabilities add up to 1."""
         found = zip(self._model.names(), _normalized(self._scores).tolist(), strict=True)
         return [CauseSet(*each) for each in sorted(found, key=lambda item: (-item[1], item[0]))]
 
     def candidates(self) -> list[Candidate]:
-        """Return all causes, the most probable first; causes of equal probability are sorted by name."""
+        """Return the causes, the most probable first; causes of equal probability are sorted by name."""
         model, weights = self._model, _normalized(self._scores)
         count = len(model.causes)
         both = np.zeros((count, count))

@@ -82,7 +82,7 @@ class InvestigationResult:
     def second(self) -> Candidate | None:
         """The cause that is probably present together with `best`, the most probable cause; None without such a cause.
 
-        A cause is probably present if both causes are present with a probability above 0.5.
+        The probability that both causes are present must be above 0.5.
         """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
@@ -138,7 +138,10 @@ class Investigator:
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 
     def diagnose(self, known: KnownFacts) -> list[Candidate]:
-        """Return all causes with their probabilities given the facts in `known`, the most probable first."""
+        """Return the causes with their probabilities given the facts in `known`, the most probable first.
+
+        Repaired causes that are still gone are left out.
+        """
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
@@ -178,7 +181,7 @@ class Investigator:
 
         Only probes that were not run yet count. The first case that applies decides. Cases 1 and 2 apply only if the
         best cause is not `unknown`.
-        1. Probes find facts that the best or the suspected second cause requires and that are not known: these probes.
+        1. The best or the suspected second cause requires facts that are not known: the probes that find these facts.
         2. The best cause is sure, and no second cause is suspected: no probes.
         3. Otherwise: the probes that are expected to add enough information, the most information per cost first.
         """

@@ -96,7 +96,7 @@ def reject_form(
 def reject_cause(
     cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: KnownFacts
 ) -> AnswerRejection | None:
-    """Return why the answer of a language model that `cause` is present must be ignored; None to accept the answer.
+    """Return why a language model's answer, which names `cause`, must be ignored; None if the answer is accepted.
 
     Facts are what probes found out about the target.
 

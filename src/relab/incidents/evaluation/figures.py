@@ -89,7 +89,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
         - `episodes`: the number of episodes.
         - `without_figures`: the number of episodes that ended in an error.
         - `with_something_wrong`: the number of episodes with a fault.
-        - `subjects`: the number of different subjects of these episodes with a fault.
+        - `subjects`: the number of different subjects of the episodes with a fault.
         - `rates`: `{metric: rate with its interval}`, over the episodes with a fault.
         - `times`: `{metric: median and 90th percentile}`, over the episodes with a fault.
         - `sums`: `{metric: sum}`, over the episodes that did not end in an error.
@@ -309,5 +309,5 @@ def _ends(interval: Interval) -> dict[str, float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """Return a number that JSON can hold: None for infinity and NaN."""
+    """Return a number that JSON can hold; None for infinity and NaN."""
     return value if math.isfinite(value) else None

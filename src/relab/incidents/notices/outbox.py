@@ -78,9 +78,9 @@ class Outbox:
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
         """Return at most 50 incidents with events that a receiver has not processed yet, in the order of their opening.
 
-        The list is empty for an unknown receiver, and during a retry pause. An ended incident is left out if the
-        receiver has processed none of its events, and if it was opened over a day ago or before the receiver was set
-        up.
+        The list is empty for an unknown receiver, and during a retry pause. An ended incident is left out if two
+        conditions hold: the receiver has processed none of its events; and the incident was opened either over a day
+        ago, or before the receiver was set up.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
@@ -101,7 +101,7 @@ class Outbox:
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:
-        """Store that a receiver accepted the notice of an event at `at_us`."""
+        """Store that a receiver accepted the notice of an event at `at_us` (microseconds since 1970)."""
         self._move(receiver, event, {"last_sent_at": at_us, "error": None}, count="sent")
 
     def give_up(self, receiver: str, event: TimelineEvent, *, error: str) -> None:

@@ -57,8 +57,8 @@ class _Delivery:
 
     Attributes:
         topic, seq: identify the notice.
-        sent: stores that the receiver has accepted the notice. Its argument is the time of this in microseconds since
-            1970.
+        sent: stores that the receiver has accepted the notice. Its argument is the time of acceptance, in microseconds
+            since 1970.
         give_up: stores that the notice is skipped for good. Its argument is the reason.
     """
 

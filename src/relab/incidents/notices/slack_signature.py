@@ -48,7 +48,7 @@ def require_signature(
         now_us: the current time, in microseconds since 1970.
 
     Raises:
-        SlackSignatureError: the signature is missing or invalid, or its time differs too much from now.
+        SlackSignatureError: the signature or the timestamp is missing or invalid, or the timestamp is too far from now.
     """
     if timestamp is None or signature is None:
         raise SlackSignatureError(

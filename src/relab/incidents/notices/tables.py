@@ -17,7 +17,7 @@ class NoticeReceiverRow(Base):
     Attributes:
         receiver: the name of the receiver.
         since: when the receiver was set up.
-        sent, given_up: the numbers of notices that the receiver accepted, and that were skipped after errors.
+        sent, given_up: how many notices the receiver accepted, and how many were skipped after errors.
         last_sent_at: when the receiver last accepted a notice; None if it never did.
         attempts: how often sending the present notice has failed.
         retry_at: when the next attempt is due; None without a pause.

@@ -44,6 +44,8 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
 def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[SignalChange]:
     """Return the changes of signals around an action: always errors and latency, other signals only if they changed.
 
+    A signal is left out if it has too few samples both before and after the action.
+
     Args:
         signals: the signals of the incident.
         began_us: when the action was requested, in microseconds since 1970.

@@ -27,7 +27,7 @@ _IDLE_IN_TRANSACTION: Final = "idle in transaction"
 
 
 def read_sessions(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read whether the database server answers, and how many sessions it has by state and application."""
+    """Return facts: whether the database answers, its sessions by state, and the application with most idle ones."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.truth("database.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -68,7 +68,7 @@ def _read_states(found: FactCollector, sessions: JsonValue) -> None:
 
 
 def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how many database sessions wait for locks, how many block others, and which session blocks longest."""
+    """Return facts: how many database sessions wait for locks, how many block others, and the worst blocker."""
     found, whole = FactCollector(), root_of(answers, 0)
     blocked, blockers, slow = whole.at("blocked"), whole.at("blockers"), whole.at("slow")
     if slow.is_list:
@@ -100,7 +100,11 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def read_indexes(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read which database indexes are missing or invalid, and the query plans and times of the target's statements."""
+    """Return facts about the database's indexes and the plans of the target's statements.
+
+    The facts are the numbers of missing and of invalid indexes, the name of one missing index, the number of plans that
+    read whole tables, the longest time in the server, and the delay on the way to the server (in milliseconds).
+    """
     found, whole = FactCollector(), root_of(answers, 0)
     missing, invalid = whole.at("indexes", "missing"), whole.at("indexes", "invalid")
     if missing.is_list:

@@ -33,7 +33,7 @@ MIN_TARGET_P95_MS: Final = 20.0
 
 
 def read_cache(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read whether the cache answers, how full it is, and whether it refuses writes."""
+    """Return facts: whether the cache answers, how full it is, and whether it refuses writes."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.truth("cache.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -54,9 +54,9 @@ def read_cache(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how many search indexes of the workers are not ready, and the worker, name and state of the first one.
+    """Return facts about the workers' search indexes that are not ready: their number, the first one and the last one.
 
-    A further fact gives the worker of the last one.
+    The facts about the first one are its worker, name and state. The fact about the last one is its worker.
     """
     found, workers = FactCollector(), root_of(answers, 0).at("workers")
     if not workers.is_list:
@@ -80,7 +80,7 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the target's feature flags for the load limit and the routing of requests, as facts.
+    """Return facts about the target's feature flags: the load limit, and the routing of requests.
 
     The fact `flags.unusual` names the flag with a harmful value: `limit`, `route` or `none`. A further fact gives the
     usual value of the harmful flag.
@@ -131,7 +131,7 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
 
 
 def read_host(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how busy the host is, including the load of other services on it."""
+    """Return facts about the host: how busy it is (with all its services), its free memory and its used disk space."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.amount("host.busy_pct", whole.at("cpu", "busy_pct"), 100.0)
     found.amount("host.steal_pct", whole.at("cpu", "steal_pct"), 100.0)

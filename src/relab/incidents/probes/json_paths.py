@@ -48,7 +48,7 @@ class JsonValue:
     def rows(self, *, newest: bool = False) -> list[JsonValue]:
         """Return the objects in a list, each as a `JsonValue`; empty if this value is not a list.
 
-        Only the first `MAX_ROWS` items of the list are read; with `newest`, the last ones.
+        Only the first `MAX_ROWS` items of the list are read; with `newest`, the last `MAX_ROWS` items.
         """
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
@@ -110,7 +110,7 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects the facts that a probe reads from answers in `sightings`; each fact has its position in an answer."""
+    """Collects the facts of a probe in the list `sightings`; each fact has its position in an answer."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []

@@ -30,7 +30,10 @@ LOG_FACTS: Final = (
 
 
 def read_logs(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Count the log lines of the last `WINDOW_S` seconds by kind of failure; an empty log gives 0 for each kind."""
+    """Return, as facts, the numbers of log lines in the last `WINDOW_S` seconds: all, errors, and each kind of failure.
+
+    An empty log gives 0 for each fact.
+    """
     found, lines = FactCollector(), root_of(answers, 0).at("lines")
     if not lines.is_list:
         return found.sightings

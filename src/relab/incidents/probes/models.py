@@ -69,9 +69,9 @@ class Observation:
 
     Attributes:
         fact: the name of the fact.
-        answer: the index of the answer that shows it, from 0.
+        answer: the index of the answer that shows the fact, from 0.
         pointer: the position in the answer's JSON, as a JSON Pointer (RFC 6901).
-        verbatim: the value at that position, as JSON; a long one is cut.
+        verbatim: the value at that position, as JSON; a long value is cut.
     """
 
     fact: str

@@ -58,7 +58,7 @@ class _Worker:
 
 
 def read_processes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read facts about the processes.
+    """Return facts about the processes of the service.
 
     `answers` are the supervisor's answers, the earliest first. States and limits come from the last answer, growth
     rates from the difference between the first and the last.
@@ -227,7 +227,7 @@ def _time_of(place: JsonValue) -> int | None:
 
 
 def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read facts about a batch job beside the service: whether it runs, its number of processes, and its priority.
+    """Return facts about a batch job beside the service: whether it runs, its number of processes, and its priority.
 
     `answers` has two responses: first the supervisor's list of components, then the log of the job.
     """

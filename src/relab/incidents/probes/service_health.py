@@ -36,7 +36,7 @@ RELATIVE_FACTS: Final = ("traffic.times_usual", "latency.times_usual")
 
 
 def read_service(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the facts about the target's health (in the first answer) and the target's metrics (in the second one)."""
+    """Return facts about the target's health (in the first answer) and the target's metrics (in the second one)."""
     found = FactCollector()
     for number, name in enumerate(("health", "metrics")):
         if number < len(answers):
@@ -95,7 +95,7 @@ def _read_flow(found: FactCollector, flow: JsonValue) -> None:
 
 
 def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how full the connection pools are: all pools together, and the pool of the worker whose pool is fullest."""
+    """Return facts: how full the connection pools are together, and how full the fullest pool of a worker is."""
     found, pool = FactCollector(), root_of(answers, 0)
     found.word("pool", pool.at("pool_health"))
     for fact, field in POOL.items():
@@ -114,7 +114,7 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read facts about the network path from the service to each of its dependencies.
+    """Return facts about the network path from the service to each of its dependencies.
 
     Latencies are in milliseconds, and each is the lowest of all answers. For each dependency, the facts are:
 

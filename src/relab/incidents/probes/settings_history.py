@@ -26,7 +26,7 @@ _ADDRESS: Final = ("port", "host", "url")
 
 
 def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read the newest settings change of the target that may have caused a problem, as facts.
+    """Return facts about the newest settings change of the target that may have caused a problem.
 
     The fact `settings.recent_change` is the category of the change, or `none`. These changes do not count: repairs,
     changes that later repairs undid completely, and changes over `RECENT_S` seconds ago.

@@ -125,8 +125,8 @@ class AssessmentNodes:
         """Run more probes until they confirm a cause, or until no probe would add information.
 
         If a later node has sent the incident back (the state's `way` is `investigate`), repeat the first probes as
-        well. If that node has done so because the repair of a confirmed cause is not possible any more, and the cause is
-        unknown now, the problem may have ended by itself: then the next node is `learn` once this is certain.
+        well. The next node is then `learn` if three conditions hold: the repair of a confirmed cause was refused, the
+        cause is unknown now, and it becomes certain that the confirmed cause ended by itself. Otherwise it is `plan`.
         """
         if state.get("way") == "investigate":
             changed: IncidentState = {**await self.diagnose_again(state), "refused_cause": ""}
@@ -143,8 +143,8 @@ class AssessmentNodes:
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
-        If the state has a confirmed cause for which no plan was executed, and the new cause is unknown, repeat this
-        with the next polls, at most `_MAX_REPEATS` times, and until `rediagnosis_timeout_s` seconds after the beginning.
+        Repeat this with the next polls while two conditions hold: the new cause is unknown, and `state` has a confirmed
+        cause for which no plan was executed. Stop after `_MAX_REPEATS` repetitions or `rediagnosis_timeout_s` seconds.
         """
         feed = self._world.watch.feed
         deadline = asyncio.get_running_loop().time() + self._world.settings.rediagnosis_timeout_s

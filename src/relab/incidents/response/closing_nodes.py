@@ -368,8 +368,8 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    They were known at the last diagnosis. But if a person repaired the incident after a handover, the result was known
-    at the last handover before the person's action or, if there was no handover before it, at the first handover.
+    The result is from the last diagnosis. If a person's action helped and the incident was handed over, the result is
+    from the last handover before this action. If all handovers were after this action, it is from the first handover.
 
     Args:
         state: the state of the incident workflow.

@@ -20,7 +20,7 @@ _LAGGING: Final = frozenset((("burn_rate", "errors.pct"), ("state", "health")))
 
 
 class EndedCause:
-    """Watches a service whose cause of trouble has ended, although no action was executed."""
+    """Watches a service after the cause of its problem has ended by itself, without an action."""
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -29,9 +29,9 @@ class EndedCause:
     async def has_passed(self, state: IncidentState, cause: str) -> bool:
         """Return whether an incident has passed, because its cause has ended by itself; wait until this is certain.
 
-        First, probes must show that the cause is gone, and the facts of its diagnosis that it was present. Otherwise
-        return False at once. Then follow the polls. The incident has passed if `Recovery` says so, and probes show once
-        more that the cause is gone. Return False, so that people are called, as soon as one of these conditions holds:
+        First, the facts of the diagnosis must show that the cause was present, and probes must show that it is gone.
+        Otherwise return False at once. Then follow the polls. The incident has passed if `Recovery` says so, and probes
+        show again that the cause is gone. Return False, so that people are called, as soon as one of these holds:
 
         - The target does not answer.
         - The service has a problem that opens incidents, and the target's figures cover only the time of the wait. The
@@ -91,7 +91,8 @@ def _needs_person(anomaly: Anomaly, settings: DetectionSettings) -> bool:
 def _was_seen(book: Runbook, state: IncidentState) -> bool:
     """Return whether the facts of the diagnosis in `state` show the cause of a runbook.
 
-    The invariant of a wrong diagnosis often holds all the time, so it would prove nothing.
+    At least one condition in `book.mended`, which are true without the cause, must have been false. After a wrong
+    diagnosis, they may have been true all the time, and would then not prove that the cause has ended.
     """
     facts = load_known(state.get("known", {})).facts
     return any(condition.holds(facts) is False for condition in book.mended)

@@ -84,8 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return, as JSON, the last poll before the action was requested.
 
-        Without such a poll, return `state["symptoms"]`: the poll that opened the incident, or with which its last
-        diagnosis began.
+        Without such a poll, return `state["symptoms"]`: the poll that opened the incident, or the first poll of the
+        last diagnosis.
 
         Args:
             state: the state of the incident workflow.
@@ -331,7 +331,7 @@ class ExecutionNodes:
 
 
 def _to_verify(incident_id: str) -> str:
-    """Return what a person can do about a repair that too few requests verify."""
+    """Return a text for people: what they can do if too few requests arrive to verify a repair."""
     return (
         "Send requests to the service, or simulate users: once they are served well, the incident ends by itself. "
         f"If the service has no users, end the incident: lab incidents dismiss {incident_id} --why REASON"

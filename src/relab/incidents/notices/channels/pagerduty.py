@@ -2,8 +2,8 @@
 
 https://developer.pagerduty.com/docs/events-api-v2-overview. Each incident has one alert in PagerDuty, whose `dedup_key`
 is the incident's id. The responder's own actions never acknowledge an alert: PagerDuty does not call anyone again for
-an acknowledged alert, and the responder might fail later. A person who rejects a plan takes over the incident, and that
-acknowledges the alert.
+an acknowledged alert, and the responder might fail later. A person who rejects a plan takes over the incident; the
+alert is then acknowledged.
 """
 
 from __future__ import annotations

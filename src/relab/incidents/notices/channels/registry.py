@@ -16,7 +16,7 @@ from relab.incidents.notices.receivers import Receiver
 
 
 class ChannelOptions(Protocol):
-    """The options of one channel of notices, which sends them to a service such as Slack or PagerDuty."""
+    """The options of one channel, which sends notices to a service such as Slack or PagerDuty."""
 
     def receiver(self) -> Receiver | None:
         """Return the receiver that the options describe; None if the channel is switched off."""
