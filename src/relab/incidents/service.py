@@ -213,7 +213,7 @@ class IncidentService:
     def briefing(self, incident_id: str) -> Briefing:
         """Return the information about an incident that a person needs for a decision.
 
-        It contains no approval requests if the incident is over.
+        It contains the approval requests without a decision, but no requests if the incident is over.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -243,7 +243,7 @@ class IncidentService:
         Raises:
             NotFoundError: neither an approval request nor an incident with a request has this id.
             ConflictError: the person approves, but the request has expired, the plan was rejected already, the incident
-                is over, or `approval_id` is an incident that has requested approval of several plans.
+                is over, or `approval_id` is the id of an incident that has requested approval of several plans.
             InvalidInputError: `by` is empty.
         """
         asked = self.log.approvals.of_incident(approval_id)
@@ -292,7 +292,7 @@ class IncidentService:
     def targets(self) -> list[str]:
         """Return the names of the watched target and of all targets that a process on this database has ever watched.
 
-        A target whose settings are not valid cannot be watched, and is left out.
+        If the settings of this process's target are not valid, the target appears only if it was watched earlier.
         """
         names = set(self.log.leases.targets())
         with suppress(ConfigurationError):

@@ -24,8 +24,9 @@ class ResponderSettings:
         max_stand_downs: the number of such waits before an incident is handed over to people.
         stand_down_timeout_s: the time limit for these waits and the diagnoses between them, in seconds. When it has
             passed, no other wait begins, and the incident is handed over to people.
-        rediagnosis_timeout_s: the time limit for diagnoses that are repeated because new probes do not show a confirmed
-            cause, in seconds from the beginning of the first one. The first one is always completed.
+        rediagnosis_timeout_s: the time limit in seconds for a new diagnosis with its repetitions. A diagnosis is
+            repeated if its probes show no cause, although the earlier diagnosis was confirmed. The first try is always
+            completed.
         server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
         max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
@@ -66,9 +67,9 @@ def settings_for(
     Args:
         poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
-        critical_error_rate_pct: a threshold of the detector `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`). It reports an
-            anomaly if at least this percentage of requests fails, answers are slow, and the target reports that its
-            connection pool is in a critical state.
+        critical_error_rate_pct: the threshold of the detector `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`). The
+            detector reports an anomaly if more than this percentage of requests fails, answers are slow, and the
+            target's connection pool is in a critical state.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called; None: never.
     """

@@ -48,7 +48,7 @@ class JobStatus(StrEnum):
 
 
 class Job(BaseModel):
-    """A job of the queue.
+    """A job of the queue. Times are in microseconds since 1970.
 
     Attributes:
         name: the name by which the job's handlers are found.

@@ -106,7 +106,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease to `owner` the running jobs with an expired lease and no attempts left; return these jobs.
+    """Give `owner` the leases of the running jobs with an expired lease and no attempts left; return these jobs.
 
     The caller must then park the jobs (store them as failed until a person retries or drops them).
 
@@ -182,8 +182,8 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 def reset(session: Session, job_id: str, now: int) -> Lane | None:
     """Make a parked job (one that failed permanently) pending again, and return its lane (urgency).
 
-    Return None if the job is not parked. Its attempts are counted from 0 again. The job may start at `now` (in µs since
-    1970) or later.
+    The attempts of the job are counted from 0 again, and it may start at `now` (in µs since 1970) or later. If the job
+    is not parked, change nothing and return None.
     """
     statement = (
         update(table_of(JobRow))

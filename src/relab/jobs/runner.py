@@ -90,8 +90,8 @@ class JobRunner:
         """Claim a runnable job, and run it until it succeeds or fails; return False if there is no runnable job.
 
         Args:
-            job_id: the job to run. None: of this worker's lanes (urgencies) with a runnable job, the most urgent one is
-                chosen, and its oldest runnable job is run.
+            job_id: the job to run. None: the oldest runnable job in the most urgent of this worker's lanes (urgencies)
+                that have a runnable job.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.
@@ -182,9 +182,9 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the `on_parked` functions of the subscriptions to jobs with this name, then park the job.
+        """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently.
 
-        A parked job is stored as failed permanently.
+        `error` is stored with the job, together with the errors of these functions.
         """
         # The functions come first: if this process dies before it parks the job, another worker calls them again.
         failures = self.notify_parked(job, error)

@@ -123,7 +123,7 @@ class LeasedLoop:
         lease: the name of the lease.
         owner: the name of this worker, for the lease.
         has_work: returns whether there is work to do. If not, the loop ends without a write to the database.
-        work: does a part of the work that takes a limited time.
+        work: does one part of the work; each call takes a limited time.
         stop: ends the loop when set.
     """
 

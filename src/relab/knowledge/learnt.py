@@ -175,7 +175,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the actions of people that resolved incidents, as runbook actions, without duplicates.
+    """Return the actions of people that resolved incidents, as at most `_MAX_ACTIONS` different runbook actions.
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
@@ -195,7 +195,7 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
     """Return the parameters of an action, by name, in the form in which a runbook can reuse them.
 
     A value that came from a fact is replaced by a placeholder `{fact}`: the runbook will use the fact's later value.
-    Other values stay the same. A value counts as coming from a fact in two cases:
+    Other values stay the same, but 3.0 becomes 3. A value counts as coming from a fact in two cases:
     - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
     - The value is a text with a digit, such as `worker-3`, and a fact of the incident has this value.
 
@@ -212,7 +212,7 @@ def _place(
 ) -> FactValue:
     """Return an action's parameter as a runbook can reuse it: a placeholder `{fact}` if the value came from a fact.
 
-    Any other value is returned unchanged. The value counts as coming from a fact in two cases:
+    Any other value stays the same, but 3.0 becomes 3. The value counts as coming from a fact in two cases:
     - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
     - The value is a text with a digit, such as `worker-3`, and a fact of the incident has this value.
     """

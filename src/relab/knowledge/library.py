@@ -1,4 +1,4 @@
-"""The active runbooks: the shipped ones and those in a folder of the installation, which replace shipped ones."""
+"""The active runbooks: those in the installation's folder, and the shipped runbooks for all other causes."""
 
 from __future__ import annotations
 

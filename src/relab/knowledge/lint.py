@@ -203,9 +203,9 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no probe can find: it can never be evaluated.
+    """Yield a warning for each condition on a fact that is not in `around`: the condition can never be evaluated.
 
-    `around` lists the facts that the probes of the service can find.
+    Nothing is checked if the facts that probes give are not known (`around.looks` is None).
     """
     if around.looks is None:
         return

@@ -1,4 +1,4 @@
-"""Raise the prior of causes of past incidents that are similar to the current one. Pure.
+"""Raise the prior probability of a cause if past incidents with this cause resemble the current incident. Pure.
 
 A similar incident with the cause X makes X more probable a priori. The factor is bounded however many incidents there
 are, and it changes only the prior, so current evidence can outweigh it.

@@ -1,9 +1,9 @@
-"""The sentence model all-MiniLM-L6-v2 in NumPy: it maps texts to unit vectors, which are near for a similar meaning.
+"""The sentence model all-MiniLM-L6-v2 in NumPy: texts with similar meanings get unit vectors near each other.
 
-It is BERT (Devlin et al. 2018) with six layers of size 384, and the mean over the pieces of a text, normalized to
-length one (Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of this size does not need a deep-learning
-framework. Such a framework would be ten times as large as all other libraries of relab together. The vectors equal
-those of sentence-transformers up to rounding.
+It is BERT (Devlin et al. 2018) with six layers of size 384. The vector of a text is the mean of its word pieces'
+vectors, normalized (Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of this size does not need a
+deep-learning framework. Such a framework would be ten times as large as all other libraries of relab together. The
+vectors equal those of sentence-transformers up to rounding.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class PastIncident(_Remembered):
 
     Attributes:
         target: the service, by the name that its responder uses.
-        opened_at, resolved_at: when the incident was opened, and when it ended.
+        opened_at, resolved_at: when the incident was opened, and when it ended, in microseconds since 1970.
         cause: the final diagnosis, for which there may be no runbook.
         facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before the person
             acted.

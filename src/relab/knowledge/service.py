@@ -83,7 +83,7 @@ class KnowledgeService:
         return self._folder or self._home_folder
 
     def make_folder(self) -> bool:
-        """Create the folder of runbooks that the settings name if it does not exist; return whether it was created.
+        """If the settings name a folder of runbooks that does not exist, create it; return whether it was created.
 
         Raises:
             RunbookFolderError: the folder cannot be created.
@@ -184,7 +184,7 @@ class KnowledgeService:
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over. It replaces a stored incident with the same id, so none counts twice."""
+        """Store an incident that is over; it replaces a stored incident with the same id."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder of own runbooks: the one in the settings, else the default one; None if this is missing."""
+        """Return the folder of own runbooks that the settings name, else the default folder (None if it is missing)."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

@@ -1,8 +1,8 @@
 """Words of operations for the search: synonyms and stop words. Pure.
 
 For example, a runbook says "cache", and a log says "Redis" for the same thing. Only names and abbreviations of the same
-thing are synonyms. Words that are merely related, such as "slow" and "latency", are not. Otherwise every query would
-match every runbook.
+thing are synonyms. Words that are merely related, such as "slow" and "latency", are not. If they were synonyms, every
+query would match every runbook.
 """
 
 from __future__ import annotations

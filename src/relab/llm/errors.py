@@ -57,7 +57,10 @@ class LlmBusyError(LlmUnavailableError):
 
 
 class LlmTooSlowError(LlmUnavailableError):
-    """The model did not answer within the time limit of the call. A caller with a shorter limit replaces `remedy`."""
+    """The model did not answer within the time limit of the call.
+
+    The advice in `remedy` is to raise this limit; a caller that set a shorter limit replaces it.
+    """
 
 
 class LlmRefusedError(LlmError):

@@ -1,4 +1,4 @@
-"""Remedies that name the other output methods of a provider's protocol, that is, its other ways to request JSON."""
+"""The advice in an error message to try another output method (way to request JSON) of the provider's protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relab.llm.providers import PROVIDERS
 
 
 def other_methods(config: LlmConfig) -> str | None:
-    """Return the remedy for a server that ignores or rejects the configured output method (the way to request JSON).
+    """Return the advice for a server that ignores or rejects the configured output method (the way to request JSON).
 
     Such a server answers with prose or with status 400, 422 or 500. Return None if the protocol has only one method.
     """

@@ -1,4 +1,4 @@
-"""The facts about a provider of language models that the gateway needs, and the part of a call that depends on it."""
+"""The facts about a provider of language models that the gateway needs, and the provider-specific part of a call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Provider:
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the protocol's methods for requesting an answer as JSON; the first one is the default.
-        load: a function that loads the package, which takes seconds, and returns the provider's part of calls.
+        load: a function that loads the package, which takes seconds, and returns the provider-specific part of calls.
     """
 
     package: str

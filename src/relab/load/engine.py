@@ -154,7 +154,7 @@ class Engine:
         self._raise_broken(ticking)
 
     def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
-        """Raise the error of the engine, a callback or the task `ticking` (it runs `_tick`), if one has failed."""
+        """If the engine, a callback or the task `ticking` (it runs `_tick`) has failed, raise the error."""
         # Otherwise the error would only appear in the event loop's log.
         if self._broken is not None:
             raise self._broken

@@ -18,8 +18,8 @@ VERSION = "1.3"
 def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int) -> None:
     """Write the latencies of time windows to a text file, in HdrHistogram's log format, one line per window.
 
-    The columns are: start of the window in seconds of the load, length in seconds, maximum latency in ms, and histogram
-    in ns.
+    The columns are: start of the window in seconds after the start of the load, length in seconds, maximum latency in
+    ms, and histogram in ns.
 
     Args:
         file: the text file, open for writing.

@@ -343,7 +343,7 @@ class LoadResult(_Value):
     """The results of a load that has ended.
 
     Attributes:
-        started_at: start of the first stage.
+        started_at: start of the first stage, in microseconds since 1970.
         duration_s: seconds from the start of the first stage until all stages are over and the last outcome is known.
         planned_s: planned duration of all stages.
         stopped: whether the load was stopped early; if so, all figures cover only the time until then.

@@ -18,7 +18,7 @@ class ProgressEvent(BaseModel):
         step: the name of the current step of the work.
         pct: the completed part of the work, in percent.
         message: a sentence for people.
-        updated_at: the time of the event.
+        updated_at: the time of the event, in microseconds since 1970.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -84,7 +84,7 @@ class _Topic(Generic[Event]):
 
 
 class ProgressTailer(Generic[Event]):
-    """Sends new events to the followers of their topics. All coroutines run on one event loop.
+    """Sends each new event of a topic to the topic's followers. All coroutines run on one event loop.
 
     Args:
         log: the stored events.

@@ -1,4 +1,4 @@
-"""Labels of behaviours: what people state about the behaviours that runs show; and the valid names of behaviours."""
+"""Labels of behaviours (statements of people whether a run shows a behaviour), and the valid names of behaviours."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ _SENTENCES: Final = {
 
 
 def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
-    """Return the timeline event that notifies people of `news`: the signals that are new, worse or back.
+    """Return the timeline event that notifies people of `news`: outages that are new, worse, or back after a recovery.
 
-    The message of the event names the first three signals.
+    The message of the event describes the first three outages.
     """
     said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_DETAILS])
     more = f"; and {len(news) - _MAX_DETAILS} more" if len(news) > _MAX_DETAILS else ""

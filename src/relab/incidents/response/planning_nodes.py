@@ -35,7 +35,7 @@ class _Ready:
 
     Attributes:
         digest: the digest of the service's state, from the dry run; None if the server gave none.
-        ruling: the policy's decision on the plan (allowed, needs approval, refused, or stand down).
+        ruling: the policy's decision on the plan: allowed, needs approval, refused, or no action for now.
     """
 
     plan: ActionPlan
@@ -205,8 +205,8 @@ class PlanningNodes:
     async def _wait_or_withdraw(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Check whether `plan` still needs a person's approval, and return the changed keys of the state.
 
-        If it needs none, withdraw the approval request and investigate again; otherwise continue to wait for the
-        decision.
+        If the plan needs no approval any more, withdraw the request and investigate again; otherwise continue to wait
+        for the decision.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -234,7 +234,7 @@ class PlanningNodes:
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
         """Request a dry run of a plan from the action server, and get the policy's decision on the plan; return both.
 
-        The decision is: allowed, needs approval, refused, or stand down. `catalogue` has the server's actions.
+        The decision is: allowed, needs approval, refused, or no action for now. `catalogue` has the server's actions.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.

@@ -277,7 +277,7 @@ class Responder:
         await self._end(incident_id)
 
     async def _end(self, incident_id: str) -> None:
-        """Stop work on a closed incident: mute (ignore) anomalies that may remain, and save the detector's state."""
+        """Stop work on an incident: mute (ignore) anomalies left after a repair or dismissal, and save the detector."""
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the P95 anomalies within the bound for a verified repair, which may be above the detector's bound."""
+        """Return the present P95 anomalies whose latency is low enough for a verified repair of the incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -350,7 +350,7 @@ class Responder:
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Write an error of the responder itself to the timeline; return whether the incident is still open.
 
-        `failures` is the number of consecutive errors. From `_MAX_FAILURES` on, escalate the incident to people.
+        `failures` is the number of consecutive errors. If it has reached `_MAX_FAILURES`, escalate the incident.
         """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])

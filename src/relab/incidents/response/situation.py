@@ -164,7 +164,9 @@ class SituationReader:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
-        """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
+        """Return the actions of the incident, and those on the target that are recent or have no result yet.
+
+        Recent actions were requested within the last `action_window_s` seconds.
 
         Actions with an unknown outcome are first updated from the action server's records. The action with the key
         `leave_out` is returned as it is stored, without an update.

@@ -1,4 +1,4 @@
-"""The state of one incident's graph: plain JSON, so that loading a checkpoint does not require trust in its content."""
+"""The state of one incident's graph: plain JSON, so that loading a manipulated checkpoint creates only plain values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Handover(TypedDict):
 class IncidentState(TypedDict, total=False):
     """The state of an incident's workflow (the graph), which each node reads and changes.
 
-    All times are in microseconds since 1970. "Others" are people, and other clients of the action server than the
+    All times are in microseconds since 1970. "Others" are people, and all clients of the action server except the
     responder.
 
     Attributes:
@@ -68,7 +68,7 @@ class IncidentState(TypedDict, total=False):
             digest of the action's name and parameters.
         refused_cause: a confirmed cause, if the action server has just refused its repair; otherwise empty.
         stand_downs: how often the workflow has waited because the policy temporarily forbade every action.
-        stood_down_us: when the first of the present waits for the policy began; 0 if a plan was possible since.
+        stood_down_us: when the first of these waits after the last plan began; 0 without such a wait.
         waits: how often the workflow has waited because the policy refused one plan for a short time.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
@@ -165,7 +165,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Return the part of an incident's state that the result of an investigation sets."""
+    """Convert the result of an investigation to the keys of an incident's state that it determines."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

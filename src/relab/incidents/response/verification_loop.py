@@ -44,7 +44,7 @@ class VerificationLoop:
         """Wait until the result of an action is certain, and return it.
 
         If the action sheds load (makes the service reject requests), only accepted requests count. The wait then lasts
-        until the service can serve all requests.
+        until the limit on the load is no longer needed, or the action has failed.
 
         Args:
             act: the finished action.
@@ -63,7 +63,7 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until it is certain what an action has achieved, and return this result.
+        """Wait until the result of an action is certain, and return it.
 
         The method is for actions that do not limit the load: requests that the service rejects count as failed.
 

@@ -1,6 +1,6 @@
 """Store the actions of the responder.
 
-An action is stored before it is requested, so that after a kill the same action is retried.
+An action is stored before it is requested, so that a restarted process retries the same action.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ActionLog:
     ) -> ActionRecord:
         """Store the result of an action, and return the changed action.
 
-        A result is final, but an action that succeeded or failed can still become `undone`. If `status` is `asked` (no
+        A result is final, but a success or failure can become `undone` (rolled back). If `status` is `asked` (no
         result yet) or is stored already, only `record_id` is stored.
 
         Args:

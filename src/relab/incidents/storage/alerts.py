@@ -44,14 +44,14 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of one notification about a target, and return which of them had an effect.
 
-        All is one transaction. For each alert that is new or has ended, an event is appended to the timeline of its
-        incident.
+        Everything is one transaction. For each alert that is new or has ended, an event is appended to the timeline of
+        the alert's incident.
 
         - A new firing alert opens an incident, or joins the open incident of the target. An alert that still fires ten
           minutes after its incident ended counts as new, unless a person dismissed that incident.
-        - A firing alert without a beginning repeats the firing alert of the group with its fingerprint. If no such
-          alert fires, it begins now.
-        - An ended alert without a beginning ends all these firing alerts. If no such alert fires, it is ignored.
+        - A firing alert without a start time repeats the firing alert of the group with the same fingerprint. If no
+          such alert fires, the new alert starts now.
+        - An ended alert without a start time ends all firing alerts of the group with the same fingerprint.
 
         Args:
             target: the target that the alerts are about.
@@ -106,10 +106,11 @@ class AlertLog:
 def _with_beginnings(
     unit: UnitOfWork, group: str, alerts: Sequence[ReceivedAlert], at_us: int
 ) -> Iterator[ReceivedAlert]:
-    """Yield the alerts, each with a beginning; a missing one is taken from stored alerts that fire.
+    """Yield the alerts, each with a start time.
 
-    These stored alerts have the same group and fingerprint. A firing alert gets the latest of their beginnings, or
-    `at_us` if no such alert fires. An ended alert is yielded once for each of their beginnings.
+    A missing start time is taken from the stored alerts that fire and have the same group and fingerprint. A firing
+    alert gets the latest of their start times, or `at_us` if no such alert fires. An ended alert is yielded once for
+    each of their start times.
 
     Args:
         unit: the transaction.
@@ -132,7 +133,7 @@ def _by_key(alerts: Iterable[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
     """Return alerts by key, in ascending order of the keys.
 
     All processes must lock the rows of alerts in this order, so that their transactions do not block each other. Each
-    alert must have a beginning.
+    alert must have a start time. Of several alerts with one key, an ended alert is kept.
     """
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:

@@ -258,7 +258,7 @@ class TimelineEvent(_Remembered):
 
     Attributes:
         seq: the number of the event; it counts up from 1 without a gap.
-        at: when the event happened.
+        at: when the event happened, in microseconds since 1970.
         content: the data of the event.
         evidence: ids of the evidence that the event is based on.
     """
@@ -315,7 +315,7 @@ class SwitchState(_Remembered):
     Attributes:
         target: the target of the switch; `*` for the switch of all targets.
         by: the person who changed the switch last; None if it was never changed.
-        at: when that person changed the switch; None if it was never changed.
+        at: when that person changed the switch, in microseconds since 1970; None if it was never changed.
         why: the reason for that change; empty if no reason was given, or if the switch was never changed.
     """
 
@@ -332,7 +332,7 @@ class Lease(_Remembered):
     Attributes:
         owner: the name of the process.
         term: increases by 1 whenever the owner changes.
-        until: when the lease ends, unless it is renewed.
+        until: when the lease ends, unless it is renewed; in microseconds since 1970.
     """
 
     target: str

@@ -1,6 +1,6 @@
 """Make texts and documents from outside storable in SQLite and PostgreSQL.
 
-A text or document that is too long is cut and marked; none is rejected. Pure.
+A text or document that is too long is cut and marked; only `require_exact` rejects a document. Pure.
 """
 
 from __future__ import annotations

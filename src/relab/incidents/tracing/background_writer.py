@@ -1,4 +1,4 @@
-"""Store incidents as agent runs, and the signals of the open incident, without blocking the responder."""
+"""Store agent runs of incidents, and the measured values of the open incident, without blocking the responder."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class BackgroundWriter:
 
     @asynccontextmanager
     async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
-        """Store incidents as agent runs, and signals (measured values), every `every_s` seconds during the block.
+        """Every `every_s` seconds during the block, store incidents as agent runs, and store signals (measured values).
 
-        They are stored once more when the `async with` block ends.
+        When the `async with` block ends, both are stored once more if this process has ever been the leader.
         """
         stop = asyncio.Event()
         task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")

@@ -46,7 +46,7 @@ class RecordingProbeClient(ProbeClient):
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
         """Run the named probes within `within_s` seconds, return what they find, and record them in the timeline.
 
-        A failure to record them is only logged.
+        Without an incident, nothing is recorded. A failure to record the probes is only logged.
         """
         wanted = tuple(dict.fromkeys(names))
         began_us, began_s = self._time.now_us(), time.monotonic()

@@ -77,7 +77,7 @@ def _aspect(problem: DetectedProblem) -> object:
 def _is_stated(problem: DetectedProblem) -> bool:
     """Return whether a problem is an unrecovered error of at least medium confidence.
 
-    Problems that describe a behaviour of the agent, such as a loop, are no errors.
+    Problems that describe a behaviour of the agent, such as a loop, do not count as errors.
     """
     return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 

@@ -33,8 +33,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, problems with a specific category come before those with a general one. Among these, problems of
-    calls come before problems of steps, guardrail events and the run.
+    At equal times, problems with a specific category come before problems with a general one. If both are specific or
+    both general, problems of calls come first, then those of steps, guardrail events, log lines and the run.
     """
     return (
         problem.at_us,
@@ -107,9 +107,9 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge the errors that are lines of a log with the other errors; keep all lines if there are no other errors.
 
-    A line belongs to the error of the call or step that wrote it; a line without a call or step, to that of the run.
-    A line is merged with its error if the two have the same category, or if one of them only says that something
-    failed. Other lines are dropped.
+    A line belongs to the error of the call or step that wrote it. A line without a call or step belongs to the error of
+    the run. A line is merged with its error if the two have the same category, or if one of them only says that
+    something failed. Other lines are dropped.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -194,7 +194,7 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Return the errors, except those of a step that only repeat the error of a call or step inside this step."""
+    """Drop each error of a step that only repeats an error of a call or step inside this step; return the others."""
     # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
     # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)

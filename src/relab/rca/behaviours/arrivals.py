@@ -81,8 +81,8 @@ class BehaviourArrivals:
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
         """Enqueue notifications about the behaviours that a run shows, for the rules that ask for notifications.
 
-        Each rule causes at most one notification per time window: about the first run in it. Runs that ended more than
-        a day ago cause none.
+        Each rule causes at most one notification per time window, about the first run in the window. No notification is
+        enqueued about runs that ended more than a day ago.
 
         Args:
             unit: the transaction.

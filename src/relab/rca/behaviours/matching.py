@@ -64,7 +64,7 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The id of the step in the first quotation, or the step of the tool call in it; None if it quotes neither."""
+        """The id of the step that the first quotation, or its tool call, belongs to; None without such a step."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 

@@ -1,4 +1,4 @@
-"""Decide about which runs people are notified: for each rule, about at most one run in a time window."""
+"""Decide whether people are notified of a run: for each rule, only the first run in each time window is reported."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def notice_of(
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    Only the first run in each time window of the rule gets a notification. It states how many further runs the previous
-    window had. No notification is due if the rule has no `notify`, or if the run is more than a day old (by its end, or
-    by its start if it has no end).
+    Only the first run in each time window of the rule gets a notification, which states how many further runs the
+    previous window had. No notification is due if the rule has no `notify`, or if the run is more than a day old (by
+    its end, or by its start if it has no end).
 
     Args:
         session: the session of the transaction, in which the time window is stored.

@@ -167,7 +167,8 @@ class RuleCondition(_RuleModel):
 class Notify(_RuleModel):
     """How people are notified about runs that show a behaviour (a pattern that a rule describes).
 
-    At most one notification about a behaviour is sent in `every_minutes`. If `page` is true, it also goes to PagerDuty.
+    At most one notification about a behaviour is sent in `every_minutes` minutes. If `page` is true, the notification
+    also goes to PagerDuty.
     """
 
     every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60

@@ -35,8 +35,9 @@ class ShownBehaviour(NamedTuple):
 class ScannedRun(NamedTuple):
     """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    Some rules describe their behaviour (a pattern in runs) by a sentence, which a language model judges. `judgement` has
-    the names of the behaviours that the model judged, and the model's cost; None if no rule has a sentence.
+    Some rules describe their behaviour (a pattern in runs) by a sentence, which a language model judges. `judgement`
+    names the behaviours that the model judged and those that it did not judge, and has the model's cost; None if no
+    rule has a sentence.
     """
 
     run_id: str

@@ -23,8 +23,9 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 class FoundBehaviours(NamedTuple):
     """The behaviours that a run shows (`seen`), in the order of their rules.
 
-    Some rules describe their behaviour (a pattern in runs) by a sentence, which a language model judges. `judgement` has
-    the names of the behaviours that the model judged, and the model's cost; None if no rule has a sentence.
+    Some rules describe their behaviour (a pattern in runs) by a sentence, which a language model judges. `judgement`
+    names the behaviours that the model judged and those that it did not judge, and has the model's cost; None if no
+    rule has a sentence.
     """
 
     seen: tuple[SeenBehaviour, ...]

@@ -31,7 +31,7 @@ class ClusterReader:
             return _cluster(session, cluster, queries.count(session, cluster), ClusterFilter())
 
     def count_by_category(self) -> list[tuple[str, int, int]]:
-        """Return `(category, number of clusters (runs with one cause), number of runs)` for each category."""
+        """Return `(category, number of clusters, number of runs)` for each category; a cluster's runs share a cause."""
         with self._database.read() as session:
             return queries.count_by_category(session)
 

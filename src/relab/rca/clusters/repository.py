@@ -77,7 +77,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Count the failed runs that match `wanted`; return `(number of their clusters (causes), number of runs)`."""
+    """Return `(number of clusters (causes), number of runs)` of the failed runs that match `wanted`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -118,7 +118,7 @@ def cluster_of(session: Session, run_id: str) -> str | None:
 
 
 def count_by_category(session: Session) -> list[tuple[str, int, int]]:
-    """Return `(category, number of clusters (runs with one cause), number of runs)` for each category."""
+    """Return `(category, number of clusters, number of runs)` for each category; a cluster's runs share a cause."""
     row = RcaFailureRow
     statement = select(row.category, func.count(row.cluster.distinct()), func.count()).group_by(row.category)
     return [(category, clusters, runs) for category, clusters, runs in session.execute(statement)]

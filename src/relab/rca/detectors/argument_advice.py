@@ -38,9 +38,9 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def schema_gaps(call: ToolCall) -> list[str]:
-    """Return the names of the arguments that the tool's schema requires and the call lacks.
+    """Return the names of the arguments that the tool's schema requires and the call lacks, at most `MAX_FAULTS`.
 
-    The list is empty if the call has no schema.
+    The list is empty if the call has no schema, or if its arguments are not a JSON object.
     """
     schema = (call.model_extra or {}).get("tool_schema")
     required = schema.get("required") if isinstance(schema, Mapping) else None
@@ -155,7 +155,7 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return `: ` and the error's words about the expected value of an argument; "" if the error has no such words.
+    """Return the error's words about the expected value of an argument, after a colon; "" if it has no such words.
 
     The words are also added to the quotations of `facts`.
     """

@@ -101,9 +101,9 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Return the text that shows the problem, usually an error message, and quote it; None if there is no text.
+        """Return the text that shows the problem, usually an error message, between backticks; None without a text.
 
-        Of a long text, only a part around the relevant words is used. To quote means to add to `quotes`, the evidence
+        Of a long text, only a part around the relevant words is used. The text is also added to `quotes`, the evidence
         of the explanation.
         """
         if not self.text.strip():
@@ -116,7 +116,7 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Quote the part `start:end` of the text that shows the problem; return this part between backticks."""
+        """Return the part `start:end` of the text that shows the problem, between backticks, and add it to `quotes`."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
@@ -147,13 +147,13 @@ class Facts:
         return ticked(text, limit)
 
     def arguments(self) -> str | None:
-        """Quote the arguments of the call; return them between backticks. Return None if they are not known."""
+        """Return the arguments of the call between backticks, and add them to `quotes`; None if they are not known."""
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Return the first `MAX_ASIDE_CHARS` characters of the call's arguments, and quote them; None if not known.
+        """Return the first `MAX_ASIDE_CHARS` characters of the call's arguments; None if they are not known.
 
-        To quote means to add to `quotes`, the evidence of the explanation.
+        The arguments are also added to `quotes`, the evidence of the explanation.
         """
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 

@@ -248,8 +248,9 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. A series in which the agent requests calls of a
-    known loop (`loops`) is left out. If the run reports its calls, steps that are messages to an agent are skipped.
+    Equal steps have the same name (except digits), input and output. A series is left out if its output is shorter than
+    `MIN_OUTPUT_CHARS`, or if the agent requests calls of a known loop (`loops`) in it. If the run reports its calls,
+    steps that are messages to an agent are skipped.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}

@@ -1,7 +1,7 @@
 """The descriptors of all failure categories.
 
-A category consists of a member of `Category` and of the module with the same name in this package, which defines
-`DESCRIPTOR`. If a category has no such module, importing this module fails.
+A category is a member of `Category`. Its descriptor is `DESCRIPTOR` in the module of this package with the category's
+name. If a category has no such module, importing this module fails.
 """
 
 from __future__ import annotations

@@ -229,8 +229,8 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
         placed: the call.
         empty: how its result is empty: data without items, a text that says so, or blank.
         recovered: whether the run recovered from the empty result.
-        all_empty: whether all retrievals of the run had empty results. If not, the confidence is at most medium. It is
-            low for a blank result.
+        all_empty: whether all retrievals of the run had empty results. If so, the confidence for data without items is
+            high. It is low for every blank result, and medium otherwise.
     """
     call = placed.call
     if empty.detail == "no_output":

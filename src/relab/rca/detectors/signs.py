@@ -96,8 +96,8 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
     """Yield `(failure, sign)` for each failure of a run in which `read` finds a sign of the detector's category.
 
-    A sign is a status code, an error class or a wording. `read` returns the sign in a failure, or None. It is called
-    once for all failures with an equal `Failure.shape` (the key of the fields that `read` may use).
+    A sign is a status code, an error class or a wording. `read` returns the sign in a failure, or None. Failures with
+    an equal `Failure.shape` (the key of the fields that `read` may use) share one call of `read`.
     """
     for failures in view.failures_by_shape:
         sign = read(failures[0])

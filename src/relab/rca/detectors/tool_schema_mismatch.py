@@ -176,6 +176,8 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find calls that a tool rejected because of their arguments, and calls of unknown tools.
 
+    Failed calls without an argument that the tool's schema requires are found too.
+
     Values of `detail`: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`, `unknown_tool`.
     """
     for failure, sign in signs(_read, view):

@@ -2,8 +2,8 @@
 
 An error message often repeats parts of the request: the arguments of the call, the search query, a URL, lines of code
 in a traceback. Words in these parts ("rate limit", "403", "timeout") describe the content that the agent worked on, not
-the error; and a text may deny an error ("0 timeouts"). This module replaces each of their characters by a blank, so that
-positions in the prepared text can be translated to positions in the original text.
+the error; and a text may deny an error ("0 timeouts"). This module replaces each character of such parts by a filler,
+`x` or a blank, so that positions in the prepared text can be translated to positions in the original text.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ErrorText:
     Quoted input is a part in which the error repeats what it was given, such as a rejected argument.
 
     Attributes:
-        masked: the beginning and the end of the text, in the original case; quoted input is replaced by blanks.
+        masked: the beginning and the end of the text, in the original case. Filler characters replace quoted input.
         lowered: `masked` in lower case, for substring tests only; its length may differ.
         tail_at: the index in `masked` at which the end of the original text begins.
         tail_shift: the number to add to an index in `masked` at or after `tail_at` to get the index in the original
@@ -92,7 +92,7 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Convert the place of a match in `masked` (the text in which quoted input is blanked) to a place in the original text."""
+        """Convert the place of a match in `masked` (the text without quoted input) to a place in the original text."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 
@@ -161,9 +161,8 @@ def _mask(text: str) -> str:
 def read_error(text: str) -> ErrorText:
     """Prepare an error text for the rules that classify errors: find its status code and class names.
 
-    Parts that do not say what failed, such as URLs, quoted input and code, are replaced by blanks first.
-
-    Only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters of `text` are read.
+    Filler characters first replace the parts that do not say what failed, such as URLs, quoted input and code. Of a
+    long text, only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters are read.
     """
     head, tail = text, ""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
@@ -187,9 +186,9 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Return the text with each character of ids and numbers replaced by a filler character.
+    """Return the text with each character of ids and numbers replaced by `7`, so that its length stays the same.
 
-    The length stays the same.
+    Numbers that rules read are kept: 400 to 599 (status codes), 13 (an errno) and 0.
     """
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
