@@ -38,7 +38,7 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of deleted runs, unless an analysis was requested after the deletion.
+        """Delete the analyses and labels of deleted runs, except those that were created after the deletion.
 
         `args` has `run_ids` (or a single `run_id`), and the time `deleted_at` in microseconds since 1970.
         """

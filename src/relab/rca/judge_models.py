@@ -36,7 +36,7 @@ class JudgeDrop(StrEnum):
 
 
 class JudgedStep(CitedModel):
-    """A step that went wrong first according to the judge (a language model).
+    """A step that the judge (a language model) names as the first mistake.
 
     It cites the judge's verbatim quotation of the step or of a call of the step.
     """
@@ -87,8 +87,8 @@ class JudgeCost(RcaModel):
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
     """Return the sum of several costs. `usd` is null if the price of a call is not known.
 
-    `steps_left_out`, `texts_cut` and `texts_withheld` (what one request did not show to the model) are not added: the
-    result has their largest values.
+    `steps_left_out`, `texts_cut` and `texts_withheld` (parts of the run that a request did not show) are not added: the
+    result has the largest value of each.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]
@@ -111,9 +111,9 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """The names of the behaviours on which a language model judged a run, and the cost; not the judgements themselves.
+    """Which behaviours (patterns) a language model looked for in a run, and the cost; not which ones it found.
 
-    Only behaviours that a rule describes by a sentence are judged by a model.
+    A model looks only for behaviours that a rule describes by a sentence.
     """
 
     judged: tuple[str, ...] = Field(

@@ -114,11 +114,11 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """The probability that a ranked guess is right, by a model that was trained on runs of the same source (program).
+    """The probability that a guess (a step that only a ranking names) is right.
 
-    The model was tested on runs that were held out of its training. `all` is the number of test runs whose most likely
-    guess had a probability in the same range (such as 0.2 to 0.35) as `probability`. `right` is the number of these
-    runs in which that guess was right.
+    A model that was trained on runs of the same source (program) estimates it. The model was tested on other runs.
+    `all` is the number of test runs in which the most likely guess had about this probability: in the same range, such
+    as 0.2 to 0.35. `right` is the number of these runs in which the guess was right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -134,7 +134,7 @@ class Attribution(CitedModel):
 
     Each field is null if it is not known or does not apply.
 
-    `basis` states whether evidence shows the place, or whether it is a ranked guess, which has low confidence. The step
+    `basis` states whether evidence shows the place or only a ranking guesses it. A guess has low confidence. The step
     of a guess is the first of the report's `candidates`. The agent of a guess is the most likely agent by the ranking
     of all steps, so the guessed step may belong to another agent.
     """

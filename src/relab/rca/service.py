@@ -140,8 +140,8 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        A new analysis is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method,
-        or was made on arrival (without a language model). If `judge` is None, the settings decide the method.
+        A new one is enqueued if `force` is true, or if the existing analysis failed, lacks the requested judge method,
+        or lacks the configured summary by a language model. If `judge` is None, the settings decide the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -350,7 +350,7 @@ class RcaService:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
         - A person requested `current`: True if `judge` is the method of `current`, or OFF.
-        - `current` was started on arrival and is queued: change it to the lane and the method of the request; True.
+        - `current` was started on arrival and is queued: True; its lane and its method become those of the request.
         - Otherwise: True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
         """
         if not current.on_arrival:

@@ -1,4 +1,4 @@
-"""Changes of flags that a person decides on after a rollout: apply an EDGE, roll back an applied change."""
+"""Apply or roll back a change of flags after its rollout, by the decision of a person."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class RequestFailedError(TargetUnavailableError):
 
 
 class ClockSkewError(UnavailableError):
-    """The clock of the metric's source differs so much from this machine's clock that figures are of other windows."""
+    """The clocks of this machine and of the metric's source differ too much to assign figures to measurements."""
 
     code = "clock_skew"
 

@@ -1,4 +1,4 @@
-"""Decide a rollout by a run of an experiment, which compared a variant with the baseline, instead of by windows."""
+"""Decide a rollout by an experiment that compared a variant with the baseline, instead of by windows (measurements)."""
 
 from __future__ import annotations
 

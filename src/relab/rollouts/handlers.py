@@ -31,8 +31,8 @@ class RolloutHandlers:
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout `args["rollout_id"]`.
 
-        If the rollout does not exist, log a warning. After any other error that is not raised, mark the rollout as
-        failed.
+        If the rollout does not exist, log a warning. After an error that is not listed below, mark the rollout as
+        failed and do not raise the error.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a retry of the job can succeed.

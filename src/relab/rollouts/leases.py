@@ -1,7 +1,7 @@
 """The lease of a target: one process at a time may change its flags by a rollout.
 
-Two parts: a lock on a file, which the kernel releases at the moment when a local process dies; and a row in the
-database with an expiry, which excludes processes on other machines.
+A lease has two parts. A lock on a file excludes local processes; the kernel releases it as soon as its process dies. A
+row in the database excludes processes on other machines; it expires.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ class ArmWindow(_Value):
             limit of a request. The estimator is that of Harrell and Davis, a weighted mean of all latencies.
         metric: the judged figure, which decides the rollout; smaller is better. It is the metric that the plan names,
             or else `p95_ms`. None if it is missing.
-        lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
-            causes. None if no load was generated.
+        lag_p99_ms: 99th percentile, in ms, of the delay that the load generator adds between the due time and the start
+            of a request. None if no load was generated.
         routes: figures of each kind of request; empty if they are unknown.
         problems: why the window is unusable, one sentence each; empty for a valid window.
         remedy: what a person should do about the problems, as sentences; empty if there is no advice.

@@ -128,7 +128,7 @@ class RolloutService:
             is_dry_run: only check the target's health, and compute the changes of flags; a failure is not stored.
 
         Raises:
-            ReportFolderError: the reports cannot be written; nothing was changed.
+            ReportFolderError: the reports cannot be written; the old flags are in force.
             TargetBusyError: another rollout of the same flags is running.
             RelabError: the rollout failed; the flags are restored, unless the message says otherwise.
         """
@@ -256,7 +256,13 @@ class RolloutService:
         return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Restore the flags of a rollout if possible; unless it is over, mark it as failed with the message `error`."""
+        """Restore flags that dead rollouts left changed, and mark this rollout as failed, unless it is over.
+
+        A rollout is dead if no process executes it any more. `error` is the message.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+        """
         self.recover()
         record = self._store.get(rollout_id).record
         if not record.status.is_over:
@@ -278,7 +284,8 @@ class RolloutService:
         """Request the stop of a rollout, as the person `by` with the reason `note`; return the rollout's record.
 
         A process that executes the rollout restores the flags and ends it within seconds, so the rollout in the
-        returned record may still be running. If no process executes it, this call does both.
+        returned record may still be running. If no process executes it, this call restores the flags and ends the
+        rollout.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -320,8 +327,8 @@ class RolloutService:
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return `(lines, message)`: the lines of a plan's history, oldest first, and the first damage of the history.
 
-        A line describes one rollout. The message names the first line that was changed after it was written; it is None
-        if no line was changed.
+        A line describes one rollout. The message names the first line that is incomplete or was changed after it was
+        written; None if all lines are intact.
 
         Args:
             plan: the plan; its section `report` has the path of the history.
@@ -357,11 +364,17 @@ class RolloutService:
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the new flags of an ended rollout (EDGE or PASS) as the person `by` decided, for the reason `note`."""
+        """Apply the new flags of an ended rollout (EDGE or PASS) as the person `by` decided, for the reason `note`.
+
+        The result and the errors are those of `PersonalDecisions.apply`.
+        """
         return self._decisions.apply(rollout_id, by=by, note=note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before an ended rollout as the person `by` decided, for the reason `note`."""
+        """Restore the flags from before an ended rollout as the person `by` decided, for the reason `note`.
+
+        The result and the errors are those of `PersonalDecisions.roll_back`.
+        """
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _folder(self, rollout_id: str) -> Path:

@@ -42,10 +42,10 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
 
 
 def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return the record of an interrupted rollout with a person's request to stop it as its error, and in its audit.
+    """Return an interrupted rollout's record with a person's stop request added, as the error and in the audit.
 
-    Return the record unchanged if `request` is None, if the rollout was not interrupted, or if its audit already has
-    the request.
+    Return `record` unchanged if `request` is None, if the rollout was not interrupted, or if its audit already has the
+    request.
     """
     if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
         return record

@@ -28,7 +28,8 @@ class RolloutStops:
         """Request the stop of a running rollout, and return its record.
 
         The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
-        no process executes the rollout, this call does both. `by` is the person, `note` the reason for the audit.
+        no process executes the rollout, this call restores the flags and ends the rollout. `by` is the person, `note`
+        the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

@@ -146,7 +146,7 @@ class StoredJournal:
 
         A process that loses the lease keeps this duty until another process takes over the rollout.
 
-        Return True also if the lease is lost and the database is unavailable, so that a takeover cannot be detected.
+        If the lease is lost and the database is unavailable, a takeover cannot be detected, and the result is True.
         """
         if self._lease.is_held:
             return True
@@ -182,7 +182,7 @@ class StoredJournal:
             _log.warning("rollout_phase_not_stored", rollout_id=self._rollout_id, error=str(error))
 
     def still_leased(self) -> bool:
-        """Return whether this rollout holds the lease of its target: it has not expired and was not taken over."""
+        """Return whether this rollout holds the lease of its target: the lease has not expired or been taken over."""
         return self._lease.is_held
 
 

@@ -118,9 +118,9 @@ class Failure:
         return isinstance(kind, str) and kind.lower() == "llm"
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the characters `start` to `end` of the text in the field that the failure quotes.
+        """Return a quotation of the characters `start` to `end` of the text in the field `field` of the failed object.
 
-        That is the field with the error text, if there is one. If `start` and `end` are 0, the beginning is quoted.
+        If `start` and `end` are 0, the quotation points to the beginning of the text.
         """
         return Quotation(self.kind, self.source, self.field, start, end)
 
@@ -133,7 +133,7 @@ def is_good_call(call: ToolCall) -> bool:
 def status_code_of(step: Step) -> int | None:
     """Return the HTTP status code (400 to 599) of the error that a step reports; None if it reports none.
 
-    The code is read from the step's extra fields, because only the model calls of traces report it.
+    The code is an extra field `status_code` of the step. Only traces report it, and only for model calls.
     """
     code = (step.model_extra or {}).get("status_code")
     return code if type(code) is int and 400 <= code <= 599 else None

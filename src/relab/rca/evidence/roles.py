@@ -13,7 +13,10 @@ _GIVEN = re.compile(r"\A(?:system|tool|function|environment|observation) ?(?:[:(
 
 
 def is_person(speaker: str) -> bool:
-    """Return whether a speaker is a user: its name is a role such as `user`, alone or before a bracket or colon."""
+    """Return whether a speaker is a user.
+
+    The name of a user is `user`, `human` or `customer`; a bracket or a colon and more text may follow.
+    """
     return _PERSON.search(speaker) is not None
 
 

@@ -105,11 +105,11 @@ class RunView:
         return max(moments)
 
     def is_received(self, step: Step) -> bool:
-        """Return whether a step is a message that an agent receives: of a user, a system prompt, or a tool."""
+        """Return whether a step is a message that an agent receives from a user, a system prompt or a tool."""
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step has the name of a tool and a result of this tool as output, and no other agent."""
+        """Return whether a step is a tool's result: it has the tool's name and output, and names no other agent."""
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property
@@ -236,9 +236,9 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
-        A line with the id of a call or step belongs to it. Any other line belongs to the failed call or step that was
-        in progress at its time, or to the shortest of several. Other lines are left out, except if the run failed and
-        none of its calls and steps failed.
+        A line with the id of a failed call or step belongs to it. A line without any known id belongs to the shortest
+        failed call or step in progress at that time. Other lines are left out, unless the run failed and none of its
+        calls and steps failed.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

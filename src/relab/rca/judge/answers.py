@@ -32,7 +32,7 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """Base of the answers of the judge (a language model): its confidence, and the code from the prompt.
+    """Base class of the judge's answers: the confidence of the judge (a language model), and the code in the prompt.
 
     The model must repeat the code. A correct code shows that no text of the run has dictated the answer, because no
     text of the run can contain the code.
@@ -81,8 +81,8 @@ class HalfAnswer(JudgeAnswer):
 class SentenceAnswer(JudgeAnswer):
     """The answer of the judge (a language model) to: does a run show the behaviour that a sentence describes?
 
-    `quote` is a quotation of the step with the number `step`; if `step` is None, of the run's question, answer or
-    error. `reason` is the judge's reason.
+    `quote` is a quotation of the step with the number `step`. If `step` is None, it is a quotation of the run's
+    question, answer or error. `reason` is the judge's reason.
     """
 
     is_shown: bool
@@ -151,7 +151,7 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 
 
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
-    """Return the model's reason, normalised for display; None if the run does not support it.
+    """Return the model's reason, normalised for display; None if it is too long, or if the run does not support it.
 
     The run supports it if all numbers, names and quotations in `reason` occur in the run's question, answer or error,
     in `step` or the step before it, or in `known`.

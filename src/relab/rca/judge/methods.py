@@ -1,6 +1,6 @@
 """The methods of the judge.
 
-Each one asks a language model about the steps of a run, and returns the steps that it names.
+Each method asks a language model about the steps of a run, and returns the steps that the model names.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class JudgeRun:
         return self._ask("all_at_once", StepAnswer, check, range(len(steps)), self._candidates)
 
     def step_by_step(self) -> Opinion:
-        """Ask about one step after the other whether it is the first mistake, until the model says yes.
+        """Ask for each step in turn whether it is the first mistake, until the model says yes.
 
         Each step is shown with the steps before it.
 
@@ -204,8 +204,8 @@ def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
 
     `name` is the method of the judge, such as `all_at_once` (find the first mistake among all steps at once).
 
-    The prompt contains the check code, a digest of `name` and `data`, and the model's answer must repeat it. Equal
-    arguments give equal prompts.
+    The check code is a digest of `name` and `data`. The prompt contains the code, and the model's answer must repeat
+    it. Equal arguments give equal prompts.
     """
     # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]

@@ -23,7 +23,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShownSentence:
-    """A quotation of a behaviour in a run (a sentence describes the behaviour), and the language model's reason.
+    """A quotation that shows a behaviour in a run, and the language model's reason.
 
     The reason is None if the model gave none, or if it contains names or numbers that do not occur in the run.
     """
@@ -61,7 +61,7 @@ class SentenceJudge:
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
         """Return which behaviours a run shows according to the model.
 
-        Errors of the model are not raised: the behaviour then counts as not judged, with the reason.
+        Errors of the model are not raised: the result lists the behaviour as not judged, with the reason.
 
         Args:
             sentences: `{name of a behaviour: the sentence that describes it}`; at least one.
@@ -131,8 +131,8 @@ def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, senten
 def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
     """Return `(prompt, check code)` for the question whether a run shows the behaviour that `sentence` describes.
 
-    `data` is an excerpt of the run. The prompt contains the check code, a digest of both arguments, and the model's
-    answer must repeat it.
+    `data` is an excerpt of the run. The check code is a digest of both arguments. The prompt contains the code, and the
+    model's answer must repeat it.
     """
     # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The requests of one judgement (all requests about one run): limited, and never the same request twice."""
+"""Send the requests of one judgement (all requests about one run), within limits and with a cache of answers."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class JudgeSession:
         """Return how many seconds are left for requests.
 
         Raises:
-            JudgeLimitError: none are left.
+            JudgeLimitError: no time is left.
         """
         left_s = (self._ends_us - uptime_us()) / _US
         if left_s <= 0:

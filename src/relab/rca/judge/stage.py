@@ -1,6 +1,6 @@
-"""The judge as a stage of stored analyses: it decides whether a language model is asked, and stores its answers.
+"""The judge as a part of an analysis: decide whether to ask a language model, and store the answers of the model.
 
-The stored answers are deleted together with their run.
+The stored answers about a run are deleted together with the run.
 """
 
 from __future__ import annotations

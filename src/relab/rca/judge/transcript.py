@@ -1,9 +1,8 @@
 """A run as the judge reads it: its innermost steps with their texts, cut to the model's context by a fixed rule. Pure.
 
-A text of more than 4,000 characters is cut: two thirds of these are taken from its beginning, one third from its end.
-If the run is still too long for a prompt, the limit is lowered to 2,000 and further down to 120. If the run is still
-too long then, steps are left out. The steps around the important steps (`anchors`) are kept first, then the steps
-nearest to the start and the end of the run.
+A text is cut to 4,000 characters: two thirds from its beginning, one third from its end. While the run is too long for
+a prompt, this limit is lowered, to 2,000 and at last to 120. If the run is too long even then, steps are left out. The
+steps around the important steps (`anchors`) are kept first, then the steps nearest to the start and the end of the run.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class ShownTexts(ABC):
     def is_short(self, quote: str) -> bool:
         """Return whether `quote` is too short as evidence.
 
-        A quote with fewer than 8 characters is too short, unless it is one of the shown texts as a whole.
+        A quote with fewer than 8 characters is too short, unless it equals a whole text.
         """
         return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 

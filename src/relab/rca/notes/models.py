@@ -17,8 +17,8 @@ class NoteQuote(_NoteModel):
     """A quotation from the report's evidence, with its time in the run.
 
     `at` is the time itself, and `after_ms` the milliseconds since the start of the run; both are null if not known.
-    `is_key` is true if the report's place of the failure (attribution), first hypothesis, first action or first
-    candidate cites the evidence.
+    `is_key` is true if the evidence is cited by a main claim of the report: the attribution (place of the failure), the
+    first hypothesis, the first action or the first candidate.
     """
 
     evidence_id: str

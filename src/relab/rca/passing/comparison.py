@@ -99,10 +99,10 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the failed run's first call of a tool that follows `tool` in the passing runs; None without one.
+        """Return the failed run's first call of a tool that passing runs call after `tool`; None if there is none.
 
-        A tool follows `tool` if every passing run that calls `tool` calls it later. Of several such tools, the one
-        that the failed run called first is chosen.
+        Every passing run that calls `tool` must call the other tool later. Of several such tools, the one that the
+        failed run called first is chosen.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():

@@ -1,7 +1,7 @@
 """Calibrate the probabilities of problems: fit curves that correct the probabilities, and choose thresholds.
 
-The probabilities are predictions of models for runs that were held out of their training, because only there they can
-be compared with the labels of people.
+The curves are fitted to predictions for runs that were held out of the training. Predictions for the training runs
+themselves would be too good.
 """
 
 from __future__ import annotations

@@ -59,9 +59,9 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 def changes_something(tool_name: str) -> bool:
     """Return whether a tool changes something, by its name: true for `order.updateAddress`, because of `update`.
 
-    The name is split into parts at `.`, `/`, `:` and `__`. The last part with a known verb decides. Its first known
-    verb must be one of change, or be followed by `and` and such a verb, as in `get_and_update`. Return False if there
-    is no verb, as in `python`, or if the tool only passes the conversation to another agent.
+    The name is split into parts at `.`, `/`, `:` and `__`. The last part with a known verb decides: its first known
+    verb must mean a change, or `and` and a verb of change must follow, as in `get_and_update`. Return False if no verb
+    is known, as in `python`, or if the tool only passes the conversation to another agent.
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]

@@ -97,7 +97,8 @@ def train_on(
     The model is for runs of `agents`; if this is empty, for runs like the examples. `card` is stored with the model.
 
     Raises:
-        RankingModelError: neither labelled steps nor labelled problems are in at least `MIN_RUNS` examples.
+        RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have a
+            labelled problem.
     """
     placed = [example for example in examples if example.chosen is not None]
     marked = [example for example in examples if any(example.kinds)]
@@ -215,9 +216,10 @@ def _fit_steps(
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
-    """Fit the logistic curve that converts the share of a run's most likely guess into its probability to be right.
+    """Fit the logistic curve that converts the share of a guess into the probability that the guess is right.
 
-    `shares` are the uncalibrated shares (0 to 1) of these guesses; `right` is 1 for a right guess, 0 for a wrong one.
+    `shares` has the share (uncalibrated probability, 0 to 1) of the most likely guess of each run. `right` is 1 if this
+    guess was right, otherwise 0.
     """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 

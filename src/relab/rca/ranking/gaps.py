@@ -37,8 +37,8 @@ def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
 def _jumps(view: RunView) -> Iterator[str]:
     """Yield a sentence for each jump in the numbers at the end of the step ids.
 
-    A jump is left out if ids of tool calls have the numbers between. Nothing is yielded if the numbers do not seem to
-    count the steps.
+    A jump is left out if the id of a tool call has the first or the last of the missing numbers. Nothing is yielded if
+    the numbers do not seem to count the steps.
     """
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]

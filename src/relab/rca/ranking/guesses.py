@@ -74,8 +74,8 @@ class Ranking:
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, by the ranking of all of its steps. None if the most
-            likely guess is a step of the same agent.
+        agent: the agent that most likely made the first mistake, by the shares of all its steps. None if it is not
+            known, or if rules ranked the steps.
         problems: pairs `(step or tool call, kinds of its problems)`, found by a model or by rules.
         writers: `{key of a tool call or a failed step: the step whose output probably led to it}` (`writers_of`).
         suspicions: `{key of a step or tool call: prediction of the model}`; empty without a model.

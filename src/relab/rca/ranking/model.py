@@ -90,10 +90,10 @@ class Linear(Artefact):
 class Calibration(Artefact):
     """Converts the share of a step into the probability that this step went wrong first.
 
-    The share is the uncalibrated value: how likely the step is the first mistake, so that the shares of all steps of a
-    run add up to 1. The probability is a logistic function of the log odds of the share. `hits` has a row for each
-    range of probabilities: `(from, to, number of runs whose most likely guess was right, number of runs)`. It counts
-    the test runs (held out of the training) whose most likely guess had a probability in this range.
+    The share is the uncalibrated probability of the step; the shares of all steps of a run add up to 1. The probability
+    is a logistic function of the log odds of the share. `hits` has a row for each range of probabilities: `(from, to,
+    number of runs whose most likely guess was right, number of runs)`. It counts the test runs (held out of the
+    training) whose most likely guess had a probability in this range.
     """
 
     bias: float
@@ -342,7 +342,7 @@ def shipped_models() -> RankingModels:
 
 
 def describe(feature: str) -> str:
-    """Return a report's words for a feature; `feature` is the name of its column."""
+    """Return the words for a feature in a report; `feature` is the name of the feature's column."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 

@@ -137,7 +137,7 @@ def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue:
 
 
 def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first turn that changed something, and for the last if it differs."""
+    """Yield `(index of a turn, reason)` for the first turn that changed something, and for the last such turn."""
     changed = [(index, turn.change) for index, turn in enumerate(turns) if turn.change is not None]
     for which, (index, change) in zip(("first", "last"), (*changed[:1], *changed[1:][-1:]), strict=False):
         words = f"it is the {which} step that changed something, by the tool {change.tool!r}"
@@ -147,8 +147,9 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A turn that only has the output of executed code or of a tool (`Turn.is_executor`) did not cause the error that it
-    reports; the last other turn before it did. A failed call from which the run recovered does not count.
+    A turn that only has the output of executed code or of a tool (`Turn.is_executor`) does not cause the error that it
+    reports. The last turn of another kind before it causes the error. A failed call from which the run recovered does
+    not count.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"
@@ -166,7 +167,7 @@ def _is_action(turn: Turn, coordinator: str) -> bool:
 
 
 def _quote(turn: Turn, calls: Mapping[str | None, ToolCall]) -> Quotation:
-    """Return a quotation of the beginning of a turn's text; if it has no text, of the turn's first tool call.
+    """Return a quotation of the beginning of a turn's text. If the turn has no text, quote its first tool call.
 
     `calls` is `{id of a step: its first tool call}`; each turn is a step.
     """

@@ -95,8 +95,8 @@ class Signature(BaseModel):
 
     Attributes:
         agents: the names of agents whose runs belong to the source.
-        core: words that occur in the names of agents, steps and tools of most training runs. A run that no agent name
-            identifies must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
+        core: words that occur in the names of agents, steps and tools of most training runs. A run whose agent is not
+            in `agents` must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
         opening: the fixed lines that the program writes before and after the text of each task, in order; may be empty.
             A run has this opening if the input or output of its first unit begins with the first line and contains at
@@ -137,10 +137,10 @@ class Signature(BaseModel):
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
         """Return whether a run begins with the opening of its source; None if the source has no opening.
 
-        A source is a program that makes runs. Its opening are the fixed lines that it writes before and after the text
-        of each task. A run begins with the opening if the input or the output of its first unit begins with the first
-        of these lines, and contains at least the share `OPENING_NEEDED` of them. `units` are the steps and tool calls
-        of the run.
+        A source is a program that makes runs. The opening is the fixed lines that the program writes before and after
+        the text of each task. A run begins with the opening if the input or the output of its first unit begins with
+        the first fixed line, and contains at least the share `OPENING_NEEDED` of all fixed lines. `units` are the steps
+        and tool calls of the run.
         """
         if not self.opening:
             return None

@@ -131,7 +131,7 @@ def count_of(name: str, lowered: str) -> int:
 
 
 def is_promise(lowered: str) -> bool:
-    """Return whether the agent announces a future action in a text, which must be in lower case."""
+    """Return whether an agent announces a future action in the lower-case text `lowered`."""
     return any(phrase in lowered for phrase in _PROMISES)
 
 

@@ -1,4 +1,4 @@
-"""Train a model of one source on labelled runs.
+"""Train a ranking model for one source (a program that makes runs) on labelled runs.
 
 model = train(labelled, source="my agent", agents=["my-agent"], card={"labels": "by our team"})
 text = shipped_models().with_source(model).dump()

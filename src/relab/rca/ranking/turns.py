@@ -152,8 +152,8 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
     """Return whether the turns (innermost steps) of a run have enough content to choose between them.
 
     The number of turns that have a text or a tool call, plus the number of tool calls, must be at least `MIN_TURNS`.
-    The name of a step does not count as a text. A run with a single turn offers no choice: there, it is enough that the
-    turn has a text that is its output.
+    The name of a step does not count as a text. In a run with a single turn, there is no choice: the turn only needs an
+    output.
     """
     if len(turns) == 1:
         return turns[0].field == "output_summary" and turns[0].has_text
@@ -192,7 +192,7 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    A part is a series of turns of one speaker. This speaker has the first part, of at least two turns, and a part
+    A part is a series of turns of one speaker. The delegator speaks the first part, of at least two turns, and a part
     after each part of another agent. The parts of the other agents have two turns or more on average: an agent that is
     given work reports back after several turns, while agents in a discussion take turns. Turns with the output of
     executed code or of a tool are ignored. `turns` are in order of time.

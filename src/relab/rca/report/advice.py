@@ -1,4 +1,4 @@
-"""The action items of a report: with the facts of the cause if they are known, otherwise general ones.
+"""The action items of a report. They state the facts of the cause; if no facts are known, they are general.
 
 The general actions of a category are in its descriptor.
 """

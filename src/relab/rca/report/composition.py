@@ -175,7 +175,7 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Add the errors that no claim of the report cites to the evidence, at most `MAX_CONTEXT_EVIDENCE` of them.
+    """Add to the evidence at most `MAX_CONTEXT_EVIDENCE` errors that no claim of the report cites.
 
     These are the errors of calls, steps, guardrails, log records and the run itself. The error of the run itself is
     left out if neither its class nor its text says which kind of error it is.
@@ -230,9 +230,9 @@ def _with_reading(
 ) -> tuple[ActionItem, ...]:
     """Add the action "read the candidates" to the recommended actions.
 
-    Candidates are steps that may have gone wrong first. The action becomes the first action if no cause is known, and
-    the last action if the report names a candidate as the place of the failure (`is_guess`). In all other cases, and
-    without candidates, `actions` is returned unchanged.
+    Candidates are steps that may have gone wrong first. The action becomes the first action if `actions` is
+    `COLLECT_DATA`. Otherwise, it becomes the last action if the report names a candidate as the place of the failure
+    (`is_guess`). In all other cases, and without candidates, `actions` is returned unchanged.
     """
     if candidates and actions is COLLECT_DATA:
         return (read_candidates(candidates), *actions)

@@ -5,9 +5,9 @@ sentence must cite evidence of the report, be plain text, and name no failure ca
 Every number, name, identifier and quotation in it must occur in the cited evidence, or in the deterministic summary and
 hypotheses; a URL must occur in the cited evidence. At least half of its other words must occur there too.
 
-The check compares words only and drops a sentence in case of doubt; then the deterministic summary, which is always
-right, is kept. The check cannot detect a false sentence that consists of true words, such as a negation. Therefore a
-sentence never changes anything except the summary.
+The check compares words only, and drops a sentence in case of doubt. If no sentence about the cause is left, the
+deterministic summary is kept, which is always right. The check cannot detect a false sentence that consists of true
+words, such as a negation. Therefore a sentence never changes anything except the summary.
 """
 
 from __future__ import annotations

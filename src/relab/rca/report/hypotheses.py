@@ -28,8 +28,8 @@ def quoted(quotation: Quotation) -> str | None:
     """Return the text of the field that a quotation is from, in quotation marks, on one line.
 
     A text of more than `MAX_QUOTE_CHARS` characters is cut to this length. If the beginning of the text contains the
-    whole quoted passage, the beginning is kept; otherwise the part that ends with the passage. Return None if the field
-    is blank, or is not an error, a result or an output.
+    whole quoted passage, the beginning is kept. Otherwise, the part that ends with the passage is kept. Return None if
+    the field is blank, or is not an error, a result or an output.
     """
     if quotation.field not in (
         "error_message",

@@ -25,7 +25,7 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
     last step inside it. A detected problem of a failed call or step is moved to its writer in two cases:
 
     - The ranking guesses a problem at the writer.
-    - The ranking's model finds a problem at the writer at least as probable as one at the failed call or step.
+    - According to the ranking's model, a problem at the writer is at least as probable as at the failed call or step.
 
     A failure by a rate limit, a timeout or a missing permission is not moved. A guess of the same kind at the writer
     is removed, because it is the same error.

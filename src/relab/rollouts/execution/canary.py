@@ -41,7 +41,8 @@ def run_canary(
             rollout. Those of arm A (old flags) are the baseline.
         set_share: changes the flags so that arm B gets the given share of the traffic, in percent.
         measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
-            result replace the baseline from this step on.
+            result are the baseline of this step. Without them, `windows` are the baseline, or, if `windows` has none of
+            arm A, the baseline of the step before.
         check_health: returns why the target is unhealthy; "" if it is healthy.
 
     Returns:
@@ -101,7 +102,10 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard, *
 
 
 def _figure_reason(metric: float | None, of_a: float, guard: CanaryGuard, least: float) -> str:
-    """Return why the judged figure of arm B does not allow the next step; "" if it does. `of_a` is that of arm A."""
+    """Return why the judged figure `metric` of arm B (new flags) does not allow the next step; "" if it does.
+
+    `of_a` is the judged figure of arm A (old flags).
+    """
     if metric is None or not least <= metric <= MAX_FIGURE:
         given = "missing" if metric is None else f"{metric:g}"
         return f"The judged figure was {given}, so it cannot be compared with arm A."

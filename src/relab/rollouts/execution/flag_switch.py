@@ -15,7 +15,7 @@ class FlagSwitch:
         flags: the flags of the target.
         state: the current flags, as the rollout last read them.
         within_s: how long the target may take until a change is in force, in seconds.
-        retries: notes the changes that are repeated.
+        retries: records the repeated changes.
     """
 
     def __init__(

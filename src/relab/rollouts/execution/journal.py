@@ -28,7 +28,7 @@ class RolloutJournal(Protocol):
         ...
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record at the beginning of a phase, for readers; an error is not raised."""
+        """Store the record at the beginning of a phase, so that clients can read the phase. Errors are not raised."""
         ...
 
     def owns_change(self) -> bool:

@@ -59,6 +59,7 @@ class LoadMeasurement:
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
+            ClockSkewError: the source's clock shows another time than this machine's clock.
             SubjectError: the query of the metric is wrong.
         """
         # All windows of a round have the same seed, so that they get the same requests; each round has another seed.

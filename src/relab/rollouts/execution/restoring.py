@@ -37,9 +37,9 @@ class RestoredFlags:
 
 
 def audit_after(record: RolloutRecord, change: OpenChange, result: RestoredFlags) -> tuple[AuditEntry, ...]:
-    """Return the audit of a rollout after a restoration of its flags, which completed or replaced an unfinished change.
+    """Return the audit of a rollout after the attempt to undo its unfinished change `change`.
 
-    If the unfinished change was a person's rollback and the flags are restored, the audit has this rollback too.
+    If `change` was a person's rollback and the flags are restored, the rollback is added to the audit.
     """
     return record.audit if change.rollback is None or not result.restored else (*record.audit, change.rollback)
 

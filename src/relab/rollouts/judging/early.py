@@ -116,8 +116,8 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
     """Return how many rounds a plan with `rounds: auto` measures, from its `min_rounds` to its `max_rounds`.
 
     A round has one window (measurement) of each arm (set of flags). The number is estimated from the standard deviation
-    of the measured rounds, at least 2. It is `min_rounds` if a window lacks the judged figure (the P95 latency, or the
-    metric that the plan names). The time budget is not considered.
+    of the measured rounds; `windows` must have at least 2 rounds. The number is `min_rounds` if a window lacks the
+    judged figure (the P95 latency, or the metric that the plan names). The time budget is not considered.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None:

@@ -1,7 +1,7 @@
 """Find windows that begin before the service has settled after a change of flags.
 
 After a change, caches may be cold and connections new. If `warmup_sec` is too short, the windows right after a change
-measure that too, and a good change can look harmful.
+measure this effect too, and a good change can look harmful.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 
     The effect is the change from the old to the new flags. The intervals have the level 99 %, or a higher one if the
     plan's `alpha_share` is below 1. A round has one window (measurement) of each arm (set of flags). The judged figure
-    is the P95 latency, or the metric that the plan names. The first round without a window, or with a window without
-    its judged figure, and all later rounds are ignored.
+    is the P95 latency, or the metric that the plan names. A round is a gap if a window or its judged figure is missing;
+    the first gap and all later rounds are ignored.
     """
     pairs = RolloutData.of(windows, plan).before_gap().pairs()
     if pairs is None:

@@ -63,9 +63,9 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 def blind_spots(plan: Plan) -> tuple[str, ...]:
     """Return one sentence if the figures of a plan cannot show a carry-over; an empty tuple if they can.
 
-    A carry-over means that changes of flags take effect late. If they do so by one window with `abab`, or by two
-    windows with `abba`, each arm is measured with the flags of the other one: a harmful change looks like an
-    improvement.
+    A carry-over means that changes of flags take effect late. With the order `abab`, a delay of one window
+    (measurement) swaps the arms: each arm is measured with the flags of the other one, and a harmful change looks like
+    an improvement. With `abba`, a delay of two windows does the same.
     """
     measured = plan.experiment
     if plan.subject.live or (measured.order is WindowOrder.RANDOM and not measured.factorial):

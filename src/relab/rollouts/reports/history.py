@@ -112,6 +112,9 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     """Return a context manager that yields the lines of a file with the history of rollouts, one line for each rollout.
 
     Nothing can be appended to the file meanwhile. The lines have their line ends. Without a file, there are no lines.
+
+    Raises:
+        ReportFolderError: the file cannot be read.
     """
     try:
         with path.open("rb") as file, open_file_lock(file.fileno(), shared=True):

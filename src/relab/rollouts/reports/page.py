@@ -1,4 +1,4 @@
-"""The page of a rollout: one HTML file with verdict, charts and tables that needs no network and escapes all texts."""
+"""The page of a rollout: one HTML file with verdict, charts and tables. It needs no network and escapes all texts."""
 
 from __future__ import annotations
 

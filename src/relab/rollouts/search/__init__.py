@@ -1,5 +1,6 @@
-"""Searches: many candidates for the flags of arm B, of which a confirming rollout may apply one.
+"""Searches: measure many candidates for the new flags (arm B) in short rollouts; a full rollout may apply the best one.
 
-In: a search file (`spec.py`). Candidates are proposed (`proposals.py`), screened by short rollouts that never pass,
-ranked (`candidates.py`), and the best one is confirmed by a rollout with new windows (`service.py`). Out: `report.py`.
+In: a search file (`spec.py`). Candidates are proposed (`proposals.py`), screened by short rollouts that never pass, and
+ranked (`candidates.py`). A full rollout with new windows (measurements) confirms the best one (`service.py`). Out:
+`report.py`.
 """

@@ -1,8 +1,9 @@
 """Choose the candidate to measure next: the next combination, or the one with the greatest expected improvement. Pure.
 
-The expected improvement comes from a Gaussian process with a Matérn kernel (smoothness 5/2), whose noise at each
-candidate is the standard error that its screening measured. Sources: Rasmussen and Williams, "Gaussian Processes for
-Machine Learning", chapters 2 and 4; Jones, Schonlau and Welch, "Efficient Global Optimization", 1998.
+The expected improvement comes from a Gaussian process with a Matérn kernel (smoothness 5/2). The noise at each
+candidate is the standard error of the effect in its screening (short rollout). Sources: Rasmussen and Williams,
+"Gaussian Processes for Machine Learning", chapters 2 and 4; Jones, Schonlau and Welch, "Efficient Global Optimization",
+1998.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class RolloutSearch:
         continued: rollouts with a verdict are not repeated.
 
         Raises:
-            ReportFolderError: the report cannot be written; nothing was changed.
+            ReportFolderError: the report cannot be written; the search can be continued.
             RelabError: a rollout failed; the flags are restored, and the search can be continued.
         """
         spec, folder = search.spec, folder_of(search)

@@ -124,7 +124,11 @@ class HttpFlagTarget:
 
 
 def _version_in(answer: JsonAnswer, name: str, url: str) -> str:
-    """Return the version in the header `name` of an answer, in quotation marks, as `If-Match` requires."""
+    """Return the version in the header `name` of an answer, in quotation marks, as `If-Match` requires.
+
+    Raises:
+        SubjectError: the answer does not have the header, or the header is a weak tag (`W/...`).
+    """
     version = answer.headers.get(name.lower())
     if version is None:
         raise SubjectError(

@@ -58,9 +58,9 @@ class JsonAnswer:
         is_json: whether the body is JSON; an empty body is not.
         fault: why the body is not JSON, shortened to 300 characters; empty if it is.
         headers: the headers, by their names in lower case.
-        clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock (negative: behind
-            it), from the header `Date`; 0.0 if the difference may be due to the time of the request or to the header's
-            precision of one second, or if the answer has no usable header.
+        clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock, from the header
+            `Date`; negative if it is behind. 0.0 if the header is missing or unusable, or if the duration of the
+            request or the header's precision of one second may explain the difference.
     """
 
     status: int
@@ -88,7 +88,7 @@ class JsonClient:
     Args:
         timeout_s: time limit of a request, from its connection to the end of its answer.
         headers: sent with each request; environment variables in them are already replaced (`with_environment`).
-        retries: notes the GET requests that are repeated.
+        retries: counts the repeated GET requests.
     """
 
     def __init__(
@@ -280,7 +280,9 @@ def _failed(url: str, reason: str) -> RequestFailedError:
 
 
 def _clock_skew_s(headers: Mapping[str, str], began_s: float, ended_s: float) -> float:
-    """Return by how many seconds at least a server's clock differs, from the header `Date` of its answer.
+    """Return by how many seconds at least a server's clock is ahead, from the header `Date` of an answer.
+
+    The result is negative if the server's clock is behind, and 0.0 if no difference is certain.
 
     Args:
         headers: the headers of the answer, by their names in lower case.

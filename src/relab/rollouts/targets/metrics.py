@@ -47,7 +47,7 @@ class MetricSource(Protocol):
 
     @property
     def absence(self) -> DataProblem:
-        """The problem that the metric has no value: where it was read, and what to check."""
+        """The problem to report if the metric has no value: where it was read, and what to check."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -92,7 +92,7 @@ class JsonMetricSource:
 
     @property
     def absence(self) -> DataProblem:
-        """The problem that the metric has no value: where it was read, and what to check."""
+        """The problem to report if the metric has no value: where it was read, and what to check."""
         return DataProblem(
             f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}.",
             "Check the answer there and `pointer` in `subject.metric`; a source that has its values late needs `delay_s`.",
@@ -102,7 +102,8 @@ class JsonMetricSource:
         """Return the figures of an arm (set of flags) in a window (the time span of one measurement).
 
         `arm` is the text for `$arm` in the URL. `started_at` and `ended_at` are the limits of the window, in
-        microseconds since 1970. A figure is None if the answer has no number at the figure's JSON pointer.
+        microseconds since 1970. A figure is None if the answer has no number at the figure's JSON pointer. A negative
+        number of requests or errors is None, too.
 
         Raises:
             TargetUnavailableError: the endpoint does not answer, or its answer is not JSON.
@@ -149,7 +150,7 @@ class PrometheusSource:
 
     @property
     def absence(self) -> DataProblem:
-        """The problem that the metric has no value: where it was read, and what to check."""
+        """The problem to report if the metric has no value: where it was read, and what to check."""
         return DataProblem(
             f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}.",
             "Check its names, and that two scrapes fall into each window.",
@@ -186,7 +187,7 @@ class PrometheusSource:
         """Check that queries are evaluated at the end of the measurement, and not at an earlier time.
 
         Some servers with Prometheus's API, such as VictoriaMetrics, evaluate a query about the last seconds at an
-        earlier time, in which another arm may have been measured; their answers do not show it.
+        earlier time. Another arm may have been measured at that time, and the answers do not show the shift.
 
         Raises:
             SubjectError: queries are evaluated more than a tenth of the measurement too early.

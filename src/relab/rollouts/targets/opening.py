@@ -41,7 +41,7 @@ class RolloutTarget:
         health: the health check of the target.
         metric: the source of the metric that decides the rollout; None for the P95 latency that the load measures.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
-        retries: notes the requests for flags and for the metric that are repeated.
+        retries: counts the repeated requests for flags and for the metric.
     """
 
     base_url: str
@@ -118,7 +118,7 @@ class RolloutTarget:
 
 @dataclass(frozen=True, slots=True)
 class TargetOpener:
-    """Makes, for the plan of a rollout, the object through which relab reads, changes and measures the target.
+    """Builds the `RolloutTarget` of a plan: the object through which relab reads, changes and measures the target.
 
     Attributes:
         flags: relab's own feature flags.

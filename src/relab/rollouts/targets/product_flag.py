@@ -39,7 +39,11 @@ class ProductFlagTarget:
         return f"flag {self._subject.key}"
 
     def read(self) -> FlagState:
-        """Return the content and version of the flag."""
+        """Return the content and version of the flag.
+
+        Raises:
+            SubjectError: the flag does not exist.
+        """
         try:
             found = self._flags.get(self._subject.key)
         except NotFoundError as error:
@@ -47,7 +51,12 @@ class ProductFlagTarget:
         return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Add a version of the flag with the content `wanted`, if its version is `expected`. None skips this check."""
+        """Add a version of the flag with the content `wanted`, if its version is `expected`. None skips this check.
+
+        Raises:
+            FlagsRejectedError: the content is invalid.
+            FlagsChangedError: the flag has another version than `expected`.
+        """
         try:
             self._flags.update(
                 self._subject.key,

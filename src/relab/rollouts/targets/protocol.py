@@ -69,6 +69,7 @@ class FlagTarget(Protocol):
 
         Raises:
             TargetUnavailableError: the target does not answer, or its answer has an unexpected format.
+            SubjectError: the flags do not exist, are too large, or have no usable version.
         """
         ...
 

@@ -28,7 +28,7 @@ class RetryLog:
         self._reason = ""
 
     def add(self, error: RequestFailedError) -> None:
-        """Note that a request is repeated because of `error`."""
+        """Count a request that is repeated because of `error`, and log the error."""
         _log.warning("rollout_request_repeated", error=error.message)
         with self._lock:
             self._number += 1
@@ -44,12 +44,14 @@ class RetryLog:
 
 
 def repeated(attempt: Callable[[], _Result], retries: RetryLog) -> _Result:
-    """Return the result of `attempt`; repeat it up to four times if it fails, and note that in `retries`.
+    """Return the result of `attempt`. After a failure, repeat it up to four times, and count that in `retries`.
+
+    It is repeated at least once, but not any more after 5 s.
 
     `attempt` must be idempotent: to make it twice must have the same effect as to make it once.
 
     Raises:
-        RequestFailedError: the last attempt failed too.
+        RequestFailedError: the last attempt failed.
     """
     began_s = time.monotonic()
     for number, pause_s in enumerate(_PAUSES_S):

@@ -100,7 +100,7 @@ class ServiceFlagsTarget:
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether the fields of `wanted` have its values in all values of `state`; other fields may differ."""
+        """Return whether all values in `state` have the fields and values of `wanted`; other fields may differ."""
         return all(_holds(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
