@@ -14,7 +14,7 @@ OWN_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 class PageRefusedError(ForbiddenError):
     """A request is rejected, because it has no secret and may come from a web page.
 
-    It has headers that browsers send, or its `Host` header does not name this machine.
+    The request has headers that browsers send, or a `Host` header that does not name this machine.
     """
 
     code = "page_refused"

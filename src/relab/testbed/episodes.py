@@ -1,7 +1,8 @@
-"""Routes of servers that keep running when the testbed is reset: a request notifies them of the new episode.
+"""Secrets between the processes of a testbed, and the route that ends an episode (one test of a responder).
 
-An episode is one test of a responder. The notification is a POST with the supervisor's secret. While a responder is
-measured, the chaos server can also require a secret from the program that injects faults (the breaker).
+Some servers keep running when the testbed is reset. The supervisor notifies each of them of the new episode, by a POST
+with the supervisor's secret. While a responder is measured, the chaos server can also require a secret from the program
+that injects faults (the breaker).
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class NotTheSupervisorError(ForbiddenError):
 def breaker() -> Callable[[Request, str], None]:
     """Return a FastAPI dependency that requires the secret of the program that injects faults.
 
-    The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Other
-    requests are rejected with `NotTheBreakerError`. If the variable is not set, the dependency accepts every request
-    from a program on this machine. It rejects a request that a web page sends through a browser, with
-    `PageRefusedError`.
+    The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. A
+    request without this secret is rejected with `NotTheBreakerError`.
+
+    If the variable is not set, every request from a program on this machine is accepted. A request that a web page
+    sends through a browser is rejected with `PageRefusedError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 

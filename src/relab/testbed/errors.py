@@ -6,7 +6,7 @@ from relab.core.errors import ConfigurationError, ConflictError, InvalidInputErr
 
 
 class StartError(UnavailableError):
-    """A component of the testbed does not become ready in time.
+    """The testbed or one of its components cannot be started, or does not become ready in time.
 
     Attributes:
         component: the name of the component; None if no single component is responsible.
@@ -29,11 +29,11 @@ class NotRunningError(UnavailableError):
 
 
 class NotAnsweringError(UnavailableError):
-    """A process of the testbed is running, but does not answer or end in time."""
+    """A process of the testbed does not become ready, answer or end in time."""
 
 
 class MissingProgramError(ConfigurationError):
-    """A program that the testbed needs is neither installed on the machine nor part of an installed Python package."""
+    """This machine cannot run a testbed: the system is not Linux, or a program is missing or not safe to use."""
 
 
 class WrongNameError(InvalidInputError):
@@ -57,4 +57,4 @@ class StaleVersionError(ConflictError):
 
 
 class UnavailableLimitError(UnavailableError):
-    """This machine cannot enforce a requested resource limit, because relab has no right to write a control group."""
+    """A resource limit cannot be set: relab may not write the control group, or the kernel rejects the limit."""

@@ -146,7 +146,7 @@ class ResourceLimits(Strict):
     """Resource limits of a component; an absent field means no limit.
 
     Attributes:
-        rlimits: the kernel's limits for each process by name, such as `nofile`, in bytes, seconds or numbers.
+        rlimits: the kernel's limits for each process by name, such as `nofile`, in the kernel's units (setrlimit(2)).
         cpu_pct: limit of all processes of the component together, in percent of one CPU.
         memory_mb: limit of all processes of the component together, in MiB.
     """
@@ -260,7 +260,7 @@ class SettingsRollback(Strict):
 class SignalRequest(Strict):
     """A signal for a component.
 
-    It is sent to the component's main process or, if `scope` is `all`, to all processes of the component.
+    The signal is sent to the component's main process or, if `scope` is `all`, to all processes of the component.
     """
 
     signal: SignalName

@@ -65,7 +65,7 @@ def up(
         WrongNameError: the name or the ports are invalid.
         MissingProgramError: this operating system cannot run a testbed.
         SupervisorBusyError: a testbed with this name is already running, or another caller is starting it.
-        StartError: a component was not ready in time; the whole testbed has been stopped.
+        StartError: a component cannot be started, or was not ready in time; the whole testbed has been stopped.
         KeyboardInterrupt: the start was interrupted, for example by Ctrl-C, and the whole testbed has been stopped; the
             message of the error says so. After a second interruption the error has no message, and processes may still
             be ending.
@@ -200,7 +200,7 @@ def _start(layout: Layout, plan: SupervisorPlan) -> TestbedStatus:
 
     Raises:
         SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
-        StartError: a component was not ready in time; the whole testbed has been stopped.
+        StartError: a component cannot be started, or was not ready in time; the whole testbed has been stopped.
         KeyboardInterrupt: the start was interrupted, for example by Ctrl-C, and the whole testbed has been stopped.
             After a second interruption, processes may still be ending.
     """

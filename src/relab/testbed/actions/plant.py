@@ -64,7 +64,7 @@ class Plant:
         """Return the status of components, as JSON objects with the fields of `ComponentStatus`.
 
         Args:
-            name: the name of a component or a group; an unknown name gives an empty list. None: all components.
+            name: the name of a component or a group; None for all components. An unknown name gives an empty list.
         """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
         if name is None:
@@ -99,11 +99,14 @@ class Plant:
         self._ask("POST", f"/components/{name}/stop", params={"force": True})
 
     def start(self, name: str) -> None:
-        """Start a stopped component or group, and wait until it is ready, at most `_READY_S` seconds."""
+        """Start a stopped component or group, and wait at most `_READY_S` seconds until it is ready.
+
+        If it is not ready then, return without an error.
+        """
         self._ask("POST", f"/components/{name}/start", params={"wait_s": _READY_S})
 
     def signal(self, name: str, signal: str) -> None:
-        """Send a signal, such as `STOP`, to the main process of a component."""
+        """Send a signal, such as `STOP`, to the main process of a component, or of each component of a group."""
         self._ask("POST", f"/components/{name}/signal", {"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,7 +132,7 @@ class Plant:
     def change_settings(
         self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
     ) -> int:
-        """Create a version of the target's settings; return its number.
+        """Create a version of the target's settings; return the number of this version.
 
         Args:
             changes: new values by section and name, merged into the current settings.
@@ -141,7 +144,9 @@ class Plant:
         return int(self._ask("PUT", "/settings", body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
-        """Restore an older version of the settings as a new version, and restart the target; return the new number.
+        """Restore an older version of the settings as a new version, and restart the target.
+
+        Return the number of the new version.
 
         Args:
             version: the number of the older version; None for the one before the current version.

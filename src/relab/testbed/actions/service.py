@@ -129,9 +129,10 @@ class ActionService:
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode (one test of a responder): drop earlier actions from the lists and from the rate limits.
+        """Begin an episode (one test of a responder), and turn the kill switch off.
 
-        The audit file keeps the records of earlier actions. The kill switch is turned off.
+        Earlier actions are no longer listed, and no longer count for the rate limits. The audit file keeps the records
+        of these actions.
         """
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
@@ -314,7 +315,7 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the SHA-256 digest of a state that `Operation.look` returned, without its key `state_digest`.
+    """Return the SHA-256 digest of a state from `Operation.look`; the key `state_digest` of the state is left out.
 
     A caller may send the digest with a later request. If the state has changed, the request is rejected.
     """

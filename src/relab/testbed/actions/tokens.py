@@ -1,4 +1,4 @@
-"""Authenticate callers of the action server by tokens with scopes, stored as digests in a file."""
+"""Authenticate callers of the action server by tokens. A file stores the digest and the scopes of each token."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ class ActionCaller:
     def require_class(self, action_class: ActionClass) -> None:
         """Check that the token allows actions of this class.
 
-        The class `read` requires the scope `read`. Any other class requires `act` or `act:CLASS`.
+        The class `read` requires the scope `read`. Any other class requires `act` or `act:CLASS`. The scope
+        `admin` allows all classes.
 
         Raises:
             MissingActionScopeError: the token does not allow actions of this class.
@@ -104,7 +105,7 @@ ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.
 class Tokens:
     """The tokens of one testbed's action server, which executes repairs.
 
-    They are stored in a file as digests with their names and scopes.
+    A file stores the digest, the name and the scopes of each token.
 
     Args:
         path: the path of the file; it is created with the first token.

@@ -1,4 +1,4 @@
-"""Access for fault injection that operators do not have: to the database, the cache, the links and the workers."""
+"""Access of fault injection to the database, the links and the workers, beyond the access that operators have."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return `{name: process id}` of the components that were not restarted since this object was created."""
+        """Return `{name: process id}` of the components whose process is the same as when this object was created."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether no component was restarted since this object was created."""
+        """Return whether each component still has the process that it had when this object was created."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:

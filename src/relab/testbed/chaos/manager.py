@@ -1,7 +1,8 @@
 """Injections of one testbed: start them after their delay, ramp them up, switch them off and on, and end them.
 
-The manager's lock protects only the list of injections. Each injection has a lock of its own, which is held while its
-injector works. The work may take many seconds, so a slow component delays only the injections that work on it.
+The manager's lock protects only the list of injections. Each injection has a lock of its own. An injection holds its
+lock while it changes the testbed, which may take many seconds. So a slow component delays only the injections that work
+on this component.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class ChaosManager:
             WrongFaultParametersError: the parameters are invalid.
             AlreadyActiveError: an injection of the same fault is active or waiting for its beginning.
             NotPossibleHereError: this machine does not meet a requirement of the fault.
-            UnavailableError: a component that the fault works on does not answer; nothing was changed.
+            UnavailableError: a component that the fault works on does not answer; the injection has failed and was
+                undone. With a delay, this error is not raised, but stored in the injection.
         """
         event = self._find(name)
         parameters = event.read_parameters(given)
@@ -161,9 +163,9 @@ class ChaosManager:
             return [running.injection for running in reversed(self._all.values())]
 
     def forget(self) -> None:
-        """End all injections and remove them from the list, because a reset of the testbed begins a new episode.
+        """End all injections and remove them from the list; called when a new episode begins.
 
-        An episode is one test of a responder.
+        An episode is one test of a responder. It begins with a reset of the testbed.
         """
         # Remove them from the list first: an injection that begins from now on belongs to the next episode.
         with self._lock:
@@ -226,7 +228,7 @@ class _Running:
         """Begin the injection at once or, if it has a delay, in a thread after the delay.
 
         Raises:
-            UnavailableError: a component that the injection works on does not answer; nothing was changed.
+            UnavailableError: a component does not answer; the injection has failed and was undone.
         """
         if self.injection.delay_s == 0:
             self._begin()

@@ -36,9 +36,9 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Create reports until the time in the job's parameter file is over, then wait idle for a signal.
+    """Create reports for the time in the job's parameter file; then do nothing until a signal ends the process.
 
-    Return the exit code.
+    If the file gives no time, create reports without an end. Return the exit code.
     """
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")

@@ -1,4 +1,4 @@
-"""The report: for each product, the most similar products by the words of their texts, and the number of sales."""
+"""The report: for each product, the number of sold items, and the products with the most similar texts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def write(lines: Sequence[Line], path: Path) -> None:
     The old file stays until the new one is complete.
 
     Args:
-        lines: the lines of all products, in any order.
+        lines: the lines of one part of the report, in any order.
         path: the path of the file.
 
     Raises:

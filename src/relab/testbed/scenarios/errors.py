@@ -6,13 +6,13 @@ from relab.core.errors import InvalidInputError, UnavailableError
 
 
 class ScenarioError(InvalidInputError):
-    """A file is not a valid scenario, or uses features of chaostoolkit's format that relab does not support."""
+    """A scenario file is invalid or uses unsupported features of chaostoolkit's format, or a variable is invalid."""
 
     code = "invalid_scenario"
 
 
 class UnknownScenarioError(InvalidInputError):
-    """No file and no scenario that comes with relab has this name."""
+    """There is neither a file nor a scenario of relab's own with this name."""
 
     code = "unknown_scenario"
 

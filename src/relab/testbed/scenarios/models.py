@@ -125,7 +125,7 @@ def _field(name: str) -> Any:
     """Return a function that reads the field `name` of a value, for Pydantic's discriminator.
 
     The function returns the value in angle brackets, such as `<http>`. Pydantic puts this text into the location of an
-    error; the brackets distinguish it there from the name of a field.
+    error; there, the brackets distinguish this text from the name of a field.
     """
     # pydantic chooses the class by this text. Error messages recognise it in a location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
@@ -167,7 +167,7 @@ class JsonPathTolerance(_Part):
 
     Attributes:
         target: the field of the output in which to search; None for the whole output.
-        count: the required number of values; None for at least one value. It is ignored if `expect` is given.
+        count: the required number of values; None for at least one value. With `expect`, `count` is ignored.
         expect: the exact values that the path must find; None for any values.
     """
 
@@ -285,7 +285,7 @@ class _HypothesisStrategy(_Part):
 class Runtime(_Part):
     """When a run checks the steady-state hypothesis: before, during or after the steps of the method.
 
-    A scenario file may also set chaostoolkit's strategy for rollbacks. It is ignored, because rollbacks always run.
+    A scenario file may also set chaostoolkit's strategy for rollbacks. relab ignores it: rollbacks always run.
     """
 
     rollbacks: _Strategy = _Strategy()

@@ -11,8 +11,8 @@ Only the function `write` does I/O.
 - `at-once`: episodes in which two faults begin together, for the measured responder;
 - `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
   for the measured responder without its knowledge of the earlier fault;
-- `unknown-N`: episodes about some causes, for the measured responder without its knowledge of these causes. There are
-  several such parts, so that in each part the responder has runbooks for most of the causes that look similar.
+- `unknown-N`: episodes with faults of a few causes, for the measured responder without its runbooks for these causes.
+  There are several such parts: in each of them, the responder still has runbooks for most causes that look similar.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class EvaluationRequest:
         responders: how to start each responder, by name; None for relab's own. The simple responders in `BASELINES`,
             such as one that only restarts, always run the part `compared` too.
         concurrency: number of episodes that run at the same time.
-        model: the language model for an additional responder, relab's own with this model; None: no responder.
+        model: the language model of an additional responder: relab's own, with this model. None for no such responder.
     """
 
     episodes: int = 100

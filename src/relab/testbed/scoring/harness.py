@@ -80,7 +80,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode failed, but not because of the responder (the program under test).
+        RelabError: the episode has no result, for example because a fault or the responder could not be started.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -102,16 +102,16 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder that contains all documents of the experiment run.
+    """Return the experiment's folder `.lab`, which contains all documents of the run.
 
-    `out` is the output folder of one trial of the run.
+    `out` is the output folder of one trial. If `out` is not inside a folder `.lab`, return the second folder above.
     """
     # The folder reveals the faults and their order, so responders must not see it.
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the existing folders, sorted, without duplicates and without folders inside another one of them."""
+    """Return the folders that exist, sorted; leave out duplicates, and each folder inside another one of `folders`."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 

@@ -21,7 +21,7 @@ _BESIDE_ANOTHER_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ObservedSecond:
-    """How users' requests from one interval of about a second were served, as numbers of requests.
+    """Numbers of users' requests in one interval of about a second, by how the requests were served.
 
     Attributes:
         at_s, until_s: start and end of the interval in which the requests were due.
@@ -137,8 +137,8 @@ class Observed:
         """Start of the baseline period, in seconds after the responder was ready.
 
         The period ends at the onset: the injection of the first measured fault (a fault that the responder must
-        repair). Usually it starts at 0. If an unmeasured fault was injected before the onset, it starts at this
-        injection or 15 s before the onset, whichever is later.
+        repair). Usually the period starts at 0. If an unmeasured fault was injected before the onset, the period starts
+        at this injection or 15 s before the onset, whichever is later.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0

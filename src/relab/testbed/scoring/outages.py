@@ -41,9 +41,9 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 def longest_unannounced_s(observed: Observed) -> float | None:
     """Return the longest time, in seconds, from the start of an outage to the first notice of it to people.
 
-    For an outage without a notice, the time is the length of the outage. For an outage whose first notice came before
-    its start, the time is 0. Notices before the onset of the fault, or before the end of the previous outage, do not
-    count.
+    The time of an outage without a notice is the length of the outage. The time is 0 if a notice came between the end
+    of the previous outage (for the first outage: the onset of the fault) and the start of the outage. Earlier notices
+    do not count.
 
     Args:
         observed: the observations of the episode (a test of a responder).

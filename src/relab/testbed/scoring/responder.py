@@ -124,7 +124,7 @@ class RunningResponder:
     def look(self, at_s: float) -> Sight:
         """Request the responder's status once, and return it.
 
-        `answered` is False if there is no valid answer within a second.
+        In the result, `answered` is False if there is no valid answer within a second.
 
         Args:
             at_s: the current time, in seconds after the responder was ready; it is copied into the result.
@@ -258,7 +258,7 @@ def _can_restrict(bwrap: str) -> bool:
 
 
 def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the beginning of a command line; the program and arguments that are appended run in a bubblewrap sandbox.
+    """Return the first words of a command line: a program that is appended to them runs in a bubblewrap sandbox.
 
     The sandbox hides other processes and the folders `hidden` (but not `home`). The program shares all other files, and
     the network, with this machine.

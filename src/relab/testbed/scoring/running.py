@@ -156,9 +156,11 @@ def _watch(
 ) -> None:
     """Poll the responder, inject the episode's events at their times, and record the observations in `seen`.
 
-    Return when the time limit of the episode is reached. Return earlier if no measured fault was present and users were
-    served well for some seconds, and the responder has closed its incident or had enough time to close it. If an
-    unmeasured fault came first, do not wait for the incident to be closed.
+    Return when the time limit of the episode is reached. Return earlier if both of these are true:
+
+    - For some seconds, no measured fault (a fault that the responder must repair) was present, and users were served
+      well.
+    - The responder has closed its incident, or had enough time to close it, or an unmeasured fault came first.
 
     Args:
         episode: the episode (a test of a responder).

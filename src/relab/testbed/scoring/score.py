@@ -27,12 +27,12 @@ class Score:
 
     Attributes:
         is_healthy: whether no measured fault was injected.
-        detected: whether the responder detected the fault by opening an incident after the onset. If an unmeasured
-            fault came before, a notice to people and an earlier incident that is open and not escalated count as well.
-        time_to_detect_s: seconds from the onset to this detection.
-        false_alarms: number of incidents opened before the first fault.
+        detected: whether the responder opened an incident after the onset. If an unmeasured fault came before the
+            onset, two more signs count: a notice to people, and an earlier incident that is open and not escalated.
+        time_to_detect_s: seconds from the onset to the first sign that counts for `detected`.
+        false_alarms: number of incidents before the first fault.
         healthy_polls: number of the responder's polls before the first fault.
-        rank: position, from 1, of the first true cause in the last diagnosis; None if it names no true cause.
+        rank: position, from 1, of the first true cause in the last diagnosis; None if that diagnosis names none.
         mitigated: whether users were served well and the fault was absent for at least the last 6 s (`SUSTAINED_S`).
         time_to_mitigate_s: seconds from the onset to the start of the final period in which the fault was absent and
             users were served well.
@@ -44,7 +44,7 @@ class Score:
         cost_usd: cost of language models in US dollars, as the responder reports it; 0 if it reports none.
         all_named: whether each true cause was the most probable one in at least one diagnosis; None with only one true
             cause.
-        right_repairs: number of actions that repaired the fault.
+        right_repairs: number of actions that repaired a measured fault.
         judged_failed: number of right repairs that the responder itself judged as `failed` or `worse`.
         unannounced_s: longest time in seconds from the start of an outage to a notice to people; None if the responder
             had no address for notices.
@@ -245,9 +245,11 @@ def _harm(observed: Observed) -> float:
     The harm of an interval of about a second is its length times its excess share: the share of badly served requests
     minus the baseline share, and at least 0.
 
-    Without a measured fault (a fault to repair), all intervals count, and the baseline share is 0. Otherwise, the
-    intervals count from the first measured fault on. If no unmeasured fault came before it, they count from the
-    responder's first action on, if that was earlier.
+    These intervals count:
+
+    - without a measured fault (a fault to repair): all intervals; the baseline share is then 0.
+    - with an unmeasured fault before the first measured one: the intervals after the first measured fault.
+    - else: the intervals after the first measured fault or the responder's first action, whichever is earlier.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

@@ -76,7 +76,7 @@ class LeasedTestbed:
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Return a context manager whose value is the access that fault injection has to this testbed."""
+        """Return a context manager that gives a `Ground`: the access of fault injection to this testbed."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
@@ -133,7 +133,7 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
     Raises:
         NoTestbedError: all testbeds are in use.
-        SupervisorBusyError, StartError, WrongNameError: the testbed cannot be started.
+        SupervisorBusyError, StartError, NotAnsweringError, WrongNameError: the testbed cannot be started or reset.
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)

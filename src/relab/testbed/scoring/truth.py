@@ -66,9 +66,10 @@ class Truth:
         """Return the effect that an action had on the service. The first case that applies decides.
 
         - The action only reads: no effect.
-        - It was performed before the first fault, or the episode (a test of a responder) has no fault that the
-          responder must repair: it does harm.
-        - Otherwise, it repairs a fault, does harm, or has no effect, as the attributes `mends` and `harms` say.
+        - The action was performed before the first fault, or the episode (a test of a responder) has no fault that the
+          responder must repair: harm.
+        - `mends` has the action: repair of a fault.
+        - `harms` has the action: harm. Otherwise: no effect.
 
         Args:
             action: name of the action in the action server's catalogue.

@@ -144,7 +144,8 @@ class Groups:
             pids: the ids of the component's running processes.
 
         Raises:
-            UnavailableLimitError: the kernel rejects a limit, for example a memory limit below the current use.
+            UnavailableLimitError: this process may not create the control group, or the kernel rejects a limit, for
+                example a memory limit below the current use.
         """
         self.check(limits)
         wanted: dict[Controller, float | None] = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}

@@ -121,7 +121,7 @@ def _be_daemon() -> None:
 
 
 def main() -> None:
-    """Start the supervisor of a testbed and wait until it ends; then kill the processes of the testbed that are left.
+    """Start the supervisor of a testbed and wait until it ends; then kill the remaining processes of the testbed.
 
     If the guard receives a signal, it asks the supervisor to end. The docstring of the module lists the arguments of
     the program.

@@ -96,7 +96,7 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{file descriptor: data folder}`: under which descriptor a server must inherit its open data folder.
+    """Return `{file descriptor: data folder}`: a server must inherit its open data folder under this descriptor.
 
     This function does not open the folder: `Process` does, when it starts the server. PostgreSQL reaches the folder
     through the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.

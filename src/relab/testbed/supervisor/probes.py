@@ -29,7 +29,7 @@ class ReadinessProbe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PostmasterReady:
-    """Checks whether PostgreSQL is ready, by its pid and state in lines 1 and 8 of its file `postmaster.pid`."""
+    """Checks whether PostgreSQL is ready, by the pid in line 1 and the state in line 8 of the file `postmaster.pid`."""
 
     path: Path
 

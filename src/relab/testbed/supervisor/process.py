@@ -70,7 +70,7 @@ def become_supervisor(parent: int) -> None:
         parent: the pid of the guard, the process that created this one.
 
     Raises:
-        OSError: the kernel rejects the request, for example because it is not Linux.
+        OSError: the kernel rejects the request.
     """
     global _is_supervisor  # noqa: PLW0603 a property of the process, as this is
     launch.die_with_parent(parent)

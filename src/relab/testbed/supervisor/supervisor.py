@@ -175,7 +175,7 @@ class Supervisor:
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Restart the component, or all components of the group, with this name; return their status.
 
-        The call does not wait until they are ready. The arguments and errors are the same as in `stop_components`.
+        Do not wait until the components are ready. The arguments and errors are the same as in `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
@@ -277,7 +277,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Let the components `kept` drop the last episode's state; stop those that cannot, and return the others."""
+        """Make the components `kept` drop the last episode's state; kill those that fail to, and return the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))

@@ -100,7 +100,7 @@ async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) 
         templates: the folder of all templates.
 
     Raises:
-        StartError: the template cannot be created.
+        StartError, NotAnsweringError: the template cannot be created.
         OSError: the disk is full, for example.
     """
     folder = templates / await asyncio.to_thread(digest_of, programs, seed_module)

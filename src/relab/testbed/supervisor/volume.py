@@ -38,7 +38,7 @@ class Volume:
     def make(self) -> None:
         """Create the target's data folder, and mount a file system of 64 MiB on it.
 
-        If this process has no right to mount file systems, the folder stays an ordinary folder.
+        If the file system cannot be mounted, the folder stays an ordinary folder.
 
         Raises:
             OSError: the folder cannot be created.

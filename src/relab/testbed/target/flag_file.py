@@ -66,9 +66,9 @@ class FlagFile:
     def refresh(self) -> bool:
         """Read the flags file if it may have changed since the last read; return whether the flags have changed.
 
-        The file is read if its inode number, modification time or size differs from the last read. It is also read if
-        it was less than two seconds old at the last read: a second change within one tick of the file system's clock
-        may change none of these three values. If the file is absent, the defaults apply.
+        The file is read if its inode number, modification time or size differs from the last read. The file is also
+        read if it was less than two seconds old at the last read: another change within one tick of the file system's
+        clock may leave these three values as they were. If the file is absent, the defaults apply.
 
         Raises:
             RelabError: the file is invalid; the flags in `current` stay.

@@ -40,13 +40,13 @@ class Index(Protocol):
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready`, `incomplete` or an error message.
         """
         ...
 
     def close(self) -> None:
-        """Release the resources of the index, which then cannot be used any more."""
+        """Release the resources of the index; the index cannot be used afterwards."""
         ...
 
 
@@ -103,7 +103,7 @@ class FaissIndex:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready` or `incomplete`.
         """
         held = int(self._index.ntotal)
@@ -170,7 +170,7 @@ class EmbeddedQdrant:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready` or `incomplete`.
         """
         held = self._shard.info().points_count
@@ -231,7 +231,7 @@ class QdrantServer:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors, `expected` that of the shop's products (one vector each).
+        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready` or `incomplete`. If the server does not answer, `vectors` is None and `state` is the error
         message.
         """

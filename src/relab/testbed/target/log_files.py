@@ -2,8 +2,8 @@
 
 There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A
 file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds
-since the epoch, `part` is the number of the file among those of the process. The oldest files are deleted, so that at
-most `FILES_PER_WORKER` files are kept.
+since the epoch, `part` is the number of the file among those of the process. The oldest files of a worker are deleted,
+so that at most `FILES_PER_WORKER` files of each worker are kept.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     Args:
         log_path: the same path as the `log_path` of the workers' `LogFiles`.
         since: the beginning of the page: the cursor of an earlier page, or an RFC 3339 time. None for the oldest line.
-            `latest` for no lines and a cursor behind the newest line.
+            With `latest`, the page has no lines, and its cursor is behind the newest line.
         limit: maximum number of lines.
 
     Raises:

@@ -46,7 +46,7 @@ class Parts:
         logger: the worker's log.
 
     Raises:
-        BadSettingsError: the file of the shop's products, which `settings` name, cannot be read, is invalid, or has no
+        BadSettingsError: the products file (`settings.search.products_path`) cannot be read, is invalid, or has no
             products.
         OSError: the worker's folders cannot be created.
     """
@@ -96,8 +96,8 @@ class Parts:
     def workers(self) -> list[WorkerStats]:
         """Return the statistics of all workers, in the order of their numbers.
 
-        The statistics of this worker are current, the others the last published ones. Workers without statistics are
-        left out.
+        The statistics of this worker are current; those of another worker are the last that it published. Workers
+        without statistics are left out.
         """
         others = [
             read_stats(self.settings.stats_dir, number)

@@ -1,4 +1,4 @@
-"""The shop's initial data: equal seeds give the same products, stock and orders on every machine."""
+"""The shop's initial data: the same products, stock and orders on every machine."""
 
 from __future__ import annotations
 

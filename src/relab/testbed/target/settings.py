@@ -108,7 +108,7 @@ class TargetSettings(_Section):
         private_dir: folder of the workers' sockets, for fault injection only.
         supervisor_socket: the path of the supervisor's socket, for diagnostics; None without a supervisor.
         token: the token for requests that change flags; None to accept every request from this machine.
-        metrics_window_s: number of last seconds that health and metrics cover.
+        metrics_window_s: how many seconds, up to now, health and metrics cover.
     """
 
     version: int = Field(ge=0)
@@ -134,7 +134,7 @@ class TargetSettings(_Section):
 
 
 class BadSettingsError(ConfigurationError):
-    """The settings are invalid; the worker does not start."""
+    """The settings, or the products file that they name, are invalid; the worker does not start."""
 
     code = "bad_settings"
 

@@ -109,7 +109,7 @@ class Shop:
         `backend` (the name of the index that answered).
 
         Raises:
-            SearchError: the selected index cannot answer; if it is FAISS, Qdrant cannot answer either.
+            SearchError: Qdrant is selected and fails, or FAISS is selected and both indexes fail.
         """
         backend, hits = await self._search.find(text, top_k)
         names = self._products.names
@@ -130,7 +130,7 @@ class Shop:
     async def order(self, number: str) -> dict[str, Any]:
         """Return the order with this number as JSON.
 
-        Its field `recent_orders` has the numbers of the latest orders of the same customer.
+        The result's field `recent_orders` has the numbers of the latest orders of the same customer.
 
         Raises:
             NoSuchOrderError: the order does not exist.

@@ -66,7 +66,7 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
     - `requests`: number of answered requests, failed ones included.
     - `errors`, `client_errors`: number of answers with a status 5xx and 4xx.
     - `shed`: number of requests that flow control rejected; `errors` includes them.
-    - `requests_per_second`; `error_rate`: share of `errors` in percent.
+    - `requests_per_second`: the rate of these requests. `error_rate`: the share of `errors` in percent.
     - `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`: response times in milliseconds; None without requests.
 
     Args:
@@ -92,7 +92,7 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
     Args:
         workers: the statistics of all workers.
         now_s: the current time of the machine's monotonic clock.
-        window_s: number of last seconds that the metrics cover.
+        window_s: how many seconds, up to now, the metrics cover.
     """
     recent = window(workers, now_s=now_s, window_s=window_s)
     seconds = covered_s(workers, now_s=now_s, window_s=window_s)

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 def embed(texts: Iterable[str]) -> Vectors:
     """Return the vectors of texts as a matrix: one row with `DIMENSIONS` columns per text, in order.
 
-    Each row has the Euclidean length 1, or only zeros if its text has no words.
+    Each row has the Euclidean length 1. It has only zeros if the text has no words, or if the words cancel out.
     """
     words = [_WORD.findall(text.lower()) for text in texts]
     rows = np.zeros((len(words), DIMENSIONS), np.float32)

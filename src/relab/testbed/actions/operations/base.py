@@ -13,7 +13,7 @@ Given = TypeVar("Given", bound=ActionParameters)
 
 
 class Nothing(ActionParameters):
-    """The parameters of an action that takes none."""
+    """An empty set of parameters, for actions without parameters."""
 
 
 class PlantOperation(ABC, Generic[Given]):
@@ -21,7 +21,7 @@ class PlantOperation(ABC, Generic[Given]):
 
     Subclasses set `ACTION` and implement these methods:
 
-    - `_find`: read the state that the action would change.
+    - `_find`: check the preconditions, and read the state that the action would change.
     - `_do`: make the change.
     - `_take_back`: undo the change, if this is possible.
 

@@ -8,6 +8,6 @@ from relab.testbed.actions.service import Operation
 
 
 def all_operations(plant: Plant) -> list[Operation]:
-    """Return the implementation of each action of the catalogue; `plant` is their access to the testbed."""
+    """Return the implementations of all actions of the catalogue; `plant` gives them access to the testbed."""
     modules = (restarts, sessions, dependencies, settings, traffic, jobs)
     return [kind(plant) for module in modules for kind in module.OPERATIONS]

@@ -22,7 +22,12 @@ _DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
 
 
 class CacheRoom(ActionParameters):
-    """The new memory limit of the cache in MiB, and the eviction policy for a full cache, by its name in Redis."""
+    """The new memory limit and the new eviction policy of the cache.
+
+    Attributes:
+        max_memory_mb: the memory limit, in MiB.
+        policy: Redis' name of the eviction policy: it says which entries a full cache deletes.
+    """
 
     max_memory_mb: int = Field(64, ge=1, le=1_024)
     policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-lru", "noeviction"] = "allkeys-lru"

@@ -132,7 +132,7 @@ class RestartWorker(PlantOperation[WorkerParameters]):
 
 
 class ResumeProcess(PlantOperation[ComponentParameters]):
-    """The action that resumes the processes of a component, after a signal (SIGSTOP) has stopped them."""
+    """The action that resumes the main process of each selected component, after a signal (SIGSTOP) has stopped it."""
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, ComponentParameters,
@@ -151,7 +151,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the requested limits that are higher than the component's current limits."""
+    """Return, as `{field of ResourceLimits: value}`, the requested limits that are higher than the current `limits`."""
     # Where a component has no limit of its own, the supervisor's limit applies, as in this process.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
@@ -212,7 +212,7 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 class RemediatePool(PlantOperation[RestartParameters]):
     """The action against an exhausted database connection pool: it restarts the target.
 
-    If this does not help and the parameters allow it, the database and then the target are restarted too.
+    If this does not help, and if the parameters allow it, the action then restarts the database and the target.
     """
 
     ACTION = Action(

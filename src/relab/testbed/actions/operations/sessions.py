@@ -56,18 +56,21 @@ class Idle(ActionParameters):
 
 
 class Blocking(ActionParameters):
-    """Selects the database sessions to end: those that block a query, and idle ones with an exclusive lock on a table.
+    """Selects two kinds of database sessions to end.
+
+    - First kind: the session blocks a query of another session, and is not blocked itself.
+    - Second kind: the session is idle in a transaction, and holds an exclusive lock on a table.
 
     Attributes:
-        min_wait_s: the minimum time in seconds. For a session that blocks a query, this is how long the query has run.
-            For an idle session with a lock, this is how long it has been idle in its transaction.
+        min_wait_s: the minimum time in seconds: for the first kind, since the start of the blocked query; for the
+            second kind, since the session became idle.
     """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
 
 
 class Session(ActionParameters):
-    """Selects the database session to end, by the id of the server process that serves it."""
+    """Selects the database session to end by `pid`, the id of the server's process for this session."""
 
     pid: int = Field(ge=1, le=2**31 - 1)
 
@@ -76,7 +79,7 @@ class _EndSessions(PlantOperation[Any]):
     """Base of the actions that end database sessions.
 
     Attributes:
-        query: SQL that selects the sessions; the action's parameters are its named parameters.
+        query: SQL that selects the sessions; its placeholders have the names of the action's parameters.
         nothing_found: the message of the error if the query finds no session.
     """
 

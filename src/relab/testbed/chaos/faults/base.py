@@ -39,7 +39,7 @@ class Injector(Protocol):
     def end(self) -> None:
         """End the injection: stop the clients that it runs, and undo its changes.
 
-        A value that something else, such as a repair, has changed since the injection keeps its new value. Damage that
+        If something else, such as a repair, has changed a value since the injection, keep the new value. Damage that
         followed from the injection may remain.
         """
         ...
@@ -88,8 +88,8 @@ class Injectable(ABC, Generic[Given]):
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
         """Return random values, by name, for parameters of this fault or noise event (harmless event).
 
-        The base class returns {}. Parameters without a value get their defaults. A fault must return values that make
-        it noticeable for users.
+        The base class returns {}. Parameters without a value get their defaults. The values that a fault returns must
+        make the fault noticeable for users.
         """
         return {}
 
@@ -145,8 +145,8 @@ class Fault(Injectable[Given]):
     Attributes:
         cause: the name of the cause in runbooks and in the diagnoses of responders.
         grows: whether the symptoms increase gradually if the fault is injected with a ramp (rising strength).
-        is_felt: whether users notice the fault at the request rate of episodes (tests of a responder). Episodes use no
-            other faults.
+        is_felt: whether users notice the fault at the request rate of episodes (tests of a responder). Episodes use
+            only faults that users notice.
         takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.
         is_repaired_by_refusals: whether the right repair is to reject excess requests. The score of a responder then
             does not count quick rejections as bad service.
@@ -174,7 +174,7 @@ class Fault(Injectable[Given]):
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
         """Return random parameters for an episode (one test of a responder), by name, including a `seed`.
 
-        If the fault can grow (`grows`), a quarter of the results have `ramp_s`, the seconds until full intensity.
+        If the fault can grow (`grows`), about a quarter of the results have `ramp_s`, the seconds until full intensity.
         """
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:

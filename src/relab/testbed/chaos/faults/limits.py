@@ -201,7 +201,7 @@ class DescriptorsFault(Fault[FaultParameters]):
     harms = ("restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
-        """Return an injector that makes workers open sockets until they reach a lowered limit of file descriptors.
+        """Return an injector that lowers the limit of file descriptors and makes workers open sockets up to this limit.
 
         `ground` gives access to the testbed's components.
         """

@@ -97,7 +97,7 @@ class PathFault(Fault[Given]):
         predicate: the end of the fault's title, after `The path to the cache` or `The path to the database`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
         shows: the symptoms that the fault has in common with other faults of the path.
-        tells_apart: the findings that distinguish this fault from the others.
+        tells_apart: the findings that distinguish this fault from the other faults of the path.
     """
 
     path_kind: str

@@ -64,7 +64,7 @@ class Deployment:
             self._thread.start()
 
     def end(self) -> None:
-        """Wait for the end of the current restart of a worker, and restart no further workers.
+        """Restart no further workers, and wait until the restart in progress has ended.
 
         Raises:
             RelabError: the restart of a worker has failed; raised by the first call only.

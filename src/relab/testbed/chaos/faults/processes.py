@@ -44,8 +44,8 @@ class Hang:
     def set_level(self, level: float) -> None:
         """Suspend the share `level` (0 to 1) of the workers by SIGSTOP.
 
-        If a lower level follows a higher one, resume the workers that are no longer needed. Do not touch a worker that
-        something else, such as a repair, has resumed or restarted.
+        If the level is lower than before, resume the workers that exceed the new share. If something else, such as a
+        repair, has resumed or restarted a worker, leave this worker alone.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}

@@ -22,8 +22,8 @@ class WrongSetting(FaultParameters):
     """Parameters of the fault `bad_setting`.
 
     Attributes:
-        setting: which setting is wrong: `pool` (the connection pool is too small), or `port` (no database listens on the
-            port).
+        setting: which setting is wrong: `pool` (the connection pool is too small), or `port` (no database listens
+            there).
     """
 
     setting: Literal["pool", "port"] = "pool"
@@ -102,7 +102,7 @@ class FlagsChanged:
             self._made = self._ground.plant.set_flags(self._changes)
 
     def end(self) -> None:
-        """Restore the earlier flags, if they were not changed again since this injector set them."""
+        """Restore the earlier flags, unless any flag was changed after this injector set the wrong values."""
         now = self._ground.plant.flags()
         if self._made and now["version"] == self._made["version"]:
             self._ground.plant.set_flags(self._before)

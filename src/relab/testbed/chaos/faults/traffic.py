@@ -190,7 +190,7 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load with `level` (0 to 1) times the fault's request rates and `clients`; at level 0 stop the load.
+        """Start the load: `level` (0 to 1) scales the request rates and the number of clients; at 0, stop the load.
 
         For the first `trigger_s` seconds, new requests arrive so fast that they overload the target. Later, only the
         usual number of visitors arrive, and their retries keep the target overloaded.
@@ -259,8 +259,8 @@ class Overload(Presence):
 
     The caller must create this object before the injection. The overload counts as present until one of these is true:
     - The target's flow control has changed since this object was created.
-    - An earlier call of `is_there` found the target overloaded, and the target is not overloaded now. It is overloaded
-      while it loses many requests, or responds much more slowly than before the injection.
+    - An earlier call of `is_there` found the target overloaded, and the target is not overloaded now. Overloaded means
+      that the target loses many requests, or responds much more slowly than before the injection.
 
     Args:
         ground: access to the testbed's processes, database, cache, network and flags.
@@ -325,8 +325,8 @@ class TrafficFault(Fault[Given]):
     def presence(self, ground: Ground, _given: Given) -> Presence:
         """Return an object that tests whether this fault's overload is still present.
 
-        The overload has ended if the target was overloaded and has recovered, or if its flow control has changed. Flow
-        control rejects excess requests. `ground` gives access to the testbed's components.
+        The overload has ended if the target was overloaded and has recovered. It has also ended if the target's flow
+        control, which rejects excess requests, was changed. `ground` gives access to the testbed's components.
         """
         return Overload(ground)
 

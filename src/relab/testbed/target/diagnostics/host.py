@@ -59,7 +59,7 @@ def disk_figures(folder: Path) -> dict[str, Any]:
 
 
 def cgroup_figures(proc: Path = Path("/proc/self"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, Any]:
-    """Return limits and counters of this process's control groups (version 1 or 2), by the kernel's file names.
+    """Return `{name of a kernel file: content}`: limits and counters of this process's control groups (version 1 or 2).
 
     Args:
         proc: the process's folder in `/proc`.
