@@ -1,4 +1,4 @@
-"""The limits for clients of the HTTP server before they authenticate, and the responses to requests that exceed them.
+"""Limits of the HTTP server for clients that are not authenticated yet, and responses to requests above a limit.
 
 Pure.
 """

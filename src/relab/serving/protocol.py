@@ -196,7 +196,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes from the client. Discard them if no further requests are read, such as after an invalid one."""
+        """Parse bytes from the client; discard them if an earlier request was invalid or the connection is closing."""
         if self._is_deaf:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
@@ -232,7 +232,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._counts_raw = False
 
     def on_url(self, url: bytes) -> None:
-        """Append a part of the request target; reject a target that is too long."""
+        """Append a part of the request target; raise `RequestRejectedError` if the target is then too long."""
         super().on_url(url)
         if len(self.url) > self._limits.max_request_line_bytes:
             raise RequestRejectedError(target_too_long(self._limits))
@@ -257,7 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RequestRejectedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
-        """Check the headers and start the request, or queue it behind the request in progress."""
+        """Check the headers, or raise `RequestRejectedError`; start the request, or queue it behind the current one."""
         check_head(
             self.parser.get_http_version(),
             self.url,
@@ -336,7 +336,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Count `count` more bytes received for the request; reject the request if it has too many bytes."""
+        """Count `count` more received bytes of the request; raise `RequestRejectedError` if there are too many."""
         # This also limits incomplete fields, empty lines and chunk framing, which the parser does not report.
         self._raw_bytes += count
         limits = self._limits
@@ -379,7 +379,7 @@ class LimitedProtocol(HttpToolsProtocol):
             last.keep_alive = False
 
     def _linger(self) -> None:
-        """Send the rest of the response; close once the client has closed, or after `LINGER_S` seconds."""
+        """Send the rest of the response; close the connection when the client does, or after `LINGER_S` seconds."""
         if self._lingers_until is not None:
             return
         self._is_deaf = True

@@ -1,6 +1,6 @@
-"""The security headers of every response: a browser then guesses no content type and sends no referrer.
+"""Security headers for every response.
 
-They also forbid showing the pages in frames.
+They forbid browsers to guess content types, to send a referrer, and to show the pages in frames.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def _current_home(given: Mapping[str, Any]) -> Path:
 
 @functools.cache
 def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
-    """Return the names of the environment variables that are read without the prefix `RELAB_`, too, in lower case."""
+    """Return the names, in lower case, of the environment variables that also work without the prefix `RELAB_`."""
     aliases = (field.validation_alias for field in settings_cls.model_fields.values())
     choices = (alias.choices for alias in aliases if isinstance(alias, AliasChoices))
     return frozenset(name.lower() for name in itertools.chain(*choices) if isinstance(name, str))
@@ -256,7 +256,7 @@ def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home:
 
     Args:
         variables: the names of the variables that have a value, in lower case.
-        plain_names: the names that are read without the prefix `relab_`, too, from `_plain_names`.
+        plain_names: the names that also work without the prefix `relab_`, from `_plain_names`.
         has_home: whether the caller gives the home folder; the variable `relab_home` then does not count.
     """
     return any(

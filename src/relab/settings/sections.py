@@ -9,7 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 
 def _strip_url(url: str) -> str:
-    """Return a URL without white space at its ends; a URL that was read from a file may end with a line end."""
+    """Return a URL without white space at its ends; a URL that was read from a file may end with a line end.
+
+    Raises:
+        ValueError: the rest of the text contains white space or control characters.
+    """
     url = url.strip()
     if not url.isprintable() or " " in url:
         raise ValueError("must be a URL without white space and control characters")

@@ -2,7 +2,7 @@
 
 scipy.stats.bootstrap computes the same figures up to rounding. But it takes more than twice as long for samples of the
 usual sizes, and the import of scipy.stats takes longer than most commands. Speed matters because each false-PASS rate
-is computed from hundreds of these intervals.
+(how often a gate passes by chance) is computed from hundreds of these intervals.
 
 Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap" (1993), sections 14.3 and 15.4.
 """

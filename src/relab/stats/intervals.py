@@ -62,7 +62,7 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
 
 
 def score_ends(rate: float, count: float, quantile: float) -> tuple[float, float]:
-    """Return the ends of Wilson's score interval of a rate in `count` trials, which need not be a whole number.
+    """Return the ends of Wilson's score interval of a rate in `count` trials; `count` need not be a whole number.
 
     `quantile` is the number of standard errors between the true rate and an end, such as 1.96.
     """
@@ -88,7 +88,7 @@ def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
 
 
 def exact_ends(hits: float, total: float, level: float) -> tuple[float, float]:
-    """Return the ends of the Clopper-Pearson interval of a rate; the numbers need not be whole."""
+    """Return the ends of the Clopper-Pearson interval of a rate; `hits` and `total` need not be whole numbers."""
     tail = (1 - level) / 2
     low = 0.0 if hits <= 0 else beta_quantile(tail, hits, total - hits + 1)
     high = 1.0 if hits >= total else beta_quantile(1 - tail, hits + 1, total - hits)

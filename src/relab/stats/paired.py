@@ -338,7 +338,7 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the confidence interval of the mean if all clusters (groups) have equal differences, or there is only one.
+    """Return the confidence interval of the mean for clusters (groups) of equal differences, or for a single cluster.
 
     `bounds` are the smallest and largest possible difference. If they are None, the interval is infinite.
     """

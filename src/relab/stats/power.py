@@ -69,8 +69,8 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
     """Return how many differences are needed for a confidence interval that lies wholly on one side of a bound.
 
-    With this number, it lies wholly on the side of the true mean with the probability `POWER`. The result is None if a
-    billion differences are too few, or if the true mean lies on the bound.
+    With this number of differences, the interval lies wholly on the side of the true mean with the probability `POWER`.
+    The result is None if a billion differences are too few, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.

@@ -1,18 +1,20 @@
 """Always-valid inference about a mean: evidence, intervals and p-values that hold at every number of values at once.
 
 An ordinary confidence interval keeps its level only if the number of values was chosen beforehand. If the data decide
-when to stop, it misses the true mean more often. A confidence sequence has an interval for each number of values. With
-the probability of its level, all these intervals contain the true mean, so a run may stop at any number. Both kinds of
-evidence below are averages of nonnegative martingales, whose mean is 1 if the tested mean is the true one. By Ville's
-inequality, the probability that the evidence ever exceeds 1/a is at most a.
+when to stop, such an interval misses the true mean more often. A confidence sequence has an interval for each number of
+values. With the probability of its level, all these intervals contain the true mean, so a run may stop at any number.
+Both kinds of evidence below are averages of nonnegative martingales that have the mean 1 if the tested mean is the true
+mean. By Ville's inequality, the probability that the evidence ever exceeds 1/a is then at most a.
 
-Bounded values: bets on the next value, with a fixed set of stakes (I. Waudby-Smith, A. Ramdas, J. R. Statist. Soc. B 86
-(2024) 1-27). This holds for every distribution within the bounds and every number of values.
+For bounded values, the evidence is the gain from bets on the next value, with a fixed set of stakes (I. Waudby-Smith,
+A. Ramdas, J. R. Statist. Soc. B 86 (2024) 1-27). It is valid for every distribution within the bounds and every number
+of values.
 
-Other values: the self-normalised sum of deviations, exp(l S - l^2 V / 2) with V the sum of squares, averaged over
-normal l (V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, Ann.
-Statist. 49 (2021) 1055-1080). This holds exactly if the values are symmetric about their mean, as differences of two
-variants with the same distribution are, and approximately for many values otherwise.
+For other values, the evidence is exp(l S - l^2 V / 2), averaged over normal l, where S is the sum of the deviations
+from the tested mean and V is the sum of their squares (V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard,
+A. Ramdas, J. McAuliffe, J. Sekhon, Ann. Statist. 49 (2021) 1055-1080). It is valid exactly if the values are symmetric
+about their mean, as differences of two variants with the same distribution are. Otherwise it is valid approximately, if
+there are many values.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class MeanEvidence:
     """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
 
     A logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
-    value: if the tested mean is the true one, the probability that an e-value exceeds 2 / a at any time is at most a / 2.
+    value: if the tested mean is the true mean, an e-value ever exceeds 2 / a with a probability of at most a / 2.
     -inf means no evidence.
 
     Attributes:

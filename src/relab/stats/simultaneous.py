@@ -1,11 +1,11 @@
 """Simultaneous confidence intervals: all intervals contain their true values at once with a given probability.
 
 This probability is the joint level; each single interval needs a higher level. Comparisons share a baseline and tasks,
-so their errors are correlated. The max-t method chooses the level at which the largest studentised error stays inside
-its interval with the joint level as probability; the correlations are estimated from the clusters. The result lies
-between the joint level (perfect correlation) and Bonferroni's level. Sources: C. W. Dunnett, J. Am. Statist. Assoc. 50
-(1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", 1993; T. Hothorn, F. Bretz, P.
-Westfall, Biometrical J. 50 (2008) 346-363.
+so their errors are correlated. The max-t method simulates the largest studentised error (error / standard error) of all
+comparisons; the correlations are estimated from the clusters. The quantile of this error at the joint level gives the
+level of each interval. The result lies between the joint level (perfect correlation) and Bonferroni's level. Sources:
+C. W. Dunnett, J. Am. Statist. Assoc. 50 (1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple
+Testing", 1993; T. Hothorn, F. Bretz, P. Westfall, Biometrical J. 50 (2008) 346-363.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
 
     Args:
         errors: for each comparison, how much each cluster contributes to the error of the estimate. The correlations
-            of the estimates are computed from these contributions. None if they are not known.
+            of the estimates are computed from these contributions. None for a comparison without known contributions.
         level: the joint level, 0..1.
         draws: number of simulations. Each draws random errors of all estimates and keeps the largest; the level is
             computed from the quantile `level` of these largest errors.

@@ -51,7 +51,7 @@ def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: b
 
     The methods depend on the values. The first case that applies decides:
 
-    - `is_rate` is true, all values are 0 or 1, and clusters with several values occur only in a sample of equal values:
+    - `is_rate` is true, all values are 0 or 1, and in each sample every cluster has one value or all values are equal:
       Newcombe's interval and Fisher's test.
     - Neither sample varies, or a sample has only one cluster: an infinite interval, and the p-value 1.
     - Otherwise: Welch's interval and test.

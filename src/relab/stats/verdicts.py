@@ -135,7 +135,7 @@ class Judgement:
             threshold; None if it was not simulated.
         rerun_chance: the probability that another run of this size gets the same verdict, if the true difference equals
             the estimate. None if unknown, or for a verdict other than PASS or FAIL.
-        needed: sizes of a run that would decide the gate if the verdict is EDGE (PASS and FAIL are both possible);
+        needed: for the verdict EDGE (PASS and FAIL are both possible), sizes of a run that would decide the gate;
             empty for other verdicts.
     """
 
@@ -180,7 +180,7 @@ def false_pass_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float | None:
-    """Estimate by simulation how often a gate passes by chance, as a share 0..1.
+    """Simulate the share (0..1) of samples that pass a gate by chance, although their true mean is on the threshold.
 
     Each simulated sample draws the clusters (groups of dependent values) with replacement, shifted so that their mean
     lies on the threshold. Return None if the clusters do not vary.

@@ -32,6 +32,9 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
         session: the session of the transaction.
         table: the table; it must not contain any of the rows.
         rows: the values of each row, in the order of the table's columns; JSON values are text.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database rejected a row, for example because its key is already stored.
     """
     if not rows:
         return

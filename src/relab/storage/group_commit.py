@@ -145,8 +145,8 @@ class GroupWriter(Generic[Item, Result]):
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Write a batch, and give each item's future its result or error.
 
-        If the database is unavailable, all items get this error. After another error, the two halves of the batch are
-        written separately, and so on, until only the items that cause an error get it.
+        If the database is unavailable, all items get this error. Any other error splits the batch: both halves are
+        written separately, and so on, so that in the end only the items that cause an error get it.
         """
         try:
             results = self._write([waiting.item for waiting in batch])

@@ -1,4 +1,4 @@
-"""The agents of a run: the reporter's statements about each agent, and the outcome of each."""
+"""The agents of a run: the fields that the reporter (the sender of the run) gives, and the outcome of each agent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AgentName = Annotated[str, Field(max_length=MAX_AGENT_NAME_CHARS)]
 
 
 class ReportedAgent(BaseModel):
-    """One agent of a run as the reporter describes it. Fields that this model does not define are kept."""
+    """One agent of a run as the reporter (the sender of the run) describes it; further fields are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 

@@ -23,7 +23,7 @@ class AwaitingRuns:
     It waits from the transaction that writes it until its analysis is requested.
 
     Attributes:
-        searches: the list of the other ended runs, which wait only for a search for behaviours (patterns).
+        searches: the list of ended runs that need no analysis, but a search for behaviours (patterns).
     """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:

@@ -14,7 +14,10 @@ from relab.telemetry.tables import AWAITING_ANALYSIS, AgentRunRow
 
 
 def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs to analyse, newest first, without runs written within `recent` (µs since 1970)."""
+    """Return up to `limit` runs that wait for their analysis, newest first, as `{run id: content}`.
+
+    Runs whose last write is in `recent`, a range of microseconds since 1970, are left out.
+    """
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
     return {

@@ -82,7 +82,7 @@ class CostEstimate(BaseModel):
 
 
 def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
-    """Return the token counts of a model's usage, as far as its cost depends on them.
+    """Return those token counts of a model's usage that decide its cost; a missing count of cached tokens becomes 0.
 
     Return None if the number of prompt tokens or of completion tokens is not known.
     """
@@ -98,8 +98,8 @@ def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
 
     Args:
         cost: the tokens of the run; None if they were not reported.
-        model: the only model of the run, which used all its tokens; None if not known. It is ignored if `cost` has
-            token counts for each model.
+        model: the model that used all tokens of the run; None if not known. It is ignored if `cost` has token counts
+            for each model.
     """
     if cost is None or cost.calls_without_tokens:
         return []

@@ -238,7 +238,7 @@ def _origin_texts(
 ) -> dict[int, tuple[str, str, str]]:
     """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 
-    An origin is the resource and the scope that created spans or log records; `table` selects which of the two.
+    An origin is the resource and the scope that created spans or log records. `table` selects spans or log records.
     """
     origins = span_repository.load_origins(session, table, trace_ids)
     return {

@@ -39,7 +39,7 @@ def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[st
     """Join two lists of agents by the agents' names, and return the joined agents.
 
     Args:
-        reported: the fields of each agent that the reporter sent.
+        reported: the fields of each agent as the sender of the run reported them.
         decided: the fields of each agent that relab computed. A value that is not null replaces the reported value.
     """
     agents = {agent["name"]: agent for agent in reported}

@@ -52,7 +52,7 @@ class StoredLog(NamedTuple):
 
 
 class LogOriginRow(Base):
-    """A resource and scope of log records as a JSON object (`data`), stored once per trace instead of once per record."""
+    """A resource and scope of log records as JSON (`data`), stored once per trace instead of once per record."""
 
     __tablename__ = "log_origins"
 

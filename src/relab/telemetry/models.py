@@ -1,7 +1,7 @@
 """Schemas of agent runs: the requests that clients post and the responses that the API returns.
 
-Field names and meanings are those of the AgentOps seed; unknown fields are stored at every level and returned. All times
-are int microseconds in Python and RFC 3339 in JSON (`core/clock.py`).
+The names and the meanings of the fields are those of AgentOps. Unknown fields are stored at every level and returned.
+All times are int microseconds in Python and RFC 3339 in JSON (`core/clock.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Retries = Annotated[Count, _or_default(0, Count | None)]
 
 
 class RunStatus(StrEnum):
-    """The status of a run as its reporter states it; `incomplete` if the end of the run was never reported."""
+    """The status of a run as its reporter (its sender) states it; `incomplete` if the end was never reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -64,7 +64,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """The status of a step or a tool call, as its reporter states it."""
+    """The status of a step or a tool call, as the reporter (the sender of the run) states it."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -125,7 +125,7 @@ class Step(TelemetryModel):
 class ToolCall(TelemetryModel):
     """One call of a tool by an agent.
 
-    A reporter that does not send the arguments may send a digest of them (`args_hash`).
+    A program that does not send the arguments may send a digest of them (`args_hash`).
     """
 
     call_id: ExternalId
@@ -337,8 +337,8 @@ STEP, CALL, EVENT = 0, 1, 2
 class ItemKind(NamedTuple):
     """A kind of timeline item (step, tool call or guardrail event), and the field names of the items of this kind.
 
-    `list_name` is the run's field that lists the items of this kind. `id_field` and `title_field` are the fields of an
-    item with its id and its title.
+    `list_name` is the run's field that lists the items of this kind. `id_field` and `title_field` are the names of the
+    fields that hold an item's id and an item's title.
     """
 
     name: TimelineKind
@@ -355,10 +355,10 @@ ITEM_KINDS = (
 
 
 class TimelineItem(BaseModel):
-    """One entry of a run's timeline: a step, a tool call or a guardrail event, whose id is `ref_id`.
+    """One entry of a run's timeline: a step, a tool call or a guardrail event; `ref_id` is its id.
 
     `title` is the name of the step or of the tool, or the type of the event. `at` is the time of the event, or the
-    start of the step or call. If a call has no start, `at` is the start of its step, or else that of the run.
+    start of the step or call. If a call has no start, `at` is the start of its step, or else the start of the run.
     """
 
     kind: TimelineKind

@@ -1,6 +1,7 @@
-"""The outcome of a run: whether the user got what he or she asked the agent for, the rule that decided, and evidence.
+"""The outcome of a run (whether the agent did its task), the rule that decided it, and the evidence.
 
-It may differ from the status that the reporter states: see `telemetry/outcome/` and docs/design/outcome.md.
+The outcome may differ from the status that the reporter (the program that sent the run) states: see
+`telemetry/outcome/` and docs/design/outcome.md.
 """
 
 from __future__ import annotations

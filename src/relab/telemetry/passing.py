@@ -43,8 +43,9 @@ class PassingReader:
         If there are no such runs, return at most 20 succeeded runs with the same agent and version. Only the newest
         2,000 runs of the agent are searched. `run` itself is never returned.
 
-        For a trial of an experiment, only trials are returned. For a trace of a program that an experiment ran (its
-        harness), only traces of successful trials are: the trace of a failed trial may have no error.
+        If `run` is a trial of an experiment, only trials are returned. If `run` is a trace that a trial's harness (the
+        program that an experiment runs) exported, only such traces are returned. Those of trials that did not succeed
+        are left out, because the trace of a failed trial may have no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.

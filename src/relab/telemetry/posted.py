@@ -1,4 +1,4 @@
-"""Values that clients post: complete runs and batches of spans and log records, and the receipt for each."""
+"""Values that clients post (complete runs, batches of spans, batches of log records), and the receipt for each."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class RunRecord:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether an analysis is useful: the run failed, completed with unrecovered errors, or is incomplete with errors."""
+        """Whether to analyse the run: it failed, completed with unrecovered errors, or is incomplete with errors."""
         row = self.row
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
@@ -184,7 +184,7 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run, in the form that the rules of its outcome read."""
+    """Yield the steps and tool calls among the items of a run, in the form that the rules of its outcome read."""
     return activities_with((item, from_json(item.data)) for item in items)
 
 

@@ -235,7 +235,10 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash and first receipt time of a run; None if it is not stored, or not made from spans yet."""
+    """Return the content hash of a run, and the time when content for its id was first received.
+
+    Return None if the run is not stored or was never computed from its spans.
+    """
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )

@@ -50,7 +50,7 @@ EXACT_STEPS = 2_000
 def usage_of_exports(
     exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
 ) -> ReportedUsage:
-    """Return what spans report, without storing them: see `telemetry/otlp/reported_usage.py`."""
+    """Return the tokens and the cost that spans report; store nothing. See `telemetry/otlp/reported_usage.py`."""
     from relab.telemetry.otlp import reported_usage
 
     return reported_usage.usage_of_exports(exports, from_us=from_us, prices=prices)
@@ -131,7 +131,7 @@ class TelemetryService(TelemetryParts):
         called on another thread.
 
         Raises:
-            WriterStoppedError: the intake is not started, or stopped.
+            WriterStoppedError: the intake has not been started, or was stopped.
         """
         from relab.telemetry.otlp_requests import count_metrics, read_request
 

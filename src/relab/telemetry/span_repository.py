@@ -47,7 +47,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Return the stored spans of a trace that are in `span_ids`, as `{span id: (key of the origin, protobuf bytes)}`."""
+    """Return those spans of a trace that are in `span_ids`, as `{span id: (key of the origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids):

@@ -159,7 +159,7 @@ class _Batch:
         return self._outcome
 
     def _unprojected_row(self, trace_id: str, trace: TraceSpans) -> dict[str, Any]:
-        """Return a row of `agent_runs` (`{column: value}`) for a new trace. A job computes most columns later."""
+        """Return the row of `agent_runs` (`{column: value}`) of a new trace; `projector.py` completes it later."""
         spans = trace.spans.values()
         size = sum([size_of(received.raw) for received in spans])
         self._new_traces[trace_id] = size

@@ -1,6 +1,6 @@
 """Read the stored spans of traces, and compute (project) the runs from them; nothing is written.
 
-Every function with a session takes that of a transaction.
+Functions that take a session need the session of a transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from relab.telemetry.tables import FormerRun, ItemKey, StoredItem
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The stored data of unprojected runs. A run is unprojected if it was not computed again since its newest spans arrived.
+    """The stored data of unprojected runs.
+
+    A run is unprojected if it is not computed from its newest spans yet.
 
     Attributes:
         former: `{run id: stored run}`, the runs as they were last computed.

@@ -239,7 +239,7 @@ ItemKey = tuple[str, int, int, int, str]
 
 
 class StoredItem(NamedTuple):
-    """One row of `timeline_items`, whose columns `TimelineItemRow` describes; `data` is the JSON of the step, call or event."""
+    """One row of `timeline_items` (see `TimelineItemRow`); `data` is the JSON of the step, call or event."""
 
     run_id: str
     at: int

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 def place(run: AgentRun) -> Iterator[Place]:
-    """Yield the place in the timeline and the latency of every step, call and event of a run, in no particular order."""
+    """Yield the place (with the latency) of every step, call and event in a run's timeline, in no particular order."""
     for position, step in enumerate(run.steps):
         yield Place(step.started_at, STEP, position, step.step_id, step.effective_latency_ms)
     for position, (call, at) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True)):

@@ -189,7 +189,7 @@ class TraceAgents:
     def _parents(self, around: Mapping[str, str | None]) -> dict[str, tuple[str, AgentRelation]]:
         """Return `{agent: (parent, relation)}`; the parent is the agent that called the agent or handed over to it.
 
-        Agents without a parent are left out. `around` is `{agent: agent whose span encloses its first span, or None}`.
+        Agents without a parent are left out. `around` is `{agent: agent around the agent's first span, or None}`.
         """
         arrivals: dict[str, list[Transfer]] = {}
         for transfer in self.to_agent.values():
@@ -268,8 +268,8 @@ def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
     Model calls whose first user message has the same text belong to the same conversation. The result is empty in these
-    cases: a model call has no user message; there are fewer than two conversations; the last model call of a
-    conversation has no answer; or its input has no earlier tool calls.
+    cases: a model call has no user message; there are fewer than two conversations; or the last model call of a
+    conversation has no answer, or no tool calls from earlier turns in its input.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -337,8 +337,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of a span of the called agent: of the spans that start after the model
-    call with the request, the first one that was not used for another tool call.
+    Such a call gets the status and the answer of one span of the called agent. This is the agent's first span that did
+    not start before the model call with the request, and that no other tool call uses.
 
     Args:
         calls: the tool calls that have no span; changed in place.

@@ -1,4 +1,4 @@
-"""Read the answer of a model call: from its output messages, or from the provider's answer as the client received it."""
+"""Read the answer of a model call, from the output messages or from the provider's answer as the client received it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class CapturedAnswer(NamedTuple):
 def answer_of(attributes: Attributes) -> CapturedAnswer:
     """Return the answer in the attributes of a model call's span.
 
-    Output messages that say nothing are no evidence: OpenInference leaves out the content of a message if it is empty.
-    The messages in the provider's answer, if it is there, then show whether the model said something.
+    Output messages without content do not prove that the model said nothing: OpenInference leaves out an empty content.
+    If the span also has the provider's own answer, that answer decides.
     """
     given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
     shown = all_shown(given) if given is not None else None
@@ -49,9 +49,9 @@ _PRINTED_NOTHING: Final = "assistant: None"
 
 
 def _in_provider_answer(value: Any) -> list[Message] | None:
-    """Return the messages in a provider's answer; None if `value` is not an answer, or a list of answers, of a provider.
+    """Return the messages in a provider's answer, or in a list of such answers; None if `value` is neither.
 
-    The list is empty if the answer has no message, as the answer of a failed call in LangChain.
+    The result is empty if the answer has no message, as after a failed call in LangChain.
     """
     if isinstance(value, str):
         value = parsed(value) if value.startswith(("{", "[")) else None
@@ -68,7 +68,7 @@ def _in_provider_answer(value: Any) -> list[Message] | None:
 def _messages_in(answer: dict[str, Any]) -> list[Any] | None:
     """Return the messages in an answer of a provider or in a result of LangChain's models; None for other objects.
 
-    The answer is one of OpenAI's APIs, or an object with one message (Ollama's API, LlamaIndex) or without one (Agno).
+    An answer has the format of an API of OpenAI, one message (Ollama's API, LlamaIndex), or no messages (Agno).
     """
     if answer == {"messages": []}:
         return []
@@ -96,9 +96,9 @@ _UNFINISHED: Final = frozenset(("queued", "in_progress"))
 
 
 def _with_media(choice: Any) -> Any:
-    """Return a choice of a chat completion; what the model gave beside an empty content becomes parts of the content.
+    """Return a choice of a chat completion; if its content is empty, other outputs of the model become the content.
 
-    This is the transcript of a sound, images, or a request in the form before `tool_calls`.
+    These outputs are images, a sound (as its transcript, if any), and a tool request in the old field `function_call`.
     """
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict) or message.get("content"):
@@ -113,7 +113,7 @@ def _with_media(choice: Any) -> Any:
 
 
 def _generated(item: Any) -> Any:
-    """Return a message that a model of LangChain generated; completions have only a text."""
+    """Return an item that a LangChain model generated; an item with only a text becomes an assistant's message."""
     if not isinstance(item, dict) or isinstance(item.get("message"), dict):
         return item
     return {"role": "assistant", "content": item.get("text")}

@@ -1,7 +1,7 @@
-"""Tool calls that need a person's approval: find the reports of calls that no tool executed.
+"""Tool calls that need a person's approval: find the spans of calls that were not executed.
 
 Frameworks ask a person before they execute a tool. A call that the person rejected was not executed, so its status is
-`skipped`, and the rejection, which the model reads in place of a result, is no error.
+`skipped`. The model reads the rejection in place of a result; a rejection is no error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REJECTION: Final = re.compile(
 
 
 def count_requests(spans: Iterable[SpanFacts]) -> Counter[tuple[str, str]]:
-    """Return the number of requests in the outputs of models, by tool and arguments (`call_key`)."""
+    """Return how often models requested each tool call, by the call's tool and arguments (`call_key`)."""
     return Counter(
         call_key(request.name, request.arguments)
         for facts in spans
@@ -65,10 +65,10 @@ def _skipped(facts: SpanFacts) -> SpanFacts:
 def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator[SpanFacts]:
     """Yield the spans of calls that had to wait for a person and were executed later, in another span.
 
-    Spans without a call id, of one tool and with equal arguments, form a group. If a group has more spans than models
-    requested such calls, the surplus spans are waits. A span can be a wait if it has no result, and if no model was
-    called between it and the next span of the group, because the call is executed right after the wait. The earliest of
-    these spans are yielded.
+    Tool spans without a call id that have the same tool and equal arguments form a group. If a group has more spans
+    than the models requested such calls, the surplus spans are waits. A span may be a wait if it has no result, and if
+    no model call began between this span and the next span of the group: a call is executed right after its wait. Of
+    the spans that may be waits, the earliest are yielded, at most as many as the surplus.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):

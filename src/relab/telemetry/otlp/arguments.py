@@ -26,9 +26,9 @@ def clean_arguments(value: Any) -> JsonValue:
 def given_arguments(value: Any) -> JsonValue:
     """Return the arguments of a call from a value of the tool's span: JSON, or a dictionary as Python prints it.
 
-    The result is a JSON value, without the objects in which instrumentations wrap arguments; if `value` is neither JSON
+    The result is a JSON value, without the objects in which instrumentations wrap arguments. If `value` is neither JSON
     nor a printed dictionary, the result is its text. Do not use this function for arguments that a model wrote in its
-    request for a tool call: there, a text that is not JSON is the model's mistake, which the timeline must show as it is.
+    request for a tool call: if they are not JSON, this is the model's mistake, and the timeline must show it unchanged.
     """
     arguments = clean_arguments(value)
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:

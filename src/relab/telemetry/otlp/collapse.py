@@ -87,8 +87,8 @@ def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]
     """Return the ids of tool spans inside a tool call that are calls of their own, and do not report this call again.
 
     These are two or more spans of one tool, without arguments, directly inside the same call: they cannot all report
-    it. Internal spans of frameworks (`is_plumbing`) are left out, because they may be attempts. `around` is `{span id:
-    what encloses the span}`.
+    that call. Internal spans of frameworks (`is_plumbing`) are left out, because they may be repeated attempts of it.
+    `around` is `{span id: what encloses the span}`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:

@@ -138,7 +138,8 @@ def decode_json(body: bytes) -> SpanBatch:
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events
+            and values.
     """
     return _decode(body, "json")
 
@@ -170,11 +171,11 @@ def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[P
 
 
 def iter_limited_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
-    """Yield the same groups as `iter_groups`, for items that are stored.
+    """Yield the groups of `iter_groups`, but limit the number of items; use it for items that are stored.
 
     Raises:
         MalformedBodyError: the body is not a request of this signal in this encoding.
-        TooLargeError: as by `iter_groups`, or the body has more than `MAX_SPANS` items.
+        TooLargeError: `iter_groups` raised it, or the body has more than `MAX_SPANS` items.
     """
     count = 0
     for group in iter_groups(body, encoding, shape):

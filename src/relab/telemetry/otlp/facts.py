@@ -72,7 +72,10 @@ class SpanFacts(NamedTuple):
 
 
 def facts_of(received: Span, resource: Attributes) -> SpanFacts:
-    """Return role, outcome, timeline item, tokens and messages of a span; `resource` has its process's attributes."""
+    """Return the role, outcome, timeline item, tokens and messages of a span.
+
+    `resource` has the attributes of the process that created the span.
+    """
     span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)
@@ -109,11 +112,11 @@ _SPEAKERS: Final = (Role.LLM, Role.AGENT, Role.CHAIN)
 
 
 def _without_printed_error(span: Span, outcome: SpanOutcome) -> tuple[Span, SpanOutcome]:
-    """Return a failed span and its outcome; if its output is its error as printed, this is its message and no output.
+    """Return a failed span and its outcome; if the span's output is the printed error, move it to the error message.
 
-    BeeAI exports the printed error as the output of a model or an agent. It has lines about the errors that caused the
-    error, such as that of the provider. A model can also have answered in spite of an error that its span reports, so a
-    text that goes on after the class and the message is an answer.
+    BeeAI exports the printed error, with lines about its causes, as the output of a model or an agent. The output is
+    the printed error if its beginning is the class and the message of the span's error, followed by the end of the line
+    or of the text. Any other output is an answer: a model can answer although its span reports an error.
     """
     output, message = span.attributes.get(v.OUTPUT), outcome.error_message
     name = (outcome.error_class or "").rpartition(".")[2]

@@ -144,7 +144,11 @@ def _pack(item: dict[str, Any], shape: JsonShape) -> bytes:
 
 
 def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of `fields` with the hex ids converted to base64, protobuf's JSON encoding of bytes."""
+    """Return a copy of `fields` with the hex ids converted to base64, protobuf's JSON encoding of bytes.
+
+    Raises:
+        InvalidItemError: an id is not hex.
+    """
     copy = dict(fields)
     for spellings in _ID_FIELDS.items():
         for name in spellings:

@@ -28,12 +28,12 @@ class Ancestors(NamedTuple):
         call: the span id of the nearest ancestor that is a tool call; None if there is no such ancestor.
         agent: the span id of the nearest ancestor that is an agent; None if there is no such ancestor.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
-        is_billed: whether the numbers of a model's span that encloses this one already include the tokens of this span.
-            They do if the span reports tokens, unless an agent of the same process is between: its model calls are not
-            part of the call around it (Google ADK for TypeScript runs the agent that takes over inside the model call
-            that handed over).
-        biller: the resource of the model's span that has these numbers, as long as all spans inside it are of the same
-            process; None if there is no such span, or if another process is between.
+        is_billed: whether the token counts of an enclosing model's span include the tokens of this span. It is true if
+            a model's span around this one reports tokens, unless an agent of the same process lies between the two: the
+            model calls of such an agent are not part of the outer call. (Google ADK for TypeScript runs the agent that
+            takes over inside the model call that handed over.)
+        biller: the resource (process) of that model's span; None if there is no such span, or if a span between the
+            two is of another process.
         is_in_model: whether any ancestor is a call of a language model.
     """
 

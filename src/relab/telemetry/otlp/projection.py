@@ -132,9 +132,10 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _has_whole_agent(self) -> bool:
-        """Return whether a whole agent's span decides the status, so that it can end a run without a root span.
+        """Return whether the span of a complete agent is among the spans that decide the status of the run.
 
-        An agent that succeeded is not whole if a span around it is late or lost, which may be its own.
+        Such a span can end a run without a root span. An agent is complete if it did not succeed, or if no span around
+        it is late or lost (`is_any_complete`): a missing span may also be an agent's.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)
@@ -176,8 +177,8 @@ class _Projection:
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
         name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
-        user. A trace that comes from a trial of an experiment is no exception, because the trial is an agent run of its
-        own. Late spans may change the result.
+        user. This is also so for a trace that a trial of an experiment exported, because the trial itself is stored as
+        another agent run. Late spans may change the result.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)

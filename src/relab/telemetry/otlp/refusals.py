@@ -13,8 +13,8 @@ _DETAILS: Final = "additional_kwargs"
 def refusal_of(message: dict[str, Any]) -> str | None:
     """Return the words of a refusal in `message`; None if the message is no refusal.
 
-    A message with a content or with requests of tools is not one: a field `refusal` beside these belongs to a structured
-    answer. OpenAI's responses have the words in a part of the content, its chat completions in a field of the message.
+    A message with other content or tool requests is no refusal: its field `refusal` belongs to a structured answer.
+    OpenAI's responses have the words in parts of the content; its chat completions have them in a field of the message.
     """
     content, details = message.get("content"), message.get(_DETAILS)
     if message.get("tool_calls"):

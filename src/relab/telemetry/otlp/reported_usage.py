@@ -20,10 +20,10 @@ from relab.telemetry.prices.models import PriceTable
 
 
 class ReportedUsage(NamedTuple):
-    """The tokens and the cost in USD that spans report; None for what no span reports.
+    """The tokens and the cost in USD that spans report; a field is None if no span reports it.
 
-    `estimated_cost_usd` is the cost of the tokens at the prices of their models. It is None if a span reports a cost,
-    and if tokens, a model or its price are not known.
+    `estimated_cost_usd` is the cost of the tokens at the prices of their models. It is None in these cases: a span
+    reports a cost; the tokens, a model or its price are not known; or no estimate was requested.
     """
 
     tokens_prompt: int | None
@@ -35,9 +35,10 @@ class ReportedUsage(NamedTuple):
 def usage_of_exports(
     exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
 ) -> ReportedUsage:
-    """Return the tokens and the cost that the spans in OTLP requests report, as the runs made of them would have.
+    """Return the tokens and the cost that the spans in OTLP requests report.
 
-    A span that is in several requests, or whose tokens a span around it repeats, is counted once.
+    They are counted as for the runs of the traces: a span that several requests contain is counted once, and so are
+    tokens that an enclosing span repeats.
 
     Args:
         exports: `(body, encoding)` of each request of traces.

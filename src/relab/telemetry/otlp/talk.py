@@ -207,9 +207,9 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
 
 
 def _given_answer(arguments: Any) -> str | None:
-    """Return the answer in the arguments of a call of a tool of `ANSWERING_TOOLS`, which a model calls to answer.
+    """Return the answer in `arguments`, the arguments of a tool that a model calls only to answer (`ANSWERING_TOOLS`).
 
-    It is a text, or the JSON of a structured answer.
+    The result is a text, or the JSON of a structured answer.
     """
     only = arguments.get("answer") if isinstance(arguments, dict) and len(arguments) == 1 else None
     return _plain(arguments, _ANSWERS) or as_text(only if only is not None else arguments)
@@ -269,7 +269,7 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
 
     - the first non-empty field in `fields`;
     - the first element of `args`, the arguments of a function; if `args` is empty, all of `kwargs`;
-    - the only field of the object, if its value is a text. `output_type`, the class of an answer (MLflow), is no answer.
+    - the only field of the object, if its value is a text; except `output_type`, the class of an answer (MLflow).
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

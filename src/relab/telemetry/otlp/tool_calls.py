@@ -84,10 +84,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Set the error of tool calls without a result: that of the nearest failed span that encloses the call.
+    """Set the error of tool calls without a result to the error of the nearest failed span around the call.
 
-    It is set only if the same model call requested no other call without a result, and nothing inside the failed span
-    failed.
+    The error is set only if the same model call requested no other call without a result, and no model or tool inside
+    the failed span failed. An error of a model's provider or about a limit of steps is not set.
     """
     calls = [call for call in calls if call.status is StepStatus.SKIPPED and "result_summary" not in call.item]
     unanswered = Counter(call.model.span.span_id for call in calls)
@@ -271,9 +271,10 @@ class _Joining:
         return None
 
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the first unassigned span with a request's name and arguments, and without a call id, or None.
+        """Return the first unassigned tool span without a call id that has the name and arguments of `request`.
 
-        Only requests in a model's input (in no order) or to another process (whose clock may differ) have one.
+        Return None if there is no such span. Only two kinds of requests get one: those of an earlier turn
+        (`is_earlier`), which are in no order, and those to a tool in another process, whose clock may differ.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:
@@ -346,7 +347,8 @@ def _only_value(arguments: JsonValue) -> str:
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     """Return the tool results in the messages of the spans, as `{key of a call: its results in order of time}`.
 
-    A result with an id has the key `(call id, None)`. One with a name or without an id has the key `(None, tool name)`.
+    A result with a call id has the key `(call id, None)`. A result with a name, or without a call id, has the key
+    `(None, tool name)`. So a result with both a call id and a name has two keys.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:

@@ -31,8 +31,8 @@ class SpanUsage(NamedTuple):
 def usage_of_both(outer: SpanUsage | None, inner: SpanUsage | None) -> SpanUsage | None:
     """Return the usage of a model call that two spans report, one inside the other; None if neither reports any.
 
-    If both report a figure, the figure of the outer span counts. OpenHands reports the cost of a call around LiteLLM's
-    span, which has the tokens.
+    If both report a figure, the figure of the outer span counts. OpenHands, for example, reports the cost on a span
+    around LiteLLM's span, and LiteLLM's span reports the tokens.
     """
     if outer is None or inner is None:
         return outer or inner

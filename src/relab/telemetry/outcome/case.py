@@ -75,7 +75,7 @@ class Case:
     def _ids_around(self, agents: Iterable[RunActivity]) -> set[str]:
         """Return the ids of the steps that enclose one of `agents`, directly or indirectly.
 
-        A step does not count for an agent that began during a tool call of the step, nor do the steps around it.
+        If an agent began during a tool call of a step, this step and the steps around it do not count for the agent.
         """
         by_id = {step.ref_id: step for step in self.steps}
         calls: dict[str | None, list[RunActivity]] = {}
@@ -164,11 +164,11 @@ class Case:
         return next((agent for agent in around if agent is not None and agent != name), None)
 
     def is_failed_by(self, agent: AgentOutcome) -> bool:
-        """Return whether the outcome of one agent of the run is a failure of the run.
+        """Return whether `agent` failed, and its failure counts as a failure of the run.
 
-        The failure of an agent that another agent called is not one, because its caller answers the user. If the run
-        has an answer, an agent whose model said nothing is no failure: it may keep notes, for example. But a blank
-        answer that is reported as the agent's is one.
+        The failure of an agent that another agent called does not count, because the caller answers the user. If the
+        run has an answer, an empty answer of the agent's model does not count: the agent may keep notes, for example.
+        But it counts if the reporter (the program that sent the run) states it as the agent's answer.
         """
         reported = self.reported_agents.get(agent.name)
         is_silent = agent.outcome_rule is OutcomeRule.ANSWER_EMPTY and (reported is None or reported.answer is None)
@@ -260,13 +260,13 @@ class Case:
     def last_model_is_silent(self) -> bool:
         """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
-        A call whose output was only not captured does not count. So if there are earlier model calls, each of them must
-        have an output and a finish reason; or each has its tokens, the last call has none, the run has a question, and no
-        other work follows (`_is_followed`). If there is only one model call, all of these conditions must hold:
+        The result is False if an output may exist but was not captured. So one of these cases must apply:
 
-        - A span reports that an agent ran, and the run has neither tokens nor a cost.
-        - One of these is true: the run has a question, the model has no name, or the agent's span reports an empty list
-          of messages.
+        - Each earlier model call (at least one) has an output and a finish reason.
+        - Each earlier model call (at least one) has tokens, the last call has none, the run has a question, and no
+          other work follows (`_is_followed`).
+        - It is the only model call, an agent ran (`has_agent`), and the run has neither tokens nor a cost. Also, the
+          run has a question, or the model has no name, or the agent's span reports an empty list of messages.
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
@@ -285,10 +285,14 @@ class Case:
     def silent_model(self) -> RunActivity | None:
         """The last model call, if it ended without an error and with an empty answer; otherwise None.
 
-        A call whose answer was only not captured does not count: the output is reported as empty, or the call has a
-        finish reason, each of the earlier model calls (at least one) has an output with its texts and arguments, and
-        the question is known. A call whose text may not be the run's answer does not count either: other work follows
-        (`_is_followed`), or the model call before it gave a text, after which no tool was called.
+        The answer counts as empty in two cases; in all other cases, it may exist but was not captured:
+
+        - The output is reported as blank.
+        - The call has a finish reason, each earlier model call (at least one) has an output with texts and arguments,
+          and the question is known.
+
+        The result is also None if other work follows (`_is_followed`), if a finish reason of the call is not in
+        `ENDED`, or if the model call before it gave a text and no tool was called after that.
         """
         last = self.last_model
         if last is None or filled(last.result) is not None or not last.is_good or self._is_followed(last):

@@ -46,7 +46,7 @@ CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 
 
 def plain_reason(finish_reason: str) -> str:
-    """Return a finish reason in lower case, with an underscore in place of each capital in it: `endTurn` is `end_turn`."""
+    """Return a finish reason in lower case, with `_` between the words of camel case: `endTurn` gives `end_turn`."""
     return _CAMEL.sub("_", finish_reason).casefold()
 
 

@@ -76,7 +76,7 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return true if the tool call with the index `place` in `calls` did not fail, or if the run recovered from it."""
+        """Return whether the call at the index `place` in `calls` did not fail, or the run recovered from the error."""
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:

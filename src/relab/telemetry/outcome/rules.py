@@ -198,13 +198,13 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 
     It matches if the run has no answer in one of these cases; the first one that applies decides:
 
-    - The last model call has neither output nor finish reason, while each earlier one has both: unknown.
+    - The last model call gave neither an output nor a finish reason (`Case.last_model_is_silent`): unknown.
     - The last step was interrupted by the program, for example to ask a person: unknown.
     - The agent handed the conversation over: the rule does not match.
     - The last model call had requested tools, and tools were executed, but a successful call has no result: unknown. A
       program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and at least one tool was executed: failed.
-    - The last model call of an agent had requested tools, and none was executed: unknown, for the same reason.
+    - An agent's last model call had requested tools, and no called tool was executed: unknown, for the same reason.
     - An agent's last model call had requested tools, nothing began after it, and a question is known: unknown.
     """
     model = case.last_model
@@ -328,7 +328,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """Return the outcome if the run reports a blank answer, or none after a model's empty answer; otherwise None."""
+    """Return the outcome if the run's answer is blank, or absent after an empty answer of the model; otherwise None."""
     run, silent = case.fields, case.silent_model
     if run.answer is not None:
         quotes = [] if run.answer.strip() else [("run", run.run_id, "answer", run.answer)]

@@ -78,7 +78,7 @@ class PriceBook:
             return _shipped_table()
 
     def set(self, fields: Mapping[str, Any]) -> Price:
-        """Add a price to the installation's file, or replace the price of the same provider and model; return the new price.
+        """Add a price to the installation's file, or replace the price of the provider and model; return the new price.
 
         Raises:
             PriceError: a field of the price, or the installation's file, is not valid.

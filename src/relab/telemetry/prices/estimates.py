@@ -22,9 +22,10 @@ def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
 
 
 def estimate_cost(cost: Cost | None, model: str | None, table: PriceTable) -> CostEstimate | None:
-    """Return an estimate of `cost` with the prices in `table`; None if it is reported, or if no tokens are reported.
+    """Return the estimated cost of the tokens in `cost`, computed with the prices in `table`.
 
-    `model` is the only model that used the tokens; None if it is unknown, or if `cost` has the tokens of each model.
+    Return None if `cost` is None, has a reported cost in USD, or has no tokens. `model` is the model that used all the
+    tokens, None if not known; it is ignored if `cost` has the tokens of each model.
     """
     if cost is None or cost.is_reported:
         return None

@@ -38,7 +38,7 @@ class PriceError(InvalidInputError):
 class Price(BaseModel):
     """The prices of one model of one provider, in USD for a million tokens; `input` is the price of prompt tokens.
 
-    None means that a price is not known. The cost of a run is not estimated if it has tokens of such a kind.
+    A price of None is not known: the cost of a run that used tokens of this kind is not estimated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -74,7 +74,7 @@ class Price(BaseModel):
         return sum(parts) / MILLION
 
     def serves(self, provider: str | None) -> bool:
-        """Return whether the price applies to `provider`, a name as telemetry reports it; True if `provider` is None."""
+        """Return whether the price applies to `provider`, a name that telemetry reports; True if `provider` is None."""
         if provider is None or provider.casefold() == self.provider.casefold():
             return True
         names = PROVIDER_NAMES.get(self.provider.casefold())

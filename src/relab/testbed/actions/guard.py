@@ -110,7 +110,7 @@ class Guard:
                     del self._writing[part]
 
     def check(self, request: ActionRequest) -> None:
-        """Check whether a request for an action would be admitted now; admit nothing, and lock no part of the service.
+        """Check that a request for an action would be admitted now; admit nothing, and lock no part of the service.
 
         Raises:
             KillSwitchError: the kill switch is on.

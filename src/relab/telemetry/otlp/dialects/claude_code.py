@@ -1,6 +1,6 @@
 """The dialect of Claude Code: `span.type` states the kind of a span.
 
-Texts are in the log events of a span, if the user enables them. A model's cost is in such an event too. These events
+If the user enables texts, they are in the log events of a span. A model's cost is in such an event too. These events
 belong to the span of the prompt or of a sub-agent, but name the model call or the tool call that they are about
 (`events_by_subject`). A tool call has three spans: the call, the wait for permission (`tool.blocked_on_user`) and the
 execution. The last two are joined with the call (`collapse.py`).
@@ -143,7 +143,7 @@ def _translate_model_call(span: Span, values: Values) -> None:
 
 
 def _add_answer(span: Span, values: Values) -> None:
-    """Add the cost and the text of a model's answer, and the tools that it called, from the events of its span."""
+    """Add a model's answer to `values`: the text, the cost and the tool requests in the events of the model's span."""
     requests = [
         call for event in span.events if event.name == _TOOL_RESULT for call in _request(event.attributes)["tool_calls"]
     ]

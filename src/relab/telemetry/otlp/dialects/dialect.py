@@ -1,4 +1,4 @@
-"""A dialect: the attribute names of one family of instrumentations, and their translation to the names of `vocabulary.py`."""
+"""A dialect: the attribute names of one family of instrumentations, translated to the names of `vocabulary.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The dialect of Effect, a library for TypeScript: how its spans report that they were interrupted.
 
-Effect's own exporter and its bridge to OpenTelemetry's SDK report success for an interrupted span, beside this mark.
-The other attributes of its module for language models have OpenTelemetry's GenAI names.
+An interrupted span has the attribute `status.interrupted`, although Effect's own exporter and its bridge to
+OpenTelemetry's SDK report success for it. The attributes of Effect's module for language models have OpenTelemetry's
+GenAI names.
 """
 
 from __future__ import annotations

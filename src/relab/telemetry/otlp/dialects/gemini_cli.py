@@ -1,4 +1,4 @@
-"""The dialect of Gemini CLI: OpenTelemetry's GenAI names, with objects of its own in place of a tool's messages."""
+"""The dialect of Gemini CLI: OpenTelemetry's GenAI names, but tool calls are objects of its own, not messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names without a convention that hand-written instrumentation uses, and older names of general conventions."""
+"""Attribute names of hand-written instrumentation that follow no convention, and older names of general conventions."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _add_by_name(span: Span, values: Values) -> None:
 
 
 def _add_texts_of_operation(attributes: Attributes, values: Values) -> None:
-    """Add the texts of a span that has the name of an operation in OpenTelemetry's conventions, but not those of texts."""
+    """Add the input and output of a span that has OpenTelemetry's operation name, but none of its names for texts."""
     if not _TEXTS.isdisjoint(name for name, value in values.items() if value is not None):
         return
     operation = values[v.OPERATION]

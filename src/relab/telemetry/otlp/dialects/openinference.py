@@ -270,7 +270,7 @@ def _has_content(values: Values) -> bool:
 
 
 def _add_agent(span: Span, values: Values) -> None:
-    """Add the name of an agent to `values`; remove its output if this is only a notice that the framework wrote."""
+    """Add the name of an agent to `values`; remove the agent's output if it is only a notice of the framework."""
     attributes = span.attributes
     if _AGNO_NOTICE.fullmatch(text_of(attributes, "output.value") or ""):
         values.pop(v.OUTPUT, None)

@@ -1,7 +1,7 @@
-"""The dialect of Pipecat, a framework for voice agents: a conversation with turns, which have the calls of models.
+"""The dialect of Pipecat, a framework for voice agents: a conversation has turns, and a turn has model calls.
 
-A model's span has texts as hand-written spans have them (`input`, `output`), but `output` only if the model said
-something: a request of a tool is only in the input of the next call.
+The span of a model call has its texts in `input` and `output`, as hand-written spans do. It has an `output` only if the
+model said something: a request for a tool is only in the input of the next model call.
 """
 
 from __future__ import annotations
