@@ -31,8 +31,8 @@ def build_incidents(
     """Return the service of the incident responder.
 
     The responder reads runbooks from `knowledge`, stores its work as agent runs in `telemetry`, and may call the
-    language model of the gateway that `gateway` returns. Invalid settings of the target or of the model are reported
-    only when the target is used. `base` has the database, clock and settings of the process.
+    language model of the gateway that `gateway` returns. Invalid settings of the watched service or of the model are
+    reported only when the responder uses them. `base` has the database, clock and settings of the process.
     """
     return IncidentService(
         base.database,

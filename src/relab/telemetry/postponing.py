@@ -72,9 +72,10 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Add newly stored spans to the total size of uncomputed runs; return whether the total is within the limit.
+        """Add newly stored spans to the total size of spans that wait; return whether the total is within the limit.
 
-        `size` is the total size of these spans: 1 for each, plus 1 for each full 4,096 bytes of it.
+        Such spans are stored, but their run is not made from them yet. `size` is the total size of the new spans: each
+        counts as 1, plus 1 for each full 4,096 bytes that the span has.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

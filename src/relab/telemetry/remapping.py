@@ -310,7 +310,7 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
-    """Return at most `limit` runs that an older version of relab computed, oldest first.
+    """Return at most `limit` runs that an older version of relab made from spans, oldest first.
 
     Args:
         session: the session of the transaction.

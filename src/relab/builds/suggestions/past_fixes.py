@@ -99,9 +99,9 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return the past fix of the kind `flaky` for two builds with the same input and settings; the later one succeeded.
+    """Return the record that a failure was flaky: the build `succeeded` had the same input and settings as `failed`.
 
-    None if the builds keep a cache or a workspace, because these files may explain the success.
+    Return None if the builds keep a cache or a workspace, because the kept files may explain the success.
     """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
         # The kept files may have changed between the builds, which may explain the different outcomes.

@@ -88,7 +88,9 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append a line with the result of a trial, or with its withdrawal; `row` of `entry` is the trial's result row.
+        """Append a line with the result of a trial, or with the withdrawal of an earlier result.
+
+        `row` of `entry` is the trial's row of results.
 
         Raises:
             OSError: the disk is full, or earlier lines could not be flushed to the disk.

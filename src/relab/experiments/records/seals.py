@@ -19,7 +19,7 @@ SEAL: Final = "seal"
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON document with a digest of its content (its seal) in `ext`; an earlier seal is replaced."""
+    """Return a copy of a JSON document with its seal: a digest of its content in the field `ext`."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
     return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 

@@ -77,8 +77,8 @@ class DockerRunning:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
             with_line: whether a shell script in the container waits for a line of input before it starts the harness.
-            is_open: whether the harness may start. Pass False if the network is not isolated as required and the
-                script of `with_line` still waits. The script then gets no line, so the harness never starts.
+            is_open: whether the harness may start. Pass False, with `with_line`, if the network is not isolated as
+                required: the waiting script then gets no line, so the harness never starts.
         """
         self.posture = posture
         self._closers = closers

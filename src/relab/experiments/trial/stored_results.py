@@ -52,7 +52,8 @@ class StoredHead:
         duration_ms: how long the harness ran in the last attempt.
         cost_usd: the cost of all attempts, estimated where none is reported.
         posture: the isolation that was in effect, as the fields of `Posture`.
-        model_use: the metrics about the trial's requests to models, and tokens and cost that only its spans report.
+        model_use: the metrics about the trial's requests to models, and tokens and cost if the trial reported them by
+            spans.
         changed: the paths of the workspace's files that the trial changed or deleted.
         workspace: the digest of the workspace after the trial, without the documents that harness and runner exchange.
     """

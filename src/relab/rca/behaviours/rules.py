@@ -130,8 +130,8 @@ class RuleCondition(_RuleModel):
       must pass. By default, at least one must pass.
     - `question`, `answer`, `run`: the run's question, its answer, or the run itself passes the test.
     - `repeated`: several steps or calls that pass the test resemble each other.
-    - `sequence`: steps and calls pass these tests in this order, with any others between them. `within` may be added:
-      the maximum number of steps and calls from the first one that passes to the last one.
+    - `sequence`: a list of tests, which steps and calls pass in this order, with any others between them. `within` may
+      be added: the maximum number of steps and calls from the first one that passes to the last one.
     - `all`, `any`, `not`: other conditions, combined.
     """
 

@@ -155,7 +155,7 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return the error's words about the expected value of an argument, after a colon; "" if it has no such words.
+    """Return a colon and the error's words about the expected value of an argument; "" if it has no such words.
 
     The words are also added to the quotations of `facts`.
     """

@@ -158,13 +158,13 @@ def name_words(unit: Unit) -> frozenset[str]:
 
 
 def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source (a program that makes runs), computed from its training runs.
+    """Return the signature of a source (a program that makes runs): what shows that a run is of it.
 
     Args:
         runs: the units (steps and tool calls) of each run.
         tasks: the task of each run, in the same order.
-        agents: the names of agents that identify the source. If there are any, the signature has no `opening` (fixed
-            lines around the text of each task), because the names are sufficient.
+        agents: the names of agents that identify the source. If there are any, the signature has no `opening` (the
+            lines that surround the task in the first text of each run), because the names are sufficient.
     """
     counts: Counter[str] = Counter()
     for units in runs:

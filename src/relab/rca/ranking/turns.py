@@ -192,10 +192,10 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    A part is a series of turns of one speaker. The delegator speaks the first part, of at least two turns, and a part
-    after each part of another agent. The parts of the other agents have two turns or more on average: an agent that is
-    given work reports back after several turns, while agents in a discussion take turns. Turns with the output of
-    executed code or of a tool are ignored. `turns` are in order of time.
+    A part is a series of turns of one speaker. The delegator speaks the first part, which has at least two turns, and
+    it speaks again after each part of another agent. The parts of the other agents have two turns or more on average:
+    an agent that is given work reports back after several turns, while agents in a discussion take turns. Turns with
+    the output of executed code or of a tool are ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
     own, others = parts[::2], parts[1::2]

@@ -62,9 +62,10 @@ def carry_over(data: RolloutData) -> DataProblem | None:
 def _model(data: RolloutData) -> tuple[Floats, Floats]:
     """Return `(matrix, logarithms)` of the linear model, with one row for each usable window.
 
-    The columns are: 1, the position in time, the window's own arm, and the arms of the two windows before it (0 for A,
-    1 for B). The first two windows have no row, so a cold target is not mistaken for a late one. There are no rows if
-    the arms are measured at the same time, or are not exactly A and B.
+    `logarithms` are those of the windows' judged figures, which the model explains by the columns of `matrix`. These
+    are: 1, the position in time, the window's own arm, and the arms of the two windows before it (0 for A, 1 for B).
+    The first two windows have no row, because a target that is still cold looks like one that changes late. There are
+    no rows if the arms are measured at the same time, or are not exactly A and B.
     """
     windows = {window.index: window for window in data.every_window()}
     if data.is_live or {window.arm for window in windows.values()} != {Arm.A, Arm.B}:

@@ -52,7 +52,12 @@ def unsettled(data: RolloutData) -> tuple[str, ...]:
 
 
 def _model(data: RolloutData) -> tuple[Floats, Floats]:
-    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window except the first one."""
+    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window except the first one.
+
+    A window is usable if its judged figure was measured; `logarithms` are those of these figures. The columns of
+    `matrix` are: 1, the position in time, the window's own arm, the arm of the window before it (0 for A, 1 for B), and
+    the product of these two arms.
+    """
     windows = {window.index: window for window in data.every_window()}
     rows, figures = [], []
     if not data.is_live and {window.arm for window in windows.values()} == {Arm.A, Arm.B}:

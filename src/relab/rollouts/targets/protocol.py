@@ -199,7 +199,7 @@ def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> N
 def shown_values(state: FlagState) -> str:
     """Return the values that parts of a target have reported, shortened, for a message.
 
-    An example is `20 and 10`. For documents, only the fields that differ are shown, such as
+    An example is `20 and 10`. If the values are JSON documents, only the fields whose values differ are shown, such as
     `routing.policy: "rules" and "fixed"`.
     """
     values = list(islice(_distinct(state.values), _MAX_DIFFERENCES))

@@ -358,7 +358,7 @@ def _has_failed(facts: SpanFacts) -> bool:
 
 
 def _shows_agent(facts: SpanFacts) -> bool:
-    """Return whether a span shows the activity of an agent: by its role, by the agent that it names or by messages."""
+    """Return whether a span shows the activity of an agent: by its role, an agent's name, a question or an answer."""
     attributes = facts.span.attributes
     is_known = facts.role is not Role.OTHER or text_attribute(attributes, v.AGENT_NAME) is not None
     has_talk = facts.talk.question is not None or facts.talk.answer is not None

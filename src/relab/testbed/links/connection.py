@@ -209,7 +209,8 @@ class Pair:
     def lost(self, way: Way, error: Exception | None) -> None:
         """Handle the end of one socket: close the other socket after it has sent its queued bytes.
 
-        If an error ended the socket, no bytes are queued and delivery is not suspended, reset the other socket at once.
+        Reset the other socket at once instead if three conditions hold: an error ended the socket, no bytes are queued,
+        and delivery is not suspended.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's socket has ended.

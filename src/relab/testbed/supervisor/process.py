@@ -149,7 +149,8 @@ class Process:
         """Set soft resource limits of the started process and all of its descendants.
 
         Args:
-            rlimits: `{kernel's name in lower case: limit}`; a value above the hard limit is lowered to the hard limit.
+            rlimits: `{resource: limit}`, such as `{"nofile": 256}` for RLIMIT_NOFILE. A value above the hard limit is
+                lowered to it.
         """
         for pid in [self.pid, *descendants(self.pid)]:
             for name, value in rlimits.items():

@@ -158,8 +158,7 @@ class SettingsStore:
 def mask(value: Any, name: str = "") -> Any:
     """Return a copy of a JSON document in which stars replace the values of all fields `password` and `token`.
 
-    In such a field, None is kept. If the value is an object, only the object's own fields `password` and `token` are
-    masked.
+    In such a field, None is kept, and an object is kept with its own fields `password` and `token` masked.
 
     Args:
         value: the document, or a part of it.

@@ -101,7 +101,9 @@ class Injectable(ABC, Generic[Given]):
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
     def read_parameters(self, given: Mapping[str, Any]) -> Given:
-        """Validate the parameters `given` by name, and return them as an object of the class `parameters`.
+        """Validate parameters, and return them as an object of the fault's class of parameters.
+
+        `given` has the values by the names of the parameters.
 
         Raises:
             WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp (rising
