@@ -255,7 +255,8 @@ def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _Build
 
     Logs do not always name the tests that passed. So the test counts as passed in a build without a result in `rows` if
     the build succeeded and ran the same tests as others (`passes_all`), and another build of its lane (same job,
-    configuration and branch) has a result. The results of skipped tests and of unfinished or interrupted builds are ignored.
+    configuration and branch) has a result. The results of skipped tests and of unfinished or interrupted builds are
+    ignored.
 
     Args:
         rows: the results of the test, from the logs of builds.
