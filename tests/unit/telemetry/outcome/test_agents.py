@@ -203,3 +203,63 @@ def test_agent_that_said_nothing_fails_a_run_without_any_answer() -> None:
         "succeeded",
         "no_unrecovered_error",
     )
+
+
+def test_agent_that_took_over_and_stopped_after_its_tool_call_failed() -> None:
+    transfer = good("c1", 1, tool="transfer_to_billing", relation="handed_over", to_agent="billing")
+    front = (model("m1", 0, finish_reasons=["tool_calls"]), transfer)
+    asking = model("m2", 2, "order_lookup({})", finish_reasons=["tool_calls"])
+
+    assert verdict(*front, asking, good("c2", 3)) == ("failed", "no_answer")
+
+
+def test_failure_of_an_agent_that_took_over_counts_unlike_that_of_a_called_one() -> None:
+    items = (
+        model("m1", 0, "Refunded.", agent_name="front", finish_reasons=["stop"]),
+        model("m2", 2, agent_name="billing", finish_reasons=["tool_calls"]),
+        good("c2", 3, agent_name="billing"),
+    )
+
+    def value_if_billing_was(relation: str) -> str:
+        billing = {"name": "billing", "parent": "front", "relation": relation}
+        return report_of(*items, agents=[{"name": "front"}, billing], answer="Refunded.").value.value
+
+    assert value_if_billing_was("handed_over") == "completed_with_errors"
+    assert value_if_billing_was("called") == "succeeded"
+
+
+def test_failure_of_an_agent_that_only_the_steps_show_to_be_called_is_no_error_of_the_run() -> None:
+    items = (
+        agent("a1", 0, "boss", ended_at=time_text(9)),
+        agent("a2", 1, "clerk", parent_step_id="a1"),
+        model("m1", 1, agent_name="clerk", parent_step_id="a2", finish_reasons=["tool_calls"]),
+        good("c1", 2, agent_name="clerk"),
+        model("m2", 5, "I did it myself.", agent_name="boss", parent_step_id="a1", finish_reasons=["stop"]),
+    )
+    report = report_of(*items, agent_name="boss")
+
+    assert by_name(report.agents)["clerk"] == ("failed", "no_answer")
+    assert report.value.value == "succeeded"
+
+
+def test_apology_of_another_agent_does_not_make_a_replaced_call_of_the_main_agent_an_error() -> None:
+    # The reporter lists no agents, so the calls without an agent belong to the agent of the run.
+    items = (
+        bad("c1", 0, args={"order": "A-17"}),
+        good("c2", 1, tool="search", args={"order": "A-17"}),
+        model("m1", 2, "A-17 was shipped."),
+        model("m2", 3, SORRY, agent_name="south"),
+    )
+
+    assert verdict(*items, agent_name="north") == ("succeeded", "no_unrecovered_error")
+
+
+def test_agents_of_a_run_that_still_runs_or_was_cancelled_have_no_outcome_of_their_own() -> None:
+    items = (agent("a", 0, "north"), model("m1", 0.5, "A-17 was shipped.", agent_name="north"))
+
+    def outcome_of_north(status: str) -> tuple[str, str]:
+        report = report_of(*items, status=status, agents=[{**NORTH, "answer": "A-17 was shipped."}])
+        return by_name(report.agents)["north"]
+
+    assert outcome_of_north("running") == ("unknown", "not_finished")
+    assert outcome_of_north("cancelled") == ("unknown", "cancelled")
