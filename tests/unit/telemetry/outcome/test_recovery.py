@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.telemetry.runs import step
-from unit.telemetry.outcome.cases import agent, bad, good, model, verdict
+from support.telemetry.runs import RunBody, step, time_text
+from unit.telemetry.outcome.cases import agent, bad, good, model, role, verdict
 
 SUCCEEDED = ("succeeded", "no_unrecovered_error")
 FAILED = ("completed_with_errors", "tool_failed")
@@ -187,3 +187,44 @@ def test_time_that_is_rounded_to_seconds_does_not_make_a_new_attempt_parallel() 
     failed = bad("c1", 0.9, ended_at=None, latency_ms=1_200)
 
     assert verdict(failed, good("c2", 2), answer=DONE) == SUCCEEDED
+
+
+def test_attempt_that_reports_an_error_with_the_status_success_does_not_recover() -> None:
+    failed = agent("a1", 0, status="failure", error_message="connection refused")
+    again = agent("a2", 2, error_message="connection refused")
+
+    assert verdict(failed, again, model("m", 4, DONE)) == ("completed_with_errors", "agent_failed")
+    limited = model("m1", 0, status="failure", error_class="RateLimitError")
+    assert verdict(limited, model("m2", 2, error_class="RateLimitError")) == ("completed_with_errors", "model_failed")
+
+
+def test_step_that_succeeded_and_runs_again_without_calls_does_not_recover_its_failed_call() -> None:
+    """A graph runs its node `agent` once more after the tool, and the node then only writes the answer."""
+    first = (step("s1", 0, name="agent"), bad("c1", 0, args=ORDER, step_id="s1"))
+
+    assert verdict(*first, step("s2", 5, name="agent"), answer=DONE) == FAILED
+
+
+def test_agent_recovers_its_own_failure_inside_the_nodes_of_a_graph() -> None:
+    def node(step_id: str, second: float, parent: str) -> RunBody:
+        return role("chain", step_id, second, parent_step_id=parent)
+
+    graph = (agent("a", 0, "a"), node("graph", 0.2, "a"), node("plan", 0.4, "graph"), node("tools", 1, "graph"))
+    calls = (bad("c1", 1, args=ORDER, step_id="tools"), good("c2", 3, args=ORDER, step_id="tools"))
+
+    assert verdict(*graph, *calls, answer=DONE) == SUCCEEDED
+
+
+def test_call_of_a_step_that_did_not_arrive_is_judged_without_an_agent() -> None:
+    items = (agent("a", 0, "a"), bad("c1", 1, args=ORDER, step_id="lost"))
+
+    assert verdict(*items, answer=DONE) == FAILED
+    assert verdict(*items, good("c2", 3, args=ORDER, step_id="lost"), answer=DONE) == SUCCEEDED
+    assert verdict(*items, good("c2", 3, args=ORDER, step_id="a"), answer=DONE) == FAILED
+
+
+def test_slow_model_call_that_failed_after_another_one_had_answered_is_recovered() -> None:
+    slow = model("m1", 0, status="failure", error_message="timed out", ended_at=time_text(30))
+    answered = model("m2", 5, DONE, finish_reasons=["stop"])
+
+    assert verdict(slow, answered) == SUCCEEDED
