@@ -104,8 +104,9 @@ def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> N
         (model("m1", 0), good("c1", 1), model("m2", 2)),
         (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
         (model("m1", 0, "order_lookup({})"), good("c1", 1), model("m2", 2)),
+        (model("m1", 0, finish_reasons=["tool_calls"]), good("c1", 1), model("m2", 2)),
     ],
-    ids=["no content", "no content in any call", "a finish reason", "no finish reasons in any call"],
+    ids=["no content", "no content in any call", "a finish reason", "no finish reasons in any call", "no outputs"],
 )
 def test_model_calls_without_captured_content_show_no_missing_answer(items: tuple[RunBody, ...]) -> None:
     assert verdict(*items) == SUCCEEDED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relab.telemetry.outcome import is_error_in_result
+from relab.telemetry.outcome import is_cancellation, is_error_in_result
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,11 @@ def test_error_reports_are_recognised(text: str) -> None:
 )
 def test_texts_that_only_mention_errors_are_content(text: str) -> None:
     assert not is_error_in_result(text)
+
+
+@pytest.mark.parametrize(
+    "error_class", ["CancelledError", "asyncio.CancelledError", "concurrent.futures.CancelledError"]
+)
+def test_cancellation_is_recognised_by_the_name_of_its_class_in_any_module(error_class: str) -> None:
+    assert is_cancellation(error_class)
+    assert not is_cancellation(f"{error_class}Handler")
