@@ -366,6 +366,7 @@ _RULES: Final[tuple[Rule, ...]] = (
 )
 _RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (
     _step_limit,
+    _cancelled,
     _no_answer,
     _model_ended_by_error,
     _answer_reports_failure,

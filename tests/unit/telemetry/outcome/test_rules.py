@@ -297,6 +297,17 @@ def test_run_that_ended_in_a_cancelled_call_is_cancelled_even_if_it_reports_succ
     assert [(quote.ref_id, quote.text) for quote in report.evidence] == [("c1", "CancelledError")]
 
 
+@pytest.mark.parametrize(
+    "item", [model("m1", 0, status="cancelled"), good("c1", 1, status="cancelled", result_summary=None)]
+)
+def test_run_that_ended_in_a_cancelled_step_or_call_without_an_error_text_is_cancelled(item: RunBody) -> None:
+    report = report_of(item)
+
+    assert (report.value, report.rule) == ("unknown", "cancelled")
+    assert [(quote.field, quote.text) for quote in report.evidence] == [("status", "cancelled")]
+    assert verdict(item, answer="It was shipped.") == SUCCEEDED
+
+
 def test_cancelled_call_after_which_the_agent_went_on_is_an_error() -> None:
     items = (asking("m1", 0), cancelled("c1", 1), model("m2", 3, "The lookup was too slow.", finish_reasons=["stop"]))
 
