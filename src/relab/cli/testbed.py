@@ -144,4 +144,6 @@ def _show(command: str, status: TestbedStatus, took_s: float | None, as_json: bo
         if address is not None:
             print(f"{part}: {plain(address)}")
     if took_s is not None:
-        print(f"Done in {took_s:.1f} s. Users, without whom no repair can be verified: lab load TARGET --mix order")
+        print(
+            f"Done in {took_s:.1f} s. Now simulate users, because a repair can only be verified by their requests: lab load TARGET --mix order"
+        )

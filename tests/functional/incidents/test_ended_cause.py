@@ -31,6 +31,12 @@ def has(running: Watching, kind: str, times: int = 1) -> Callable[[], bool]:
     return lambda: kinds(running).count(kind) >= times
 
 
+def before_the_call(running: Watching) -> list[str]:
+    """Return the kinds of all events before the incident was handed over to a person, in order."""
+    found = kinds(running)
+    return found[: found.index("escalated")]
+
+
 def patient(means: Means, **changed: Any) -> None:
     """Let the responder close an incident without a repair only after a time that no test reaches."""
     made = hasty(ACTS)
@@ -118,6 +124,9 @@ async def test_incident_that_does_not_end_in_time_is_handed_over(fresh: Means, w
         await ended(running, fresh)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
 
+    assert "ended" in before_the_call(running)
+    assert "closed" not in before_the_call(running)
+
 
 Change = Callable[[Means, Watching], None]
 
@@ -172,6 +181,9 @@ async def test_target_that_gives_no_answer_is_handed_over_at_once(fresh: Means, 
         fresh.shop.lies[HEALTH] = httpx.ConnectError("silence")
         await running.until(with_status(running, IncidentStatus.ESCALATED))
 
+    assert "ended" in before_the_call(running)
+    assert "closed" not in before_the_call(running)
+
 
 async def test_figures_from_the_time_of_the_cause_are_waited_for(fresh: Means, way: Way) -> None:
     ends(fresh, way, lambda: unknown(fresh, 30.0))
@@ -199,6 +211,9 @@ async def test_cause_that_the_last_probe_shows_again_is_handed_over(fresh: Means
     async with watching(fresh) as running:
         await ended(running, fresh)
         await running.until(has(running, "escalated"))
+
+    assert "ended" in before_the_call(running)
+    assert "closed" not in before_the_call(running)
 
 
 async def test_cause_whose_invariant_held_at_its_diagnosis_is_not_known_to_have_ended(fresh: Means, way: Way) -> None:
@@ -265,6 +280,9 @@ async def test_person_who_reports_the_problem_during_the_new_diagnosis_is_called
     async with watching(fresh) as running:
         await ended(running, fresh)
         await running.until(has(running, "escalated"))
+
+    assert "ended" in before_the_call(running)
+    assert "closed" not in before_the_call(running)
 
 
 async def test_restarted_responder_continues_the_wait(fresh: Means, way: Way) -> None:

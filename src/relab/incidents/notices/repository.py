@@ -139,7 +139,7 @@ def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
 
 
 def diagnosis_before(session: Session, incident_id: str, seq: int) -> dict[str, Any] | None:
-    """Return the content of the last diagnosis in an incident's timeline before event `seq`; None if there is none."""
+    """Return the content of the last diagnosis before event `seq` in an incident's timeline; None before the first one."""
     statement = select(EventRow.content).where(
         EventRow.incident_id == incident_id, EventRow.kind == "diagnosed", EventRow.seq < seq
     )

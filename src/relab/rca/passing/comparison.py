@@ -99,7 +99,7 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the failed run's first call of a tool that passing runs call after `tool`; None if there is none.
+        """Return the failed run's first call of a tool that passing runs call after `tool`; None without such a call.
 
         Every passing run that calls `tool` must call the other tool later. Of several such tools, the one that the
         failed run called first is chosen.
