@@ -21,7 +21,10 @@ def preferred(accept: str | None, offered: Sequence[str]) -> str:
 
 
 def _range(item: str) -> tuple[str, float] | None:
-    """Return a media range and its quality value; None if it is malformed."""
+    """Parse `item`, one element of an `Accept` header; return `(media range, quality value from 0 to 1)`.
+
+    Return None if the element is malformed. A quality value out of range counts as 0.
+    """
     media, *parameters = (part.strip().lower() for part in item.split(";"))
     if media.count("/") != 1:
         return None

@@ -134,7 +134,10 @@ def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: 
 
 
 def _varies(delta: Delta, gate: Gate) -> bool:
-    """Return whether the differences of the clusters vary by more than errors of rounding."""
+    """Return whether the differences of the clusters (groups of dependent tasks) vary by more than rounding errors.
+
+    `gate` says whether the difference is relative. Return True for an unpaired comparison.
+    """
     bounds = rate_bounds(delta.source_name, gate.threshold if gate.is_relative else 0.0)
     return delta.differences is None or delta.differences.varies(0.0 if bounds is None else bounds[1] - bounds[0])
 

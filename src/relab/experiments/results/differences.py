@@ -101,7 +101,7 @@ class Sample:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
         share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
             percentage. The variant is compared with the baseline times 1 + share.
-        pairs: for a paired comparison, each task's difference and the number of its cluster, a group of tasks that
+        pairs: for a paired comparison, each task's difference and the index of its cluster, a group of tasks that
             depend on each other; else None.
         arms: for an unpaired comparison, the sums of the tasks' means in each cluster, first of the baseline (times
             1 + share), then of the variant; else None.

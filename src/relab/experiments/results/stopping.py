@@ -117,8 +117,13 @@ class _TaskFigures:
 class _Sequence:
     """The differences between a variant and the baseline in the first tasks of the plan.
 
-    The sequence ends before the first task with a trial that has no result. `positions` is the number of tasks in it.
-    `values` has the difference of each task for which both the variant and the baseline have values of the metric.
+    The sequence ends before the first task with a trial that has no result.
+
+    Attributes:
+        positions: the number of tasks in the sequence.
+        missing_of_baseline, missing_of_variant: the number of trials in these tasks that were not run or have no value of
+            the metric.
+        values: the difference of each task for which both the variant and the baseline have values of the metric.
     """
 
     positions: int = 0

@@ -302,9 +302,10 @@ def _is_file(item: object) -> bool:
 def _patches(
     run: RunFolder, folder: TrialFolder, changes: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, str]]:
-    """Return the unified differences of at most `MAX_PATCHES` text files that a trial changed or added.
+    """Return `{path, patch}` of at most `MAX_PATCHES` text files that a trial changed or added.
 
-    A file is left out if one of its versions is not kept, too large, or not text.
+    The patch is the unified difference from the project's snapshot to the trial's workspace. A file is left out if one of
+    its versions is not kept, too large, or not text. `changes` is the result of `changes_of`.
     """
     before = snapshot_folder(Path(run.facts["project_root"]) / LAB / "cache", run.facts["snapshot"])
     found: list[dict[str, str]] = []

@@ -52,8 +52,8 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If the groups cannot limit the number of processes and threads of an attempt, compute a wide rlimit for this
-        number instead. No such rlimit is computed if the runner is root.
+        If the groups cannot limit the number of processes and threads of an attempt, compute an rlimit for this number instead.
+        The rlimit is generous, because the kernel counts all processes of the user. It is not computed if the runner is root.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:

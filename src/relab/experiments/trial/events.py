@@ -90,7 +90,7 @@ class _Dialogue:
         self._stopped = False
 
     def problem(self, event: dict[str, Any], line: int) -> str | None:
-        """Return a sentence about how the next event violates the protocol; None if it does not.
+        """Return a sentence that says how the next event violates the control protocol; None if it does not.
 
         `line` is the number of the event's line in the file.
         """

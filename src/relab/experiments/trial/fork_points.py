@@ -1,4 +1,4 @@
-"""Choose the checkpoint of the parent (forked trial) from which a fork begins. Pure functions."""
+"""Choose the checkpoint from which a fork begins, among the checkpoints of its parent (the trial that is forked). Pure."""
 
 from __future__ import annotations
 

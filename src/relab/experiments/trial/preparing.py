@@ -163,7 +163,10 @@ def harness_environment(settings: RunSettings, places: Places) -> dict[str, str]
 
 
 def pack_path(mount: Mount) -> str:
-    """Return the path, below the folder of data set packs, of the pack that a task mounts."""
+    """Return the path of the data set pack that a task mounts, relative to the folder `.lab/dataset_packs`.
+
+    A pack is a file or a folder with data.
+    """
     return mount.ref.replace(":", "/", 1)
 
 

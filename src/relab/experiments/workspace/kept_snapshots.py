@@ -1,4 +1,4 @@
-"""Keep one snapshot of a project up to date: only files that changed since the last call are read and copied again.
+"""Keep one snapshot of a project up to date: only files that changed since the last snapshot are read and copied again.
 
 A file counts as unchanged if it still has its recorded stamp (size, times, inode), as in git's index. The index is a
 file beside the snapshot; it has the stamps of the project's files and of their copies.
@@ -165,7 +165,10 @@ def _move(file: Path, target: Path) -> None:
 
 
 def _read_index(folder: Path) -> _Index:
-    """Return the index of the last call; an empty one if it is missing, damaged or of another format."""
+    """Return the index that the last call of `keep_snapshot` left in `folder`.
+
+    Return an empty index if the file is missing, damaged or of another format.
+    """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         if stored["format"] == _FORMAT and _DIGEST.fullmatch(stored["digest"]):
@@ -193,7 +196,8 @@ def _known(rows: Mapping[str, list[Any]]) -> Known:
 def _settled(known: Known, read_ns: int) -> Known:
     """Return the files whose last change was more than one tick of the file system's clock before `read_ns`.
 
-    Every later change of such a file alters its stamp. A change within the same tick might not.
+    `known` maps paths to `(stamp, entry)`; the stamp has the size, times and inode of the file. Every later change of
+    such a file alters its stamp. A change within the same tick might not. `read_ns` is in nanoseconds since 1970.
     """
     return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _tick_ns(each[0])}
 

@@ -1,4 +1,4 @@
-"""Correct the times of the polls made since an action, if the clock was changed or the process slept.
+"""Correct the times of the polls made since an action, if the clock was changed or the process was suspended.
 
 Pure functions.
 """
@@ -41,8 +41,8 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
     """Return `course`, the observations since an action, with long gaps between polls shortened.
 
-    Such gaps come from a process that slept, or a clock that was set forward; this time must not count as waiting for
-    the action's effect. Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll
+    Such gaps come from a process that was suspended, or a clock that was set forward; this time must not count as waiting
+    for the action's effect. Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll
     intervals. The polls around a shortened gap still do not count as consecutive.
     """
     most_us = int(settings.effect_timeout_s * _US)

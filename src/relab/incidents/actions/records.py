@@ -155,7 +155,8 @@ def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
 def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
     """Return the idempotency key of an incident's action: `<incident>:<attempt>:<action>`.
 
-    A key that is too long or not printable ASCII is replaced by its digest.
+    `attempt` is the number of the plan within the incident, from 1. A key that is too long or not printable ASCII is
+    replaced by its digest.
     """
     # Made from stored values only, so that a restarted process sends the same key.
     key = f"{incident_id}:{attempt}:{action}"

@@ -288,7 +288,7 @@ def _streak(
 
 
 def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return why a poll does not show that users are served well, as a text; empty if it shows this.
+    """Return a text that says why users may not be served well in a poll; empty if the poll shows that they are.
 
     `course.stale` lists the polls with old figures; `bounds` are the bounds within which users are served well.
     """

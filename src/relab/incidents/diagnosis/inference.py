@@ -141,7 +141,11 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain about the cause, in bits, of a probe that finds the facts `facts`."""
+        """Return the expected information gain about the cause, in bits, of a probe.
+
+        `facts` are the names of the facts that the probe can find. The gain is 0 if it is already known of each condition on
+        these facts whether it holds.
+        """
         wanted = set(facts)
         unknown = [
             number

@@ -53,8 +53,8 @@ class Poller:
     async def poll(self) -> Snapshot:
         """Request the target's health, metrics, connection pool, processes and new log lines; return a snapshot.
 
-        The attribute `absent` of the snapshot names the parts without a usable answer, such as `pool`. Optional parts
-        that the target does not seem to offer are left out.
+        The attribute `absent` of the snapshot names the parts without a usable answer, such as `pool`. It does not name a part
+        that the target seems not to offer: no answer with this part was usable so far, and the present one is unreadable.
         """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")

@@ -13,7 +13,7 @@ _POLLS_IN_WINDOW: Final = 4
 
 
 def requested_window_s(interval_s: float) -> int:
-    """Return the seconds for which a poll requests the target's figures; `interval_s` is the time between two polls."""
+    """Return the length in seconds of the window whose figures a poll requests; `interval_s` is the time between two polls."""
     return max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_WINDOW_INTERVAL_S)), _MIN_WINDOW_S)
 
 

@@ -190,7 +190,7 @@ class SignalChange:
 
     @property
     def has_eased(self) -> bool:
-        """Whether users notice the signal (errors, P95 latency), and it is lower after the action by more than noise."""
+        """Whether users notice the signal (errors, P95 latency), and its value fell after the action by more than noise."""
         is_lower = self.before is not None and self.after is not None and self.after < self.before
         return self.has_moved and is_lower and self.signal in USERS_NOTICE
 

@@ -1,4 +1,4 @@
-"""Read facts from the target's diagnostics of its database, which come from the database's own views. Pure."""
+"""Read facts about the target's database from the target's own diagnostics of it (sessions, locks, indexes, plans). Pure."""
 
 from __future__ import annotations
 
@@ -102,8 +102,9 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 def read_indexes(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Return facts about the database's indexes and the plans of the target's statements.
 
-    The facts are the numbers of missing and of invalid indexes, the name of one missing index, the number of plans that
-    read whole tables, the longest time in the server, and the delay on the way to the server (in milliseconds).
+    The facts are the numbers of missing and of invalid indexes, the name of one missing index, and the number of plans that
+    read whole tables. Two facts are times in milliseconds: the longest execution time of a statement in the database
+    server, and the shortest delay of a statement on the way to the server and back.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     missing, invalid = whole.at("indexes", "missing"), whole.at("indexes", "invalid")

@@ -47,7 +47,7 @@ class AssessmentNodes:
         self._ended = EndedCause(world)
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Return the latest poll as the state's `symptoms`, so that the next nodes examine this poll.
+        """Return the latest poll under the key `symptoms` of the state, so that the next nodes examine this poll.
 
         A poll is one set of answers of the target. The result also has the ids of the newest records of the action
         server, which executes repairs. Records that later nodes find beyond these are new: they may show actions of
@@ -66,7 +66,7 @@ class AssessmentNodes:
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Check whether the target still has a problem, and return the answer as the state's `is_unhealthy`.
+        """Check whether the target still has a problem, and return the answer under the key `is_unhealthy` of the state.
 
         If the problem has passed, the result also contains the next node and the reason.
         """
@@ -95,7 +95,7 @@ class AssessmentNodes:
         }
 
     async def gather(self, state: IncidentState) -> IncidentState:
-        """Run the first probes of an investigation, and return their facts as the state's `known`."""
+        """Run the first probes of an investigation, and return their facts (as JSON) under the key `known` of the state."""
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)

@@ -70,7 +70,11 @@ class EndedCause:
                 return False
 
     def _is_ill(self, waited_s: float) -> bool:
-        """Return whether the latest poll shows that people are needed, `waited_s` seconds after the end of the cause."""
+        """Return whether people must be called, because the latest poll shows that users are not served well.
+
+        `waited_s` is the time in seconds since the cause ended. While it is less than `metrics_window_s`, the target's figures
+        include older requests, so only an anomaly of the detector `absence`, such as a missing answer, counts.
+        """
         found, settings = self._world.watch.findings, self._world.settings
         problems = [item for item in found.confirmed if _needs_person(item, settings.detection)]
         if waited_s < settings.verification.metrics_window_s:

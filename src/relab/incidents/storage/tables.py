@@ -71,7 +71,10 @@ class EventRow(Base):
 
 
 class ActionRow(Base):
-    """An action that the responder has requested or is about to request."""
+    """An action that the responder has requested or is about to request.
+
+    `asked_at` is the time of the request in microseconds since 1970, and `content` an `ActionRecord` as JSON.
+    """
 
     __tablename__ = "incident_acts"
     __table_args__ = (
@@ -126,7 +129,10 @@ class AlertRow(Base):
 
 
 class SwitchRow(Base):
-    """The state of the kill switch, which pauses the responder on one target or on all targets."""
+    """The state of the kill switch of the target `target`, or of all targets (`*`); while it is on, the responder is paused.
+
+    `by`, `at` (in microseconds since 1970) and `why` say which person changed the switch last, when, and for what reason.
+    """
 
     __tablename__ = "responder_switches"
 
