@@ -188,10 +188,7 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the outages of which people must be notified now: new, much worse, or back after a recovery.
-
-        `at_us` is the time of the last poll, in microseconds since 1970.
-        """
+        """Return the outages that are due at `at_us` (time of the last poll in µs): new, much worse, or back after a recovery."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
