@@ -155,7 +155,8 @@ class Situation:
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
         others: recent actions of people or other clients that the responder has not examined yet, one sentence each;
             None if the action server's list of actions is incomplete.
-        actions: this responder's actions: all of this incident, and those on the target within `action_window_s`.
+        actions: this responder's actions: all of this incident, and those on the target that were requested within
+            `action_window_s` or have no result yet.
     """
 
     now_us: int

@@ -244,8 +244,8 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly of the poll `snapshot` is so small that it needs a longer confirmation.
 
-        These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, a degraded
-        state.
+        These are small: a few slow or failed requests, a P95 just above its bound, a slow answer to a poll, a degraded state,
+        and a worker that is down. While a worker restarts again and again, no bad state is small.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)

@@ -1,8 +1,9 @@
-"""The outbox of notices: stores, for each receiver and timeline, the last event sent to the receiver.
+"""The outbox of notices: stores, for each receiver and timeline, the last event that was sent to the receiver or skipped.
 
 The number of that event is the receiver's position in the timeline. Events are not copied. An event is written in the
-transaction of the change that it describes, and a position moves only after the receiver has accepted the notice. So a
-kill at any moment loses no notice. A notice that was accepted just before a kill is sent again, with the same key.
+transaction of the change that it describes, and a position moves only after the receiver has accepted the notice, or
+the event is skipped. So a kill at any moment loses no notice. A notice that was accepted just before a kill is sent
+again, with the same key.
 """
 
 from __future__ import annotations
@@ -128,10 +129,11 @@ class Outbox:
             repository.add_post(unit.session, {**values, "content": notice.model_dump(mode="json")})
 
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
-        """Return the posted notices of the last day that a receiver has not processed, at most 50, oldest first.
+        """Return the posted notices that a receiver has not processed, at most 50, oldest first.
 
-        A posted notice is a message that another part of relab sends; it belongs to no incident. The list is empty for
-        an unknown receiver, and during a retry pause.
+        Notices from more than a day ago, and from before the receiver was set up, are left out. A posted notice is a message
+        that another part of relab sends; it belongs to no incident. The list is empty for an unknown receiver, and during a
+        retry pause.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)

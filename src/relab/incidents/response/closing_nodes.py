@@ -373,7 +373,7 @@ def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[di
 
     Args:
         state: the state of the incident workflow.
-        helped: the action server's record of the person's action that helped; None if no person acted.
+        helped: the action server's record of the person's action that helped; None if no action of a person succeeded.
     """
     handovers = state.get("handovers", [])
     if helped is not None and handovers:

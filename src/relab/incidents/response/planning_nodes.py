@@ -363,7 +363,7 @@ class PlanningNodes:
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
     """Return the actions of an incident that must not be tried again.
 
-    These actions failed, were refused, were rolled back, or did not help.
+    These actions failed, were refused, were rolled back, or were executed without making the service healthy.
 
     Args:
         actions: the actions of the incident.

@@ -30,7 +30,7 @@ class Recovery:
     Args:
         world: gives the polls, the alerts and the settings.
         incident_id: the id of the incident.
-        before: the poll that opened the incident, as JSON.
+        before: a poll with the problem, as JSON: the poll that opened the incident, or that the last diagnosis began with.
     """
 
     def __init__(self, world: ResponseContext, incident_id: str, before: Mapping[str, Any]) -> None:

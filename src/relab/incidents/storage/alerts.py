@@ -45,7 +45,7 @@ class AlertLog:
         """Store the alerts of one notification about a target, and return which of them had an effect.
 
         Everything is one transaction. For each alert that is new or has ended, an event is appended to the timeline of
-        the alert's incident.
+        the alert's incident, unless that incident is over.
 
         - A new firing alert opens an incident, or joins the open incident of the target. An alert that still fires ten
           minutes after its incident ended counts as new, unless a person dismissed that incident.
