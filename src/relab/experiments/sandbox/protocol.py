@@ -200,7 +200,10 @@ class RunningAttempt(Protocol):
 
 
 class Sandbox(Protocol):
-    """Starts the attempts of one run, each isolated from the others. Thread-safe."""
+    """Starts the attempts of one run, each with folders and processes of its own. Thread-safe.
+
+    `RunningAttempt.posture` says how far an attempt is really isolated; the kind `local` hardly isolates it.
+    """
 
     name: str
     """The name of the kind of sandbox, as in the configuration (`sandbox.kinds.SandboxMode`)."""
