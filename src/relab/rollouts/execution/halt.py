@@ -12,7 +12,11 @@ _SLICE_S: Final = 0.1
 
 
 class HaltReason(StrEnum):
-    """Why a measurement stops: a person or a signal stopped it, its time budget is used up, or the lease was lost."""
+    """The reason why a measurement stops before its end.
+
+    `stopped`: a person or a signal stopped the rollout. `budget`: the rollout's time budget is used up. `lease`: this
+    process lost the lease, which is the right to change the target's flags.
+    """
 
     STOPPED = "stopped"
     BUDGET = "budget"

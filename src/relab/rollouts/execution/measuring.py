@@ -260,9 +260,10 @@ def mix_of(name: str) -> Mix:
 
 
 def require_figures(*windows: ArmWindow) -> None:
-    """Raise MetricMissingError if a window (the record of one measurement) cannot be judged.
+    """Check that each window (the record of one measurement) was measured without problems and has a usable figure.
 
-    The verdict is then INVALID, however many windows follow.
+    Raises:
+        MetricMissingError: a window does not; further windows are useless, because the verdict is then INVALID.
     """
     for window in windows:
         if not is_judgeable(window):
