@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report, end its progress stream, and enqueue jobs. `failed` states whether the run failed."""
+        """Store the report, end its progress stream, update the stored failure of the run (`failed`: it failed), and enqueue its labels."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -264,7 +264,10 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether an unclassified problem quotes no error message, but only a status, a status code or an output."""
+    """Return whether a problem is unclassified, and its first quotation is not an error message.
+
+    It is then a status, a status code or the output of a step.
+    """
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 

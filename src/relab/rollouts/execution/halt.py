@@ -75,7 +75,7 @@ class Halt(Event):
         return None
 
     def is_set(self) -> bool:
-        """Return whether there is a reason to stop."""
+        """Return whether the measurement must stop, because it has a `reason`."""
         return self.reason is not None
 
     def left_s(self) -> float | None:

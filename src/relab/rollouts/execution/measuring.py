@@ -282,7 +282,7 @@ def unmeasured(
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window (the record of one measurement) without figures; its `problems` name the error, and its `remedy` is the error's.
+    """Return the record of a window (measurement) that gave no figures, with the message and the remedy of `error`.
 
     Args:
         window: the planned window.
