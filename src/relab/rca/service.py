@@ -350,7 +350,7 @@ class RcaService:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
         - A person requested `current`: True if `judge` is the method of `current`, or OFF.
-        - `current` was started on arrival and is queued: True; its lane and its method become those of the request.
+        - `current` was started on arrival and is queued: True; it gets the method `judge` and the lane `interactive`.
         - Otherwise: True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
         """
         if not current.on_arrival:
