@@ -124,8 +124,8 @@ def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue:
     two cases, in which it is the second turn of an agent:
 
     - The first turn of an agent is also the first turn of the run.
-    - The run is no dialogue, and other turns lie between the first and the second turn of an agent: the first one only
-      requested them.
+    - The run is no dialogue, and other turns, such as outputs of tools, lie between the first and the second turn of an
+      agent. The first turn then only requested these turns.
 
     In a dialogue, the first turn of an agent is not yielded if it has no input, because then it is a greeting.
     """

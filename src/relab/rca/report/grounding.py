@@ -168,7 +168,8 @@ def check_claim(
     """Check whether a language model's sentence about a run may be shown.
 
     The sentence must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its
-    names, numbers and quotations must occur in the cited evidence, the summary or the hypotheses.
+    names, numbers and quotations must occur in the cited evidence, the summary or the hypotheses. `DropReason` has all
+    rules.
 
     Args:
         text: the sentence, as `normal_text` returns it.
