@@ -283,9 +283,9 @@ class RolloutService:
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Request the stop of a rollout, as the person `by` with the reason `note`; return the rollout's record.
 
-        A process that executes the rollout restores the flags and ends it within seconds, so the rollout in the
-        returned record may still be running. If no process executes it, this call restores the flags and ends the
-        rollout.
+        A process that executes the rollout restores the flags and ends it within seconds, so the returned rollout may
+        still be running. Without such a process, this call restores the flags and ends it, or, while another rollout
+        of the target is running, the next attempt to execute it does so.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
