@@ -338,7 +338,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop of `count` repetitions by a repeated output, or by an error about a limit; None without a text."""
+    """Explain a loop of `count` repetitions by a repeated output, or an error about a limit; None if there is neither."""
     error = facts.error()
     if error is None:
         return None
