@@ -46,8 +46,8 @@ def work_until(
 def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
     """Call `sweep` at once and then every `every_s` seconds, in a separate thread, while the `with` block runs.
 
-    While the database is unavailable, the thread retries. Any other error of `sweep` sets `stop`, and is raised when
-    the block ends.
+    While the database is unavailable, the thread retries. Any other error of `sweep` ends the thread, and is raised when
+    the block ends. `stop` is set as soon as the thread has ended, after an error or after the end of the block.
     """
     ended = threading.Event()
 

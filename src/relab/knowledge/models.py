@@ -178,7 +178,7 @@ _NO_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _cleaned(value: Any) -> Any:
-    """Replace characters of a text that a database cannot store; return any other value unchanged."""
+    """Return a text with U+FFFD for each character that a database cannot store; return any other value unchanged."""
     # The texts come from logs and may contain anything.
     return _NO_TEXT.sub("\ufffd", value) if isinstance(value, str) else value
 

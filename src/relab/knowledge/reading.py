@@ -199,9 +199,12 @@ _parse_unchanged = functools.lru_cache(maxsize=1_024)(parse_runbook)
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:
-    """Return the front matter and the body of a runbook's text.
+    """Split a runbook's text into `(front matter without its fences, Markdown body)`.
 
     Lines end at LF or CRLF only, as in Markdown, not at Unicode line separators.
+
+    Raises:
+        RunbookError: the first line is not a fence, or no line closes the front matter. The error names the file `path`.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() != FENCE:

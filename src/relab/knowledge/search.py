@@ -93,9 +93,10 @@ def search(
 
 
 def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
-    """Combine several rankings of documents into one; return `(document's number, score)` pairs, the best first.
+    """Combine several rankings of documents by reciprocal rank fusion; return `(document's number, score)`, best first.
 
-    Documents with equal scores are sorted by their ranks in the last ranking.
+    The score is the sum of `1 / (_SMOOTHING + rank)` over the rankings that have the document. Documents with equal
+    scores are sorted by their ranks in the last ranking.
 
     Args:
         rankings: each maps a document's number to its rank, from 1.

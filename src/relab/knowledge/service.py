@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder of own runbooks that the settings name, else the default folder (None if it is missing)."""
+        """Return the installation's folder of runbooks: the one in the settings, else the default one if it exists, else None."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

@@ -41,7 +41,10 @@ class WordPieces:
         return len(self._numbers)
 
     def numbers(self, text: str, most: int) -> list[int]:
-        """Return the numbers of `[CLS]`, of the pieces of a text, and of `[SEP]`; at most `most` numbers in all."""
+        """Return the numbers (places in the vocabulary) of `[CLS]`, of the pieces of a text, and of `[SEP]`.
+
+        The result has at most `most` numbers; further pieces of the text are left out.
+        """
         found = [self._start]
         for word in _words(text[: most * _CHARS_OF_A_PIECE]):
             found.extend(self._pieces(word))

@@ -1,4 +1,4 @@
-"""Write a runbook as a file, which `reading` parses to an equal runbook."""
+"""Convert a runbook to the text of its file, from which `reading.parse_runbook` makes an equal runbook."""
 
 from __future__ import annotations
 

@@ -145,7 +145,10 @@ def model_options(config: LlmConfig) -> dict[str, Any]:
 
 
 def _pause_s(failure: LlmError, attempt: int, config: LlmConfig) -> float | None:
-    """Return the wait before the next attempt, in seconds; None if the call must not be retried after this failure."""
+    """Return the wait before the next attempt of a call, in seconds; None if the call must not be retried.
+
+    Only an `LlmUnavailableError` is retried. `attempt` is the number of the failed attempt, from 0.
+    """
     if not isinstance(failure, LlmUnavailableError) or attempt >= config.max_retries:
         return None
     return max(config.retry_backoff_s * 2.0**attempt, failure.retry_after_s or 0.0)
@@ -249,7 +252,10 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
 
 
 def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
-    """Return the error for an HTTP status that may have several causes. The error's message begins with `said`."""
+    """Return the error for an HTTP status that rejects a call without a known reason; a remedy lists what to check.
+
+    `said` is the beginning of the error's message, and states what the server answered.
+    """
     if 300 <= status < 400:
         return LlmNotConfiguredError(
             f"{said}, a redirect. relab does not follow it, because it would send the API key to another address.",

@@ -34,7 +34,7 @@ def find_json(text: str) -> JsonValue:
     The first case that applies decides:
     - The whole reply is JSON.
     - The text from the first `{` to the last `}` of the reply is one JSON object.
-    - The same is true of the part of the reply after the last end tag of its reasoning.
+    - The text from the first `{` to the last `}` after the last end tag of the model's reasoning is one JSON object.
 
     So an object in the reasoning, in a list or in a broken object is rejected, and several objects are rejected too.
     The time is linear in the length of the text, which `LlmConfig.max_response_bytes` limits; `parse_json` limits the

@@ -274,7 +274,10 @@ class Engine:
         return None if status >= 500 or status in _RETRIED_STATUSES else False
 
     async def _tick(self) -> None:
-        """Every `TICK_S` seconds, check the stop signal, report finished time windows, and report the progress."""
+        """Every `TICK_S` seconds, check the stop signal and report finished time windows.
+
+        The progress is reported every `window_s` seconds of the plan.
+        """
         next_report_ns, reported_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
         while True:
             await asyncio.sleep(TICK_S)

@@ -63,7 +63,14 @@ class Tally:
 
 @dataclass(slots=True)
 class _Open:
-    """A time window of the load that is not closed yet, because some of its requests may still be in flight."""
+    """A time window of the load that is not closed yet, because some of its requests may still be in flight.
+
+    Attributes:
+        index: number of the window, from 0.
+        tally: the counts of the window's requests.
+        good: latencies of the good requests: those with a status below 400, or with one that their template expects.
+        under_way: number of the window's requests that have no outcome yet.
+    """
 
     index: int
     tally: Tally = field(default_factory=Tally)
@@ -252,7 +259,10 @@ class LoadRecorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Start the records of all time windows that begin by `at_ns`, including windows without requests."""
+        """Create a record for each further time window that begins at or before `at_ns`, even without requests.
+
+        `at_ns` is in ns after the start of the load.
+        """
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1

@@ -350,7 +350,7 @@ class RcaService:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
         - A person requested `current`: True if `judge` is the method of `current`, or OFF.
-        - `current` was started on arrival and is queued: True; its lane and its method become those of the request.
+        - `current` was started on arrival and is queued: True; it gets the method `judge` and the lane `interactive`.
         - Otherwise: True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
         """
         if not current.on_arrival:
@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report, end its progress stream, and enqueue jobs. `failed` states whether the run failed."""
+        """Store the report, end its progress stream, update the stored failure of the run (`failed`: it failed), and enqueue its labels."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -46,7 +46,8 @@ class RcaRunRow(Base):
 class RcaFailureRow(Base):
     """The failure of a run, as its newest analysis explains it; failures with the same cause have the same `cluster`.
 
-    The agent, the version and the start of the run are copied to this table.
+    `line` is a line of the run that shows the cause. The agent, the version and the start of the run are copied to this
+    table.
     """
 
     __tablename__ = "rca_failures"

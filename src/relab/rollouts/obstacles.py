@@ -82,7 +82,10 @@ def planned_time(plan: Plan) -> PlannedTime:
 
 
 def _upper_pct(requests: int) -> float:
-    """Return the upper bound of the error rate, in percent, if none of the requests fails."""
+    """Return the upper bound of the error rate, in percent, if none of `requests` requests fails.
+
+    It is the upper end of the Clopper-Pearson interval at the default confidence level; 100 without requests.
+    """
     from relab.stats.intervals import clopper_pearson
 
     return 100 * clopper_pearson(0, requests).high if requests else 100.0

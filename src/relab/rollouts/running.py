@@ -54,9 +54,18 @@ class RolloutRunner:
     ) -> tuple[RolloutRecord, Exception | None]:
         """Store a new rollout and execute it in this process; return (final record, error that ended it or None).
 
-        The arguments and errors are the same as in `execute`.
-
         A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
+
+        Args:
+            record: the new rollout.
+            target: the target whose flags are changed and measured.
+            lease: the held lease of the target.
+            stop: ends the rollout early when it is set.
+            on_progress: is called with the progress of the rollout.
+
+        Raises:
+            TargetLeaseLostError: another process has taken over the rollout.
+            DatabaseUnavailableError, EndNotStoredError: the end cannot be stored; a later process ends the rollout.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 

@@ -283,9 +283,9 @@ class RolloutService:
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Request the stop of a rollout, as the person `by` with the reason `note`; return the rollout's record.
 
-        A process that executes the rollout restores the flags and ends it within seconds, so the rollout in the
-        returned record may still be running. If no process executes it, this call restores the flags and ends the
-        rollout.
+        A process that executes the rollout restores the flags and ends it within seconds, so the returned rollout may
+        still be running. Without such a process, this call restores the flags and ends it, or, while another rollout
+        of the target is running, the next attempt to execute it does so.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -364,16 +364,22 @@ class RolloutService:
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the new flags of an ended rollout (EDGE or PASS) as the person `by` decided, for the reason `note`.
+        """Apply the new flags of an ended rollout with the verdict EDGE or PASS, and return the updated record.
 
-        The result and the errors are those of `PersonalDecisions.apply`.
+        `by` is the person who decided this, `note` the reason.
+
+        Raises:
+            RelabError: see `PersonalDecisions.apply`.
         """
         return self._decisions.apply(rollout_id, by=by, note=note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before an ended rollout as the person `by` decided, for the reason `note`.
+        """Restore the flags from before an ended rollout, and return the updated record.
 
-        The result and the errors are those of `PersonalDecisions.roll_back`.
+        `by` is the person who decided this, `note` the reason.
+
+        Raises:
+            RelabError: see `PersonalDecisions.roll_back`.
         """
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 

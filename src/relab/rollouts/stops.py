@@ -28,7 +28,8 @@ class RolloutStops:
         """Request the stop of a running rollout, and return its record.
 
         The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
-        no process executes the rollout, this call restores the flags and ends the rollout. `by` is the person, `note`
+        no process executes a rollout of this target, this call restores the flags and ends the rollout. If another
+        rollout of the target is running, the next attempt to execute this rollout ends it. `by` is the person, `note`
         the reason for the audit.
 
         Raises:

@@ -170,9 +170,10 @@ class StoredJournal:
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record at the beginning of a phase.
+        """Store the record at the beginning of a phase, so that clients can read the phase.
 
-        Do nothing if the lease is lost or the database is unavailable.
+        Do nothing for a dry run, for a phase that is not in `_STORED_PHASES`, or if the lease is lost. If the database
+        is unavailable, log a warning.
         """
         if record.is_dry_run or record.phase not in _STORED_PHASES or not self._lease.is_held:
             return

@@ -139,7 +139,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def check(self, now_s: float) -> None:
-        """Close the connection if one of its time limits has passed."""
+        """Close the connection if one of its time limits has passed; `now_s` is the event loop's time, in seconds."""
         if not self._is_made:
             return
         if self._reader_stalls(now_s):
@@ -171,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stalled_since = None
 
     def exclude_pause(self, paused_at: float) -> None:
-        """Do not count the time since `paused_at`, when reading paused, for the time limit of the current request."""
+        """Exclude the pause in reading from the time limit of the current request; it began at `paused_at` (event loop's time, in s)."""
         self._since += self.loop.time() - max(paused_at, self._since)
 
     # Methods that the transport calls.
@@ -257,7 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RequestRejectedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
-        """Check the headers, or raise `RequestRejectedError`; start the request, or queue it behind the current one."""
+        """Check the headers (raise `RequestRejectedError` if they are wrong); start the request, or queue it behind the current one."""
         check_head(
             self.parser.get_http_version(),
             self.url,

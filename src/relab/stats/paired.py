@@ -256,7 +256,11 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
 
 
 def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
-    """Return the sign-flip permutation test of whether the mean is 0."""
+    """Return the sign-flip permutation test of whether the mean of all differences is 0.
+
+    The signs of whole clusters are flipped. With at most `EXACT_FLIPS` clusters, the p-value is exact; with more, it is
+    simulated with random signs from `seed`.
+    """
     import numpy as np
 
     # The p-value is the share of sign changes whose total is at least as far from 0 as the observed total.

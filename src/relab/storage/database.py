@@ -30,7 +30,7 @@ class UnitOfWork:
         self._on_commit: list[Callable[[], None]] = []
 
     def on_commit(self, action: Callable[[], None]) -> None:
-        """Run `action` after the commit; do not run it if the transaction fails.
+        """Register `action`: it runs after the commit, and does not run if the transaction fails.
 
         Use it only for wake-up signals: the action is lost if the process dies, so nothing may depend on it.
         """

@@ -10,6 +10,9 @@ from sqlalchemy.orm import Session
 
 
 def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT statement with `on_conflict_do_update`, in the SQL dialect of the session's database."""
+    """Return an INSERT statement for `table`, in the SQL dialect of the session's database.
+
+    Its methods `on_conflict_do_update` and `on_conflict_do_nothing` say what happens to rows that exist already.
+    """
     # Only this dialect is imported, because each dialect module takes megabytes.
     return import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert(table)

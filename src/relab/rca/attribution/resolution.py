@@ -105,11 +105,11 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge the errors that are lines of a log with the other errors; keep all lines if there are no other errors.
+    """Merge the log lines in `errors` into the other errors, and return the other errors.
 
-    A line belongs to the error of the call or step that wrote it. A line without a call or step belongs to the error of
-    the run. A line is merged with its error if the two have the same category, or if one of them only says that
-    something failed. Other lines are dropped.
+    A log line belongs to the error of the call or step that wrote it; a line without a call or step belongs to the error
+    of the run. The line is merged into this error if both have the same category, or if one of them only says that
+    something failed. All other lines are dropped. If `errors` has only log lines, they are returned in order of time.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -264,7 +264,10 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether an unclassified problem quotes no error message, but only a status, a status code or an output."""
+    """Return whether a problem is unclassified, and its first quotation is not an error message.
+
+    It is then a status, a status code or the output of a step.
+    """
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 

@@ -1,4 +1,7 @@
-"""Check whether a run's telemetry is sufficient to name a cause, by the two conditions of the AgentOps contract."""
+"""Check whether a run's telemetry is sufficient to name a cause.
+
+The two conditions come from the AgentOps contract, a specification of reports that relab follows.
+"""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Of the runs in a cluster, return the failure of the run that started first or, if `is_last` is true, last.
+    """Return the failure of the run in a cluster that started first or, if `is_last` is true, last.
 
     A cluster is the failed runs that share a cause; `cluster` is its key. Only runs that match `wanted` are considered.
     Return None if there is no such run.

@@ -205,7 +205,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Append `index` to `chain` and return `chain`; if `unbroken` is false, return `[index]` instead."""
+    """Add the call `index` to a chain of repeated calls and return the chain; return a new chain `[index]` if `unbroken` is false."""
     if not unbroken:
         return [index]
     # In place, so that the total cost stays linear.
@@ -296,7 +296,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[
 
 
 def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
-    """Return `{agent: start times of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of each loop."""
+    """Return `{agent, or None: start times of its calls in loops, in µs since 1970}`, without the last `MIN_REPEATS - 1` of each loop."""
     found: dict[str | None, list[int]] = defaultdict(list)
     for loop in loops:
         found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]
@@ -338,7 +338,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop of `count` repetitions by a repeated output, or by an error about a limit; None without a text."""
+    """Explain a loop of `count` repetitions by a repeated output, or an error about a limit; None if there is neither."""
     error = facts.error()
     if error is None:
         return None

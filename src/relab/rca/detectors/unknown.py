@@ -52,6 +52,8 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find all errors of a run, including errors that other detectors explain better.
 
+    Guardrail events of a successful run are left out.
+
     Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`, `connection_error`,
     `proxy_authentication`, `too_large`, `verdict` (a step decided FAIL or INVALID, such as the step `judge` of a
     rollout), `guardrail_event`, and `unclassified_error` for the rest.

@@ -109,7 +109,7 @@ class RunView:
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step is a tool's result: it has the tool's name and output, and names no other agent."""
+        """Return whether a step only repeats a tool call: it has the tool's name, the call's result, and no other agent."""
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class JudgeAnswerCache(Protocol):
-    """Stores answers of the judge (a language model). `key` is the hash of a request to it."""
+    """Stores answers of the judge (a language model). `key` is the hash of a request to the judge."""
 
     def get(self, key: str) -> str | None:
         """Return the stored answer, as JSON, to the request with the hash `key`; None if it is not stored."""

@@ -101,7 +101,10 @@ def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
 
 
 def _obstacle(view: RunView, transcript: Transcript, candidates: Sequence[int], method: JudgeMethod) -> str | None:
-    """Return why the model cannot be asked about a run by `method`; None if it can be asked."""
+    """Return why the language model cannot be asked about a run by `method`; None if it can be asked.
+
+    `candidates` are the numbers of the steps that the report names as possible first mistakes.
+    """
     if not view.failed:
         return "the run did not fail"
     if not transcript.steps:

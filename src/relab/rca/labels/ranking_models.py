@@ -71,6 +71,9 @@ class RankingModelKeeper:
         ignored. The model replaces an older model of the agent. If `agent_name` is given, only the model of this agent
         is trained.
 
+        Returns:
+            A result for each agent with at least one usable label, by name, also if no model was trained for it.
+
         Raises:
             RankingModelError: no agent has enough labels.
         """

@@ -207,10 +207,10 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first call that differs from the most similar passing run; None if no call differs.
+        """Return the first call of the most similar passing run whose tool the failed run did not call at this place.
 
-        The most similar run is the one with the longest common prefix of calls. Only runs of the same task are
-        compared.
+        The most similar run is the one with the longest common prefix of tool names. Return None if the failed run has
+        the whole series of its calls, if the failed run has no calls, or if the passing runs have another task.
         """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:

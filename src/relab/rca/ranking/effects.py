@@ -1,7 +1,7 @@
-"""Which tool calls changed something, by the names of the tools.
+"""Decide by the names of tools which tool calls changed something.
 
-A run reports what a tool returned, not whether it changed anything. The verbs in names such as `update_order` and
-`getOrder` say it in most APIs.
+A run reports what a tool returned, not whether it changed anything. In most APIs, the verb in the tool's name says
+whether it does, as in `update_order` and `getOrder`.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def train_on(
 ) -> SourceModel:
     """Return a model that is trained on examples (features and labels of runs) of the program with the name `source`.
 
-    The model is for runs of `agents`; if this is empty, for runs like the examples. `card` is stored with the model.
+    The model is for runs of `agents`. If `agents` is empty, it is for runs with similar names of agents, steps and tools,
+    or with the same fixed lines around the task, as the examples. `card` (facts about the data) is stored with the model.
 
     Raises:
         RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have a

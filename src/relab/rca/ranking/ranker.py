@@ -60,7 +60,7 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
     """Return the model for the run's source (the program that made it), and the units for this model.
 
     The units are the innermost steps and, for a model that reads tool calls, the tool calls. Return `(None, ())` if
-    there is no model for this source.
+    there is no model for this source, or if the run has too few units, or many more than the training runs.
     """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:

@@ -94,11 +94,11 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
 
 
 def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
-    """Return the agent that leads a team; None if there is none.
+    """Return the name of the agent that leads a team of agents; None if there is no such agent.
 
-    The leader coordinates a team from the second turn on, after the task (`coordinator_of`), or begins the run itself
-    and hands out the work (`delegator_of`). Only the first turn and the turns that agents wrote are considered;
-    `authors` has the indexes of the turns that agents wrote.
+    The leader is the agent that coordinates the team from the second turn on (`coordinator_of`). Without one, it is the
+    agent that begins the run and hands out the work (`delegator_of`). `authors` has the indexes of the turns that agents
+    wrote; only these turns and the first turn are considered.
     """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)
@@ -124,8 +124,8 @@ def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue:
     two cases, in which it is the second turn of an agent:
 
     - The first turn of an agent is also the first turn of the run.
-    - The run is no dialogue, and other turns lie between the first and the second turn of an agent: the first one only
-      requested them.
+    - The run is no dialogue, and other turns, such as outputs of tools, lie between the first and the second turn of an
+      agent. The first turn then only requested these turns.
 
     In a dialogue, the first turn of an agent is not yielded if it has no input, because then it is a greeting.
     """

@@ -158,7 +158,7 @@ def name_words(unit: Unit) -> frozenset[str]:
 
 
 def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source (a program that makes runs): what shows that a run is of it.
+    """Return the signature of a source (a program that makes runs): the features by which its runs are recognised.
 
     Args:
         runs: the units (steps and tool calls) of each run.

@@ -130,10 +130,11 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 
 
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
-    """Return whether the user sent further messages after the task.
+    """Return whether a run is a dialogue: the user sent further messages after the task.
 
-    Each turn of the user is a message. In a run with tool calls and only one speaker, the new input of a turn is also a
-    message if the previous turn called no tool, because the agent had then finished its previous work.
+    The result is True if at least two turns are messages of a user. It is also True if the run has tool calls and a
+    single speaker, and at least two turns without a tool call are each followed by a turn with a new input. Such an
+    input counts as the user's answer, because it is not the result of a tool.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True

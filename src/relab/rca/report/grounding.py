@@ -128,13 +128,16 @@ class Grounds:
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Return whether `token` occurs in these texts, not only as a part of a longer word or number."""
+        """Return whether `token` occurs in the field `text` as a whole, not only as a part of a longer word or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
 
     def has_number(self, number: str) -> bool:
-        """Return whether `number` occurs in `text`, alone or followed by a short unit."""
+        """Return whether `number` occurs in the field `text`, alone or followed by a unit of at most three letters.
+
+        Commas in `number` may be missing in the text.
+        """
         left, right = r"(?<![\w.])(?<!\w-)(?<!\d[,:])", r"(?![.,:]?\d)(?![-_]\w)(?![A-Za-z]*\d)(?![A-Za-z]{4})"
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
@@ -165,7 +168,8 @@ def check_claim(
     """Check whether a language model's sentence about a run may be shown.
 
     The sentence must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its
-    names, numbers and quotations must occur in the cited evidence, the summary or the hypotheses.
+    names, numbers and quotations must occur in the cited evidence, the summary or the hypotheses. `DropReason` has all
+    rules.
 
     Args:
         text: the sentence, as `normal_text` returns it.

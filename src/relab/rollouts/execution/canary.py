@@ -104,7 +104,11 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard, *
 def _figure_reason(metric: float | None, of_a: float, guard: CanaryGuard, least: float) -> str:
     """Return why the judged figure `metric` of arm B (new flags) does not allow the next step; "" if it does.
 
-    `of_a` is the judged figure of arm A (old flags).
+    Args:
+        metric: the judged figure (the P95 latency, or the metric that the plan names); None if it is missing.
+        of_a: the judged figure of arm A (old flags).
+        guard: the greatest increase from arm A to arm B.
+        least: the smallest figure that is usable.
     """
     if metric is None or not least <= metric <= MAX_FIGURE:
         given = "missing" if metric is None else f"{metric:g}"

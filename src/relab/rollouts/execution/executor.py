@@ -209,7 +209,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure the rounds (each set of flags once); return whether an interim test (early look) ended the rounds."""
+        """Measure the remaining rounds (each set of flags once); return True only if an early look (interim test) ended them."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         number = len(kept) // len(arms)

@@ -12,7 +12,11 @@ _SLICE_S: Final = 0.1
 
 
 class HaltReason(StrEnum):
-    """Why a measurement stops: a person or a signal stopped it, its time budget is used up, or the lease was lost."""
+    """The reason why a measurement stops before its end.
+
+    `stopped`: a person or a signal stopped the rollout. `budget`: the rollout's time budget is used up. `lease`: this
+    process lost the lease, which is the right to change the target's flags.
+    """
 
     STOPPED = "stopped"
     BUDGET = "budget"
@@ -71,7 +75,7 @@ class Halt(Event):
         return None
 
     def is_set(self) -> bool:
-        """Return whether there is a reason to stop."""
+        """Return whether the measurement must stop, because it has a `reason`."""
         return self.reason is not None
 
     def left_s(self) -> float | None:

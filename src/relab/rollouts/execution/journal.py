@@ -1,4 +1,7 @@
-"""The state that an execution stores, so that a killed process neither leaves flags changed nor loses windows."""
+"""The state that an execution stores: after the death of its process, another one can restore the flags or continue.
+
+Windows (measurements) that are stored need not be measured again.
+"""
 
 from __future__ import annotations
 

@@ -260,9 +260,10 @@ def mix_of(name: str) -> Mix:
 
 
 def require_figures(*windows: ArmWindow) -> None:
-    """Raise MetricMissingError if a window (the record of one measurement) cannot be judged.
+    """Check that each window (the record of one measurement) was measured without problems and has a usable figure.
 
-    The verdict is then INVALID, however many windows follow.
+    Raises:
+        MetricMissingError: a window does not; further windows are useless, because the verdict is then INVALID.
     """
     for window in windows:
         if not is_judgeable(window):
@@ -281,7 +282,7 @@ def unmeasured(
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window (the record of one measurement) without figures; its `problems` name the error, and its `remedy` is the error's.
+    """Return the record of a window (measurement) that gave no figures, with the message and the remedy of `error`.
 
     Args:
         window: the planned window.

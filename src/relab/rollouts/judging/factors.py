@@ -1,4 +1,4 @@
-"""Compute the separate effects of flow control and routing, from rounds with all four combinations of old and new."""
+"""Compute the separate effects of flow control and routing, from rounds with all four combinations of their old and new values."""
 
 from __future__ import annotations
 

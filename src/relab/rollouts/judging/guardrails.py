@@ -36,10 +36,10 @@ def qps_change_pct(data: RolloutData) -> float | None:
 
 
 def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
-    """Return the change of each route's P95 latency from arm A to B, with its 95 % interval, by the route's name.
+    """Return the change of each route's P95 latency from arm A to B, with its 95 % interval, sorted by the route's name.
 
     A route is a kind of request. A round has one measurement of each arm: A (old flags) and B (new flags). Only rounds
-    in which both arms have a P95 of the route count.
+    in which both arms have a P95 of the route are used.
     """
     names = sorted({route.name for window in data.every_window() for route in window.routes})
     return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)

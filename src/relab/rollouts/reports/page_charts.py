@@ -144,7 +144,7 @@ def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:
-    """Return an axis of the chart with marks only at whole numbers."""
+    """Return an axis of the chart from the least to the greatest of `numbers`, with marks only at whole numbers."""
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
     return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 

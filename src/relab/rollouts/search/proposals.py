@@ -117,7 +117,7 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
     """Return the candidates as points, one row for each candidate.
 
     A field with numbers has one coordinate: the rank of the value, scaled to 0..1. Any other field has one coordinate
-    for each of its possible values.
+    for each of its possible values: the square root of 1/2 for the candidate's value, and 0 for the others.
     """
     import numpy as np
 

@@ -140,7 +140,14 @@ class RolloutSearch:
     ) -> ScreenedCandidate | None:
         """Screen the next candidate (measure it in a short rollout), and return it with its result.
 
-        Return None if there is no further candidate, if the time budget is used up, or if the search was stopped.
+        If the target rejects the candidate's values, it is returned without a measurement. Return None if there is no
+        further candidate, if the time budget is used up, or if the search was stopped.
+
+        Args:
+            spec: the search file.
+            candidates: the candidates so far, in order.
+            stored: the search's rollouts that have a verdict, by the path of their summary; they are not repeated.
+            folder: the folder of the search's reports.
         """
         budget_s = spec.screening.time_budget
         if self.stop.is_set() or (budget_s and sum(one.seconds for one in candidates) >= budget_s):

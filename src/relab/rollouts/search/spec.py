@@ -174,7 +174,7 @@ def plan_with(plan: Plan, values: Mapping[str, Any], *, is_checked: bool = False
         plan: the plan.
         values: the new values.
         is_checked: whether `plan` and `values` belong to a search that was accepted already, perhaps by an earlier
-            version: rules that only new input must keep then do not apply.
+            version of relab. If True, rules that apply to new plans only are not checked.
 
     Raises:
         PlanInvalidError: a field does not exist, or a value does not fit.

@@ -94,7 +94,13 @@ class HttpFlagTarget:
         return FlagState(value, version if name is None else _version_in(answer, name, url))
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Set the flag to the value `wanted`, if its version is `expected`; None skips this check."""
+        """Set the flag to the value `wanted`, if its version is `expected`; None skips this check.
+
+        Raises:
+            FlagsChangedError: the flag has another version than `expected`.
+            FlagsRejectedError: the service rejects the value.
+            TargetUnavailableError: the service does not answer, or reports that it is unavailable.
+        """
         headers = {} if expected is None else {"If-Match": expected}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)

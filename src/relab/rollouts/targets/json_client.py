@@ -268,7 +268,7 @@ def shown_url(url: str) -> str:
 
 
 class _FailedAnswerError(RequestFailedError):
-    """An answer says that the server cannot process the request now; `answer` is the answer."""
+    """The server answered with a status of a temporary failure (5xx or 408); `answer` is this answer."""
 
     def __init__(self, url: str, answer: JsonAnswer) -> None:
         super().__init__(f"{shown_url(url)} answers {answer.problem()}.")

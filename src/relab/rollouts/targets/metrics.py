@@ -184,13 +184,14 @@ class PrometheusSource:
         return MetricReading(metric, _count(requests), _count(errors))
 
     def _check_evaluation(self, started_at: int, ended_at: int) -> None:
-        """Check that queries are evaluated at the end of the measurement, and not at an earlier time.
+        """Check that the server evaluates queries at the end of the measurement, and not at an earlier time.
 
         Some servers with Prometheus's API, such as VictoriaMetrics, evaluate a query about the last seconds at an
-        earlier time. Another arm may have been measured at that time, and the answers do not show the shift.
+        earlier time, at which other flags may have been in force. Their answers do not show this. `started_at` and
+        `ended_at` are the limits of the measurement, in microseconds since 1970.
 
         Raises:
-            SubjectError: queries are evaluated more than a tenth of the measurement too early.
+            SubjectError: the evaluation is too early by more than a tenth of the measurement's length.
         """
         try:
             evaluated_s = self._value("time()", started_at, ended_at)

@@ -148,7 +148,8 @@ def change_flags(
 
     Args:
         target: the target whose flags are changed.
-        wanted: the change.
+        wanted: the new values, in the form that the target accepts: a part of the flags document, or the whole value
+            of a flag.
         expected: the version that the flags must have before the change; None accepts any version.
         within_s: how long the target may take, in seconds.
         repeats: whether to send the change again while parts of the target report different values. A service that
@@ -216,7 +217,11 @@ def distinct_values(values: Iterable[JsonValue]) -> list[JsonValue]:
 
 
 def _distinct(values: tuple[JsonValue, ...], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield `(dotted path, "value and value …")` for each field in which documents differ; "" is the whole value."""
+    """Yield `(dotted path, text)` for each field in which the documents `values` differ.
+
+    The text has the different values, such as `1 and 2`. `path` is the path of the documents within the flags; "" for
+    the whole value.
+    """
     documents = [value for value in values if isinstance(value, dict)]
     if len(documents) < len(values):
         different = distinct_values(values)

@@ -30,7 +30,10 @@ class RepeatedReader:
         self._is_thorough = True
 
     def read(self) -> FlagState:
-        """Return the state of the flag; if answers have different values, the state has all of them."""
+        """Read the flag by several requests, and return its state.
+
+        If the answers report different values, `value` of the state is the first one, and `others` has the others.
+        """
         states = self._read_at_once(self._reads)
         state = _joined(states)
         if self._is_thorough and self._reads > 1 and not state.others:
@@ -40,7 +43,10 @@ class RepeatedReader:
 
 
 def _joined(states: list[FlagState]) -> FlagState:
-    """Join the states that several answers report: the first value is `value`, all different ones are `others`."""
+    """Join the states of the flag in several answers into one state.
+
+    `value` is the first value, and `others` are all values that differ from it, without repetitions.
+    """
     first, *others = distinct_values(value for state in states for value in state.values)
     version = states[0].version
     is_applied = not others and all(state.is_applied and state.version == version for state in states)

@@ -44,11 +44,10 @@ class RetryLog:
 
 
 def repeated(attempt: Callable[[], _Result], retries: RetryLog) -> _Result:
-    """Return the result of `attempt`. After a failure, repeat it up to four times, and count that in `retries`.
+    """Return the result of `attempt`; after a `RequestFailedError`, call it again, and count this in `retries`.
 
-    It is repeated at least once, but not any more after 5 s.
-
-    `attempt` must be idempotent: to make it twice must have the same effect as to make it once.
+    It is called again at most four times, with growing pauses. The first repetition is always made, and no further one
+    once 5 s have passed. `attempt` must be idempotent: two calls must have the same effect as one call.
 
     Raises:
         RequestFailedError: the last attempt failed.

@@ -93,7 +93,7 @@ def _count_outcomes() -> None:
 
 
 def _stored_rollups() -> Iterator[tuple[tuple[int, int, int], dict[str, Any]]]:
-    """Yield the key and the sums of each roll-up, without counts of outcomes."""
+    """Yield `((length in µs, start, shard), sums)` of each stored roll-up; counts of outcomes are left out of the sums."""
     for span_us, started_at, shard, data in op.get_bind().execute(sa.select(*_rollups.c)).fetchall():
         yield (span_us, started_at, shard), {name: sums for name, sums in data.items() if name != "outcomes"}
 
