@@ -101,10 +101,12 @@ def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]
 def _call_of_part(
     part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts], recursive: Container[str]
 ) -> str | None:
-    """Return the id of the outermost tool call that the span `part` is a part of; None if `part` is a call of its own.
+    """Return the id of the outermost tool call that `part` reports again or reports a part of.
+
+    Return None if `part` is a tool call of its own.
 
     Args:
-        part: the span of a tool: a part of a tool call, or a tool call of its own.
+        part: the span of a tool. Frameworks may report one tool call by several nested spans.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
         recursive: the ids of spans that are calls of their own, although a call of the same tool encloses them
@@ -126,7 +128,7 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
     that of an MCP server, is a part only if all of these hold:
 
     - No agent is between the two spans.
-    - It names the same tool as `outer`.
+    - It names the same tool as `outer`. An internal span may name the tool with or without a server's name as prefix.
     - Its arguments do not differ from those of `outer`, or it is an internal span with exactly the same name of the
       tool.
     """

@@ -132,10 +132,11 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _has_whole_agent(self) -> bool:
-        """Return whether the span of a complete agent is among the spans that decide the status of the run.
+        """Return whether the span of an agent may end the run, although the root span was not received.
 
-        Such a span can end a run without a root span. An agent is complete if it did not succeed, or if no span around
-        it is late or lost (`is_any_complete`): a missing span may also be an agent's.
+        Only the spans that decide the status of the run are examined. The span of an agent may end the run if the agent
+        did not succeed. It also may if all spans around it were received (`is_any_complete`): a span that is still
+        missing could be that of an enclosing agent.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)

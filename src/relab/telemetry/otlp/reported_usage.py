@@ -78,7 +78,11 @@ def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple
 
 
 def _estimated(costed: Iterable[tuple[Cost, str | None]], prices: PriceTable) -> float | None:
-    """Return the estimated cost of all traces in USD; None if the cost of a trace with tokens cannot be estimated."""
+    """Return the sum of the estimated costs of traces, in USD.
+
+    Return None if the cost of a trace with tokens cannot be estimated, or if no trace has tokens. `costed` has the
+    reported tokens and the model's name (or None) of each trace.
+    """
     estimates = [estimate_cost(cost, model, prices) for cost, model in costed]
     amounts = [estimate.total_cost_usd for estimate in estimates if estimate is not None]
     known = [amount for amount in amounts if amount is not None]

@@ -88,7 +88,10 @@ class DefectInjector:
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch this injector's defect off in each worker that was not restarted since the injection."""
+        """Switch this injector's defect, such as a memory leak, off in each worker.
+
+        Workers that were restarted since the injection are skipped: the restart has ended the defect.
+        """
         release(self._ground, self._standing.workers(), self._what)
 
 
