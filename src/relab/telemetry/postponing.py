@@ -43,6 +43,9 @@ def size_of(raw: bytes) -> int:
 def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
     """Return when to compute the run of a trace that has just received spans, in microseconds since 1970.
 
+    The run is due soon, after `QUIET_US`, if the trace is new, is small, has grown much since its run was computed,
+    was due soon already, or may have ended. Otherwise, the larger the run is, the later it is due.
+
     Args:
         former: the stored run of the trace; None if the trace is new.
         size: the size of all spans of the trace: 1 for each, plus 1 for each full 4,096 bytes of it.

@@ -98,10 +98,10 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Recompute runs that an older version of relab computed, or that have new spans; count the changed runs.
+    """Recompute those of the runs that an older version of relab computed, or that have new spans.
 
-    `now_us` is in microseconds since 1970. Each sum of the overview has 16 rows; `shard`, 0 to 15, is the row to
-    change.
+    Return the numbers of recomputed and changed runs. `now_us` is in microseconds since 1970. Each sum of the overview
+    has 16 rows; `shard`, 0 to 15, is the row to change.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

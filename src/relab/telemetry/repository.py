@@ -123,7 +123,11 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, item count)` of running traces without a write in `recent` (µs since 1970), quietest first."""
+    """Return `(run id, number of timeline items)` of at most `limit` running traces that were not written recently.
+
+    The traces whose last write is the longest ago come first. `recent` has the write times, in microseconds since 1970,
+    that count as recent. A trace is running if its run has not ended and is not marked as incomplete.
+    """
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.

@@ -164,7 +164,7 @@ class TelemetryService(TelemetryParts):
         return content
 
     def load(self, agent_run_id: str) -> tuple[AgentRun, str]:
-        """Return one complete run, as it was sent, and the hash of its content; both are read in one transaction.
+        """Return one run with its complete timeline, and the hash of its content; both are read in one transaction.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.

@@ -84,11 +84,12 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
-    """Return the ids of tool spans inside a tool call that are calls of their own, and do not report this call again.
+    """Return the ids of tool spans that are calls of their own, although a tool call encloses them.
 
-    These are two or more spans of one tool, without arguments, directly inside the same call: they cannot all report
-    that call. Internal spans of frameworks (`is_plumbing`) are left out, because they may be repeated attempts of it.
-    `around` is `{span id: what encloses the span}`.
+    Usually, a span without arguments inside a call of the same tool reports that outer call again. But if two or more
+    such spans of one tool are directly inside a call, they cannot all report it, so each is a call of its own. Internal
+    spans of frameworks (`is_plumbing`) do not count, because they may be repeated attempts of the outer call. `around`
+    is `{span id: what encloses the span}`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:

@@ -10,7 +10,7 @@ from relab.telemetry.otlp.roles import Role
 
 
 def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of calls in the messages of the spans."""
+    """Return the ids of the tool calls that the messages of the spans request or have results of."""
     talks = [facts.talk for facts in spans]
     requests = (request.call_id for talk in talks for request in (*talk.requests, *talk.earlier))
     results = (result.call_id for talk in talks for result in talk.results)

@@ -178,7 +178,7 @@ class _Projection:
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
         name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
-        user. This is also so for a trace that a trial of an experiment exported, because the trial itself is stored as
+        user. The same rule applies to a trace that a trial of an experiment exported: the trial itself is stored as
         another agent run. Late spans may change the result.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
@@ -199,9 +199,9 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the value of the attribute `key` from the earliest span with a text in it; None if no span has one.
+        """Return the text in the attribute `key` of the earliest span in which this attribute is a non-empty text.
 
-        The text is cut to `MAX_NAME_CHARS`.
+        The text is cut to `MAX_NAME_CHARS`. Return None if there is no such span.
         """
         for facts in self._spans:
             value = facts.span.attributes.get(key)
@@ -227,7 +227,7 @@ class _Projection:
         2. The answer of the agent that ended last.
         3. The answer of the model call that ended last. A call that requested tools and encloses an agent does not
            count, because the agent answered after it.
-        4. The last message that one agent sent to another; in such a run, nothing else has the answer.
+        4. The last message that one agent sent to another, if neither an agent nor a model reports an answer.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
         """

@@ -71,7 +71,10 @@ def usage_of_exports(
 
 
 def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple[Cost, str | None]:
-    """Return `(cost, model)` of the run that the spans of a trace make; the model is None if the run names none."""
+    """Return `(tokens and cost, model)` of the run that is computed from the spans of a trace.
+
+    `spans` is `{span id: (protobuf bytes, attributes of the process)}`. The model is None if the run names no model.
+    """
     record = project(trace_id, [facts_of(read_span(raw), resource) for raw, resource in spans.values()])
     run = from_json(record.row.data)
     return Cost.model_validate(run.get("cost") or {}), run.get("model")
