@@ -142,8 +142,9 @@ class RunRecovery:
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
         """Yield the indexes of the successful calls after a failed call, to be compared with the failed call.
 
-        `good` has the indexes of all successful calls, in order of time; `place` is the index of the failed call. The
-        iteration ends at the limit `MAX_COMPARISONS`, which applies to all failed calls of a run together.
+        `good` has the indexes of the successful calls to choose from, in order of time; `place` is the index of the
+        failed call. Of many later calls, only some are compared (`_later`). The iteration ends at the limit
+        `MAX_COMPARISONS`, which applies to all failed calls of a run together.
         """
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.
