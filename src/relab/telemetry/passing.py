@@ -44,7 +44,7 @@ class PassingReader:
         2,000 runs of the agent are searched. `run` itself is never returned.
 
         If `run` is a trial of an experiment, only trials are returned. If `run` is a trace that a trial's harness (the
-        program that an experiment runs) exported, only such traces are returned. Those of trials that did not succeed
+        program that an experiment runs) exported, only such traces are returned. Traces of trials that did not succeed
         are left out, because the trace of a failed trial may have no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)

@@ -75,10 +75,10 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Add newly stored spans to the total size of spans that wait; return whether the total is within the limit.
+        """Add newly stored spans to the total size of waiting spans; return whether the total is within the limit.
 
-        Such spans are stored, but their run is not made from them yet. `size` is the total size of the new spans: each
-        counts as 1, plus 1 for each full 4,096 bytes that the span has.
+        A span waits as long as it is stored, but the run of its trace is not computed from it yet. `size` is the total
+        size of the new spans: each counts as 1, plus 1 for each full 4,096 bytes of it.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

@@ -164,7 +164,7 @@ def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemK
 
 
 def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, list[float]]:
-    """Return `{run id: latencies of its steps in ms}`."""
+    """Return `{run id: known latencies of its steps in ms}`; runs without a known latency are left out."""
     columns = (TimelineItemRow.run_id, TimelineItemRow.latency_ms)
     found: dict[str, list[float]] = {}
     for ids in bulk.chunks(run_ids):

@@ -251,7 +251,8 @@ class _Projection:
     def _was_lost(self, speaker: SpanFacts) -> bool:
         """Return whether the user did not get the answer of `speaker` (the span of an agent or a model call).
 
-        This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
+        The result is True if one of these failed: `speaker` itself, if it is an agent; the nearest agent or step around
+        `speaker`; the span that covers the whole run.
         """
         around = self._around[speaker.span.span_id]
         outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())

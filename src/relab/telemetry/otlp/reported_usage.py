@@ -37,8 +37,8 @@ def usage_of_exports(
 ) -> ReportedUsage:
     """Return the tokens and the cost that the spans in OTLP requests report.
 
-    They are counted as for the runs of the traces: a span that several requests contain is counted once, and so are
-    tokens that an enclosing span repeats.
+    Tokens and cost are counted as in the runs of the traces: a span that several requests contain is counted once, and
+    tokens that an enclosing span repeats are counted once.
 
     Args:
         exports: `(body, encoding)` of each request of traces.

@@ -74,7 +74,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended. Then a request without a result will not get one.
+        has_ended: whether the run has ended, so that a request without a result will never get one.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS

@@ -241,7 +241,7 @@ class Case:
         return [call for call in self.activities if call.kind == CALL and call.at_us >= since_us]
 
     def is_last(self, step: RunActivity) -> bool:
-        """Return whether nothing in the run began after the end of `step`, which is a step or a tool call."""
+        """Return whether no other step or call of the run began at or after the end of `step`, a step or a call."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
 
@@ -260,7 +260,7 @@ class Case:
     def last_model_is_silent(self) -> bool:
         """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
-        The result is False if an output may exist but was not captured. So one of these cases must apply:
+        The result is False if an output may exist but was not captured. It is True only in these cases:
 
         - Each earlier model call (at least one) has an output and a finish reason.
         - Each earlier model call (at least one) has tokens, the last call has none, the run has a question, and no
