@@ -54,7 +54,10 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs."""
+    """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs.
+
+    Each row is `{column: value}` of the table `agent_runs`. The stored row of a locked run is not changed.
+    """
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 

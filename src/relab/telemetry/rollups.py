@@ -107,7 +107,7 @@ class Sums:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Sums:
-        """Return the sums that `dump` wrote."""
+        """Return the sums in `data`, a JSON object from `dump`; absent entries are zero."""
         return cls(
             {status: list(entry) for status, entry in data.get("runs", {}).items()},
             {outcome: list(entry) for outcome, entry in data.get("outcomes", {}).items()},
