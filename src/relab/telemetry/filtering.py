@@ -1,4 +1,4 @@
-"""Translate a filter of runs to SQL conditions, and query the rows that were not written recently."""
+"""Conditions of queries: a filter of runs as SQL, and rows of any table that were not written recently."""
 
 from __future__ import annotations
 

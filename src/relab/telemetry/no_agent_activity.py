@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class NoAgentActivity:
-    """Counts traces without agent activity.
+    """Counts traces without agent activity: the spans of programs that ran no agent.
 
     Args:
-        projector: computes runs from their stored spans (projects them) before they are read.
+        projector: computes runs from their newest spans before `count` reads them.
     """
 
     max_counted: Final = 1_000

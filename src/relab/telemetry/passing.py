@@ -44,7 +44,7 @@ class PassingReader:
         2,000 runs of the agent are searched. `run` itself is never returned.
 
         If `run` is a trial of an experiment, only trials are returned. If `run` is a trace that a trial's harness (the
-        program that an experiment runs) exported, only such traces are returned. Those of trials that did not succeed
+        program that an experiment runs) exported, only such traces are returned. Traces of trials that did not succeed
         are left out, because the trace of a failed trial may have no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
@@ -108,7 +108,10 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
 
 
 def _of_failed_trials(session: Session, run_ids: list[str]) -> list[str]:
-    """Return those of the runs that are traces of a trial that is stored and did not succeed."""
+    """Return the ids in `run_ids` whose runs are traces of trials that did not succeed.
+
+    A trace names its trial; the trial's own run must be stored, because the trial's success is read from it.
+    """
     row = AgentRunRow
     correlated = session.execute(select(row.run_id, row.data["correlation_ids"]).where(row.run_id.in_(run_ids)))
     trials = {run_id: trial_ids(names or []) for run_id, names in correlated}

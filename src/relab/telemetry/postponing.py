@@ -43,6 +43,9 @@ def size_of(raw: bytes) -> int:
 def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
     """Return when to compute the run of a trace that has just received spans, in microseconds since 1970.
 
+    The run is due soon, after `QUIET_US`, if the trace is new, is small, has grown much since its run was computed,
+    was due soon already, or may have ended. Otherwise, the larger the run is, the later it is due.
+
     Args:
         former: the stored run of the trace; None if the trace is new.
         size: the size of all spans of the trace: 1 for each, plus 1 for each full 4,096 bytes of it.
@@ -72,10 +75,10 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Add newly stored spans to the total size of spans that wait; return whether the total is within the limit.
+        """Add newly stored spans to the total size of waiting spans; return whether the total is within the limit.
 
-        Such spans are stored, but their run is not made from them yet. `size` is the total size of the new spans: each
-        counts as 1, plus 1 for each full 4,096 bytes that the span has.
+        A span waits as long as it is stored, but the run of its trace is not computed from it yet. `size` is the total
+        size of the new spans: each counts as 1, plus 1 for each full 4,096 bytes of it.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

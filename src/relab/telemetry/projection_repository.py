@@ -105,10 +105,10 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 
 
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
-    """Mark runs as projected: they were computed from all of their stored spans.
+    """Mark runs as projected, so that no worker computes them from their present spans again.
 
-    `version` is the version (`MAPPER_VERSION`) of the mapper, the code that computes a run from spans; None if the
-    computation failed.
+    `version` is the version (`MAPPER_VERSION`) of the mapper, the code that has computed the runs from spans; None if
+    the computation failed.
     """
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
     for ids in chunks(run_ids):

@@ -121,8 +121,8 @@ class Projector:
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
         """Compute the unprojected runs from their spans, the newest run first.
 
-        A run is unprojected if it is not computed from its newest spans yet. A run whose computation fails is left as
-        it is; the error is logged.
+        A run is unprojected if it is not computed from its newest spans yet. If the computation of a run fails, the
+        error is logged, and the run is not tried again before its next span arrives.
 
         Args:
             run_id: the only run to compute; None for all.

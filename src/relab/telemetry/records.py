@@ -157,8 +157,8 @@ def decide(
 
     Args:
         fields: the fields of the run.
-        items: the rows of the run's timeline. They are only read for a run sent as JSON, to find out whether the run
-            names agents, so that agents have outcomes of their own.
+        items: the rows of the run's timeline. They are only read for a run sent as JSON: if a step or call names an
+            agent, the run may have several agents, each with an outcome of its own.
         activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
         source: how the run was received: `json`, or `otlp` if it was computed from spans.
     """

@@ -98,10 +98,11 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Recompute runs that an older version of relab computed, or that have new spans; count the changed runs.
+    """Recompute runs by the current rules; return the numbers of recomputed and changed runs.
 
-    `now_us` is in microseconds since 1970. Each sum of the overview has 16 rows; `shard`, 0 to 15, is the row to
-    change.
+    Runs that an older version of relab computed from spans, or that have new spans, are computed from their spans. Of
+    all other runs, only the outcome and the tokens are determined again. `now_us` is in microseconds since 1970. Each
+    sum of the overview has 16 rows; `shard`, 0 to 15, is the row to change.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -310,7 +311,9 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
-    """Return at most `limit` runs that an older version of relab made from spans, oldest first.
+    """Return at most `limit` outdated runs, oldest first.
+
+    A run is outdated if an older version of relab computed it from spans, decided its outcome or counted its tokens.
 
     Args:
         session: the session of the transaction.

@@ -54,7 +54,10 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs."""
+    """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs.
+
+    Each row is `{column: value}` of the table `agent_runs`. The stored row of a locked run is not changed.
+    """
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -123,7 +126,11 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, item count)` of running traces without a write in `recent` (µs since 1970), quietest first."""
+    """Return `(run id, number of timeline items)` of at most `limit` running traces that were not written recently.
+
+    The traces whose last write is the longest ago come first. `recent` has the write times, in microseconds since 1970,
+    that count as recent. A trace is running if its run has not ended and is not marked as incomplete.
+    """
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.
@@ -160,7 +167,7 @@ def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemK
 
 
 def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, list[float]]:
-    """Return `{run id: latencies of its steps in ms}`."""
+    """Return `{run id: known latencies of its steps in ms}`; runs without a known latency are left out."""
     columns = (TimelineItemRow.run_id, TimelineItemRow.latency_ms)
     found: dict[str, list[float]] = {}
     for ids in bulk.chunks(run_ids):

@@ -88,7 +88,7 @@ class Sums:
 
     Attributes:
         runs: `{status: [number of runs, cost in nano-dollars]}`.
-        outcomes: `{outcome: [number of runs, number of runs without a known cost]}`.
+        outcomes: `{outcome: [number of runs, number of runs without a reported cost]}`.
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
         tokens: `{kind of token: [number of runs that report it, tokens]}`.
@@ -107,7 +107,7 @@ class Sums:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Sums:
-        """Return the sums that `dump` wrote."""
+        """Return the sums in `data`, a JSON object from `dump`; absent entries are zero."""
         return cls(
             {status: list(entry) for status, entry in data.get("runs", {}).items()},
             {outcome: list(entry) for outcome, entry in data.get("outcomes", {}).items()},
@@ -276,8 +276,8 @@ class Changes:
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
         """Subtract a stored run from the sums.
 
-        If the run is not counted in the sums, because its spans are stored and the run was not computed from them yet,
-        nothing is subtracted. `latencies_ms` are the latencies of the run's steps.
+        A run that was never computed from its spans is not in the sums; nothing is subtracted then. `latencies_ms` are
+        the latencies of the run's steps.
         """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)
@@ -311,7 +311,8 @@ def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
     """Split the time from `since_us` to `until_us` into a range of whole hours, and ranges of minutes at both ends.
 
     A range is `(length of one bucket, start of the range, end of the range)`, in microseconds. A bucket is an hour or a
-    minute. A minute that is only partly between `since_us` and `until_us` is included.
+    minute. A minute that is only partly between `since_us` and `until_us` is included. Without a whole hour between
+    them, the result is one range of minutes.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US

@@ -50,7 +50,7 @@ EXACT_STEPS = 2_000
 def usage_of_exports(
     exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
 ) -> ReportedUsage:
-    """Return the tokens and the cost that spans report; store nothing. See `telemetry/otlp/reported_usage.py`."""
+    """Return the tokens and cost that OTLP requests, each `(body, encoding)`, report: see `otlp/reported_usage.py`."""
     from relab.telemetry.otlp import reported_usage
 
     return reported_usage.usage_of_exports(exports, from_us=from_us, prices=prices)
@@ -164,7 +164,7 @@ class TelemetryService(TelemetryParts):
         return content
 
     def load(self, agent_run_id: str) -> tuple[AgentRun, str]:
-        """Return one complete run, as it was sent, and the hash of its content; both are read in one transaction.
+        """Return one run with its complete timeline, and the hash of its content; both are read in one transaction.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.

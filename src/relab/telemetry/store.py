@@ -258,7 +258,9 @@ class _Batch:
             self._growing.append(Waiting(trace_id, due, size, self._now_us, started_at))
 
     def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
-        """Collect the changes to the spans of a stored trace; return `(ids of new spans, ids of changed spans)`.
+        """Determine which received spans are new, and which ones change a stored span; collect them for the write.
+
+        Return `(ids of new spans, ids of changed spans)`.
 
         Args:
             trace_id: the id of the trace.

@@ -213,7 +213,7 @@ class FormerRun(NamedTuple):
 
     @property
     def is_unprojected(self) -> bool:
-        """Whether spans are stored from which the run was not computed (projected) yet."""
+        """Whether the run must still be computed (projected) from its newest stored spans."""
         return self.mapper_version == UNPROJECTED
 
 

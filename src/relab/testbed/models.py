@@ -314,7 +314,7 @@ class TestbedStatus(BaseModel):
 
     Attributes:
         limits_available: how this machine enforces each resource limit, as `{resource limit: method}`; the method is
-            None if the machine cannot enforce the limit.
+            `prlimit`, `cgroup1` or `cgroup2`, or None if the machine cannot enforce the limit.
     """
 
     state: TestbedState

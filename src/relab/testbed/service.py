@@ -358,7 +358,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
 
 
 def _kill_supervisor(layout: Layout) -> None:
-    """Kill the supervisor, the only process that the guard has started.
+    """Kill the testbed's supervisor. It is the only child of the guard, the process that starts it.
 
     The supervisor's children then become children of the guard, and the guard ends them.
     """

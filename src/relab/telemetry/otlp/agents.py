@@ -267,9 +267,12 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
-    Model calls whose first user message has the same text belong to the same conversation. The result is empty in these
-    cases: a model call has no user message; there are fewer than two conversations; or the last model call of a
-    conversation has no answer, or no tool calls from earlier turns in its input.
+    Model calls whose first user message has the same text belong to the same conversation. The result is empty if any
+    of these is true:
+
+    - A model call has no user message.
+    - There are fewer than two conversations.
+    - In a conversation, the last model call has no answer, or its input has no tool calls from earlier turns.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:

@@ -113,7 +113,10 @@ def _with_media(choice: Any) -> Any:
 
 
 def _generated(item: Any) -> Any:
-    """Return an item that a LangChain model generated; an item with only a text becomes an assistant's message."""
+    """Return an entry of the list `generations` in a result of LangChain's models as a message.
+
+    An entry with a message is returned unchanged; a text becomes the content of an assistant's message.
+    """
     if not isinstance(item, dict) or isinstance(item.get("message"), dict):
         return item
     return {"role": "assistant", "content": item.get("text")}

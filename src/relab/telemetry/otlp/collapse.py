@@ -84,11 +84,12 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
-    """Return the ids of tool spans inside a tool call that are calls of their own, and do not report this call again.
+    """Return the ids of tool spans that are calls of their own, although a tool call encloses them.
 
-    These are two or more spans of one tool, without arguments, directly inside the same call: they cannot all report
-    that call. Internal spans of frameworks (`is_plumbing`) are left out, because they may be repeated attempts of it.
-    `around` is `{span id: what encloses the span}`.
+    Usually, a span without arguments inside a call of the same tool reports that outer call again. But if two or more
+    such spans of one tool are directly inside a call, they cannot all report it, so each is a call of its own. Internal
+    spans of frameworks (`is_plumbing`) do not count, because they may be repeated attempts of the outer call. `around`
+    is `{span id: what encloses the span}`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:
@@ -101,10 +102,12 @@ def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]
 def _call_of_part(
     part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts], recursive: Container[str]
 ) -> str | None:
-    """Return the id of the outermost tool call that the span `part` is a part of; None if `part` is a call of its own.
+    """Return the id of the outermost tool call that `part` reports again or reports a part of.
+
+    Return None if `part` is a tool call of its own.
 
     Args:
-        part: the span of a tool: a part of a tool call, or a tool call of its own.
+        part: the span of a tool. Frameworks may report one tool call by several nested spans.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
         recursive: the ids of spans that are calls of their own, although a call of the same tool encloses them
@@ -126,7 +129,7 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
     that of an MCP server, is a part only if all of these hold:
 
     - No agent is between the two spans.
-    - It names the same tool as `outer`.
+    - It names the same tool as `outer`. An internal span may name the tool with or without a server's name as prefix.
     - Its arguments do not differ from those of `outer`, or it is an internal span with exactly the same name of the
       tool.
     """

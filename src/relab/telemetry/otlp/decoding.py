@@ -171,11 +171,14 @@ def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[P
 
 
 def iter_limited_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
-    """Yield the groups of `iter_groups`, but limit the number of items; use it for items that are stored.
+    """Yield the items of an OTLP request in groups, as `iter_groups` does, but reject a request with too many items.
+
+    Use this function for items that are stored.
 
     Raises:
         MalformedBodyError: the body is not a request of this signal in this encoding.
-        TooLargeError: `iter_groups` raised it, or the body has more than `MAX_SPANS` items.
+        TooLargeError: the body has more than `MAX_SPANS` items, too many resources or scopes, or (in JSON) too many
+            values.
     """
     count = 0
     for group in iter_groups(body, encoding, shape):

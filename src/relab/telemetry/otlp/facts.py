@@ -351,7 +351,10 @@ def _add(item: dict[str, Any], field: str, value: Any) -> None:
 
 
 def times_of(span: Span) -> dict[str, Any]:
-    """Return the fields of a timeline item for the start, the end and the duration of its span."""
+    """Return the fields `started_at`, `ended_at` and `latency_ms` of a timeline item, from the times of its span.
+
+    If the span has not ended, the result has only `started_at`.
+    """
     item: dict[str, Any] = {}
     _add_times(item, span)
     return item

@@ -10,7 +10,7 @@ from relab.telemetry.otlp.roles import Role
 
 
 def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of calls in the messages of the spans."""
+    """Return the ids of the tool calls that the messages of the spans request or have results of."""
     talks = [facts.talk for facts in spans]
     requests = (request.call_id for talk in talks for request in (*talk.requests, *talk.earlier))
     results = (result.call_id for talk in talks for result in talk.results)
@@ -18,10 +18,11 @@ def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
 
 
 def past_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of tool calls from earlier runs, which a model got in the history of the conversation.
+    """Return the ids of tool calls that earlier runs made, and that models of this trace only got as history.
 
-    In the input of the model, these calls come before the user's newest text. No earlier span of the trace has them.
-    `spans` are all spans of the trace, sorted by start.
+    A call counts as made by an earlier run if it comes before the user's newest text in the input of a model, and if
+    neither an earlier model call nor a tool's span of this trace has its id. `spans` are all spans of the trace, sorted
+    by start.
     """
     models = [facts for facts in spans if facts.role is Role.LLM]
     if not any(facts.talk.recalled for facts in models):

@@ -69,11 +69,12 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 
 
 def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
-    """Return whether at least one agent is complete, that is, all spans that enclose the agent were received.
+    """Return whether at least one agent is complete: no span that encloses the agent's span is still to arrive.
 
-    An agent is incomplete if the outermost known span around it (or its own span) has a parent in the same process that
-    is not in `spans`. But if no function of the program has a span with such a missing parent, all agents are complete:
-    many programs export only the spans of agents, so that the parents of these spans never arrive.
+    A span has a missing parent if its parent is in the same process and not in `spans`. An agent is incomplete if its
+    own span, or the outermost known span around it, has a missing parent. Exception: if only spans other than the
+    program's own functions have missing parents, all agents are complete. Many programs export only the spans of
+    agents, so that the parents of these spans never arrive.
 
     Args:
         agents: the spans of agents to examine, in a trace without a root.
@@ -99,10 +100,10 @@ def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> 
 
 
 def _is_own_function(facts: SpanFacts) -> bool:
-    """Return whether a span is that of a function of the program.
+    """Return whether a span reports a function of the program itself, not an activity of an agent.
 
-    Operations of the GenAI conventions and requests to MCP servers do not count as such functions, because a program
-    that exports nothing but its agents' spans exports them too.
+    Operations of OpenTelemetry's GenAI conventions and requests to MCP servers are activities of agents here: programs
+    that export only the spans of their agents export these spans too.
     """
     attributes = facts.span.attributes
     return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes

@@ -65,7 +65,10 @@ def _failed_with_message(facts: SpanFacts) -> bool:
 
 
 def _last_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, int]:
-    """Return `{span id of an agent or step: start in µs of the last model or tool call directly inside it}`."""
+    """Return `{span id of an agent or step: start in µs of the last model or tool call inside it}`.
+
+    A call counts for its nearest enclosing step and its nearest enclosing agent. `spans` are sorted by start.
+    """
     found: dict[str, int] = {}
     for facts in spans:
         if facts.role is Role.LLM or facts.kind == CALL:

@@ -132,10 +132,11 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _has_whole_agent(self) -> bool:
-        """Return whether the span of a complete agent is among the spans that decide the status of the run.
+        """Return whether the span of an agent may end the run, although the root span was not received.
 
-        Such a span can end a run without a root span. An agent is complete if it did not succeed, or if no span around
-        it is late or lost (`is_any_complete`): a missing span may also be an agent's.
+        Only the spans that decide the status of the run are examined. The span of an agent may end the run if the agent
+        did not succeed. It also may if all spans around it were received (`is_any_complete`): a span that is still
+        missing could be that of an enclosing agent.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)
@@ -177,7 +178,7 @@ class _Projection:
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
         name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
-        user. This is also so for a trace that a trial of an experiment exported, because the trial itself is stored as
+        user. The same rule applies to a trace that a trial of an experiment exported: the trial itself is stored as
         another agent run. Late spans may change the result.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
@@ -198,9 +199,9 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the value of the attribute `key` from the earliest span with a text in it; None if no span has one.
+        """Return the text in the attribute `key` of the earliest span in which this attribute is a non-empty text.
 
-        The text is cut to `MAX_NAME_CHARS`.
+        The text is cut to `MAX_NAME_CHARS`. Return None if there is no such span.
         """
         for facts in self._spans:
             value = facts.span.attributes.get(key)
@@ -226,7 +227,7 @@ class _Projection:
         2. The answer of the agent that ended last.
         3. The answer of the model call that ended last. A call that requested tools and encloses an agent does not
            count, because the agent answered after it.
-        4. The last message that one agent sent to another; in such a run, nothing else has the answer.
+        4. The last message that one agent sent to another, if neither an agent nor a model reports an answer.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
         """
@@ -250,7 +251,8 @@ class _Projection:
     def _was_lost(self, speaker: SpanFacts) -> bool:
         """Return whether the user did not get the answer of `speaker` (the span of an agent or a model call).
 
-        This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
+        The result is True if one of these failed: `speaker` itself, if it is an agent; the nearest agent or step around
+        `speaker`; the span that covers the whole run.
         """
         around = self._around[speaker.span.span_id]
         outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())

@@ -37,8 +37,8 @@ def usage_of_exports(
 ) -> ReportedUsage:
     """Return the tokens and the cost that the spans in OTLP requests report.
 
-    They are counted as for the runs of the traces: a span that several requests contain is counted once, and so are
-    tokens that an enclosing span repeats.
+    Tokens and cost are counted as in the runs of the traces: a span that several requests contain is counted once, and
+    tokens that an enclosing span repeats are counted once.
 
     Args:
         exports: `(body, encoding)` of each request of traces.
@@ -71,14 +71,21 @@ def usage_of_exports(
 
 
 def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple[Cost, str | None]:
-    """Return `(cost, model)` of the run that the spans of a trace make; the model is None if the run names none."""
+    """Return `(tokens and cost, model)` of the run that is computed from the spans of a trace.
+
+    `spans` is `{span id: (protobuf bytes, attributes of the process)}`. The model is None if the run names no model.
+    """
     record = project(trace_id, [facts_of(read_span(raw), resource) for raw, resource in spans.values()])
     run = from_json(record.row.data)
     return Cost.model_validate(run.get("cost") or {}), run.get("model")
 
 
 def _estimated(costed: Iterable[tuple[Cost, str | None]], prices: PriceTable) -> float | None:
-    """Return the estimated cost of all traces in USD; None if the cost of a trace with tokens cannot be estimated."""
+    """Return the sum of the estimated costs of traces, in USD.
+
+    Return None if the cost of a trace with tokens cannot be estimated, or if no trace has tokens. `costed` has the
+    reported tokens and the model's name (or None) of each trace.
+    """
     estimates = [estimate_cost(cost, model, prices) for cost, model in costed]
     amounts = [estimate.total_cost_usd for estimate in estimates if estimate is not None]
     known = [amount for amount in amounts if amount is not None]

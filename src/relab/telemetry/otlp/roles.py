@@ -17,7 +17,10 @@ MAPPER_VERSION: Final = 21
 
 
 class Role(StrEnum):
-    """The role of a span in an agent's run. A timeline step has the role of its span in the field `span_kind`."""
+    """What a span reports of an agent's run: an agent, a model call (`llm`), a tool call, and so on.
+
+    A step in the timeline has the role of its span in the field `span_kind`.
+    """
 
     AGENT = "agent"
     CHAIN = "chain"

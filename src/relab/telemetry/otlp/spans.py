@@ -169,7 +169,7 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that `read_spans` can read a span's bytes later; the attributes are not decoded.
+    """Check that `read_spans` can read a span's bytes later, and return the fields that are needed to store the span.
 
     Args:
         raw: the bytes of an OTLP `Span` message.
@@ -178,7 +178,7 @@ def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> Check
             larger span are always counted.
 
     Raises:
-        InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid.
+        InvalidItemError: the bytes are too large or not a span, its ids or times are invalid, or it has too many parts.
     """
     if message is None:
         message = _decode_alone(raw)

@@ -103,9 +103,8 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result without a name gets the name of its request, which has the same call id. A result without a call id gets
-    the name and the call id of the request at the same position, because results are in the order of the requests
-    before them.
+    A result that has only a call id gets the name of the request with this id. A result without a call id and a name
+    gets both from a request: the nth result after a message with requests belongs to the nth request in this message.
     """
     found: list[ToolResult] = []
     names: dict[str | None, str] = {}

@@ -20,7 +20,7 @@ MAX_ARGUMENT_CHARS = 32_000
 
 
 def cut(text: str | None, limit: int) -> str | None:
-    """Return the first `limit` characters of a text; None if it is None or empty."""
+    """Return the first `limit` characters of `text`; None if `text` is None or empty."""
     return text[:limit] if text else None
 
 
@@ -32,14 +32,15 @@ def as_text(value: Any) -> str | None:
 
 
 def shown_text(value: Any) -> str | None:
-    """Return the input or output of a span as text; None if it is None, or the JSON of null (MLflow)."""
+    """Return `value`, the input or output of a span, as text; None for None and for the text `null` (MLflow)."""
     return None if value == "null" else as_text(value)
 
 
 def arguments_of(value: Any) -> JsonValue:
     """Return the arguments of a call as a JSON value.
 
-    The text of a JSON object or array is parsed; a too long value is cut.
+    A text that is a JSON object or array is parsed; any other text stays text. A value with more than
+    `MAX_ARGUMENT_CHARS` characters becomes the beginning of its text.
     """
     if not isinstance(value, str):
         text = as_text(value)

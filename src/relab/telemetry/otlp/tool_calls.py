@@ -74,7 +74,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended. Then a request without a result will not get one.
+        has_ended: whether the run has ended, so that a request without a result will never get one.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
@@ -84,10 +84,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Set the error of tool calls without a result to the error of the nearest failed span around the call.
+    """Mark tool calls without a result as failed, with the error of the nearest failed span around the call.
 
-    The error is set only if the same model call requested no other call without a result, and no model or tool inside
-    the failed span failed. An error of a model's provider or about a limit of steps is not set.
+    A call is not changed if the same model call requested several calls without a result, if a model or tool inside the
+    failed span failed, or if the error is that of a model's provider or reports a limit of steps.
     """
     calls = [call for call in calls if call.status is StepStatus.SKIPPED and "result_summary" not in call.item]
     unanswered = Counter(call.model.span.span_id for call in calls)
@@ -213,11 +213,11 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Return whether `request`, from a model's input, repeats an earlier request with another id; if so, record it.
+        """Return whether `request`, from a model's input, repeats a request from a model's output under another id.
 
-        The earlier request is from a model's output. OpenAI's responses give a call two ids; some instrumentations
-        report one id in the output, and the other id in later inputs. If the id of `request` has a result or a span,
-        the request is not a repetition.
+        If so, remember the id of `request`, and count the repeated request as used, so that no other request can
+        repeat it. OpenAI's responses give a call two ids; some instrumentations report one id in the output, and the
+        other id in later inputs. If the id of `request` has a result or a span, the request is not a repetition.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
@@ -273,8 +273,9 @@ class _Joining:
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the first unassigned tool span without a call id that has the name and arguments of `request`.
 
-        Return None if there is no such span. Only two kinds of requests get one: those of an earlier turn
-        (`is_earlier`), which are in no order, and those to a tool in another process, whose clock may differ.
+        Return None if there is no such span, or if the span can be found by its time instead. The time does not help
+        in two cases: the request is from an earlier turn (`is_earlier`), so that the time of the request is not
+        known, or the tool ran in another process, whose clock may differ.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:

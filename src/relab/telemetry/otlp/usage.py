@@ -58,7 +58,11 @@ def usage_of(attributes: Attributes) -> SpanUsage | None:
 
 
 def _whole_prompt(prompt: int | None, cached: int | None, written: int | None) -> int | None:
-    """Return the number of prompt tokens with those that were read from the cache (`cached`) and `written` to it."""
+    """Return the number of all prompt tokens, from the reported numbers `prompt`, `cached` and `written`.
+
+    Some providers leave the tokens that were read from the cache (`cached`) and written to it (`written`) out of
+    `prompt`. They are added only if there are more of them than `prompt`, because the cache is then certainly left out.
+    """
     from_cache = (cached or 0) + (written or 0)
     if prompt is not None and from_cache > prompt:
         # A part is never more than the whole: this reporter counts like Anthropic, whose input leaves out the cache.

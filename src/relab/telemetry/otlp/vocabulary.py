@@ -1,4 +1,4 @@
-"""The attribute names that the projection of runs reads: OpenTelemetry's GenAI conventions, and a few of relab's own.
+"""The attribute names from which runs are computed: OpenTelemetry's GenAI conventions, and a few of relab's own.
 
 Spans of other dialects are translated to these names first (`dialects/`), so that each fact has only one name
 afterwards.

@@ -126,11 +126,11 @@ class Case:
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return the fields of a run with changes for one agent, so that the agent's part can be judged like a run.
+        """Return a copy of the run's fields for one agent, so that the agent's part can be judged like a run.
 
-        The answer is the agent's answer. The status becomes `success`, without an error, in two cases:
+        The copy has the agent's name and answer. The status becomes `success`, without an error, in two cases:
 
-        - The run failed, and the agent is not the main agent, or a span reports how the agent ended.
+        - The run failed. But the run's main agent keeps the failure, unless a span reports how this agent ended.
         - The run is incomplete, and a span reports that the agent has ended.
 
         All other fields have the values of the whole run.
@@ -241,15 +241,15 @@ class Case:
         return [call for call in self.activities if call.kind == CALL and call.at_us >= since_us]
 
     def is_last(self, step: RunActivity) -> bool:
-        """Return whether nothing in the run began after the end of `step`, which is a step or a tool call."""
+        """Return whether no other step or call of the run began at or after the end of `step`, a step or a call."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
 
     def took_answer(self, step: RunActivity) -> bool:
-        """Return whether the last model call of the run is directly inside `step`, so that `step` got its answer.
+        """Return whether `step`, not the user, got the last answer of a model in the run.
 
-        In a run without model calls, return whether `step` is directly inside an agent's step and the run has no
-        answer.
+        That is so if the run's last model call is directly inside `step`. In a run without model calls, return whether
+        `step` is directly inside an agent's step and the run has no answer.
         """
         if self.last_model is not None:
             return self.last_model.parent == step.ref_id
@@ -260,7 +260,7 @@ class Case:
     def last_model_is_silent(self) -> bool:
         """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
-        The result is False if an output may exist but was not captured. So one of these cases must apply:
+        The result is False if an output may exist but was not captured. It is True only in these cases:
 
         - Each earlier model call (at least one) has an output and a finish reason.
         - Each earlier model call (at least one) has tokens, the last call has none, the run has a question, and no
@@ -311,8 +311,12 @@ class Case:
     def _is_followed(self, model: RunActivity) -> bool:
         """Return whether the run did other work after a model call.
 
-        Such work is a tool call, a hand-over, or a step with an output that began after the step around the model call:
-        a later node of a graph may give the result of the run.
+        Other work is one of these:
+
+        - A tool call that began after the start of the model call.
+        - A step after the model call that hands the conversation over to another agent.
+        - A step that has an output, and began after the end of the step that encloses the model call. Such a step may
+          be a later node of a graph, and give the result of the run.
         """
         around = next((step for step in self.steps if step.ref_id == model.parent), model)
         since_us = max(around.end_us, model.end_us)

@@ -123,8 +123,8 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 def is_related(failed: Arguments, other: Arguments) -> bool:
     """Return whether a call of another tool (`other`) probably asks for the same thing as a failed call.
 
-    The result is True if at least half of the failed call's values are also values of the other call, or if the two
-    calls have at least half of all their words in common.
+    The result is True if at least half of the failed call's values are also values of the other call (values of one or
+    two characters are ignored), or if the two calls have at least half of all their words in common.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:

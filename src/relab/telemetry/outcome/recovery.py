@@ -1,4 +1,4 @@
-"""From which of its errors did a run recover? No other module decides this.
+"""Decide from which of its errors a run recovered. No other module decides this.
 
 A run recovered from a failed call in two cases:
 
@@ -92,8 +92,8 @@ class RunRecovery:
     def has_substitute(self, place: int) -> bool:
         """Return whether a later successful call of the same agent replaces the failed call at the index `place`.
 
-        A call of another tool replaces the failed call if many of the arguments are equal. A call of the same tool
-        replaces it if the tool had rejected the arguments of the failed call.
+        A call of another tool replaces the failed call if their arguments have much in common (`is_related`). A call of
+        the same tool replaces it if the tool had rejected the failed call's arguments, and the two did not overlap.
         """
         call = self.calls[place]
         again = _later(self._good_by_tool.get((call.agent, call.name), ()), place)
@@ -142,8 +142,9 @@ class RunRecovery:
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
         """Yield the indexes of the successful calls after a failed call, to be compared with the failed call.
 
-        `good` has the indexes of all successful calls, in order of time; `place` is the index of the failed call. The
-        iteration ends at the limit `MAX_COMPARISONS`, which applies to all failed calls of a run together.
+        `good` has the indexes of the successful calls to choose from, in order of time; `place` is the index of the
+        failed call. Of many later calls, only some are compared (`_later`). The iteration ends at the limit
+        `MAX_COMPARISONS`, which applies to all failed calls of a run together.
         """
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.

@@ -201,11 +201,11 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     - The last model call gave neither an output nor a finish reason (`Case.last_model_is_silent`): unknown.
     - The last step was interrupted by the program, for example to ask a person: unknown.
     - The agent handed the conversation over: the rule does not match.
-    - The last model call had requested tools, and tools were executed, but a successful call has no result: unknown. A
-      program that is cancelled or waits for a person ends in this way.
+    - The last model call had requested tools, and tools were executed, but a successful call has no result: unknown,
+      because a program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and at least one tool was executed: failed.
-    - An agent's last model call had requested tools, and no called tool was executed: unknown, for the same reason.
-    - An agent's last model call had requested tools, nothing began after it, and a question is known: unknown.
+    - In a run with an agent, it had requested tools, and no called tool was executed: unknown, for the same reason.
+    - In a run with an agent, it had requested tools, nothing began after it, and a question is known: unknown.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -238,7 +238,7 @@ def _model_ended_by_error(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
     It matches if the run has no answer, nothing began after its last model call, and this call has the finish reason
-    `error` and no output. GitHub Copilot CLI reports a model call that its user cancelled in this way.
+    `error` and no output. GitHub Copilot CLI reports such a call if its user cancels the model call.
     """
     model = case.last_model
     has_text = model is not None and (model.result or filled(case.fields.answer) is not None)
@@ -328,7 +328,10 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """Return the outcome if the run's answer is blank, or absent after an empty answer of the model; otherwise None."""
+    """Return the outcome by the rule `ANSWER_EMPTY`; None if the rule does not match.
+
+    It matches if the run's answer is blank, or if the run has no answer and its last model call returned an empty one.
+    """
     run, silent = case.fields, case.silent_model
     if run.answer is not None:
         quotes = [] if run.answer.strip() else [("run", run.run_id, "answer", run.answer)]

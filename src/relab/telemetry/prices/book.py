@@ -80,6 +80,8 @@ class PriceBook:
     def set(self, fields: Mapping[str, Any]) -> Price:
         """Add a price to the installation's file, or replace the price of the provider and model; return the new price.
 
+        `fields` are the fields of a `Price`, by name.
+
         Raises:
             PriceError: a field of the price, or the installation's file, is not valid.
             OSError: the file cannot be written.

@@ -35,7 +35,8 @@ class ActionLimits:
         window_s: length of the time window for the next two limits, in seconds.
         max_per_window: maximum number of actions on the whole service within this window.
         max_per_part: maximum number of actions on one part of the service within this window.
-        cooldown_s: minimum time between two runs of the same action on the same part, in seconds.
+        cooldown_s: minimum time between two runs of the same action on the same part, in seconds; a failed run may be
+            repeated at once.
     """
 
     window_s: float = 600.0

@@ -17,7 +17,10 @@ WHOLE_SERVICE = "service"
 
 
 class ActionClass(StrEnum):
-    """The kind of change that an action makes. A token's scopes list the kinds that the token allows."""
+    """The kind of change that an action makes; `read` for an action that changes nothing.
+
+    A token's scopes list the kinds of actions that the token allows.
+    """
 
     READ = "read"
     SESSION = "session"

@@ -74,7 +74,8 @@ class Plant:
     def limits_available(self) -> dict[str, str | None]:
         """Return how this machine enforces each resource limit, as `{resource limit: method}`.
 
-        The method is None for a limit that this machine cannot enforce.
+        The method is `prlimit`, `cgroup1` or `cgroup2` (control groups of version 1 or 2), or None for a limit that
+        this machine cannot enforce.
         """
         return dict(self._ask("GET", "/components")["limits_available"])
 

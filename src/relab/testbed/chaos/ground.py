@@ -58,8 +58,8 @@ class Standing:
     def share(self, level: float) -> list[str]:
         """Return the names of the components that a fault must affect, if it affects the share `level` of them.
 
-        The first components of the group are selected. Those that were restarted since this object was created are
-        then left out, and no others replace them.
+        The first components of the group are selected. Of these, the components that were restarted since this object
+        was created are left out, so that fewer components may be returned.
 
         Args:
             level: the share of the components, 0 to 1. Above 0, at least one component is selected.

@@ -116,7 +116,10 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the sections `analysis` and `metrics` of an experiment: the metrics to compare, and their directions."""
+    """Return the sections `analysis` and `metrics` of an experiment: which metrics to compare, and how to read them.
+
+    The direction of a metric is `maximize` if a higher value is better, or `minimize` if a lower one is better.
+    """
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {
         "analysis": {

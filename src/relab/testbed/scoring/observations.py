@@ -1,4 +1,4 @@
-"""What was observed in an episode (a test of a responder). All times are in seconds after the responder was ready.
+"""The observations of an episode (a test of a responder). All times are in seconds after the responder was ready.
 
 All functions are pure.
 """

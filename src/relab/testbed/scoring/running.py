@@ -123,13 +123,13 @@ class _Clock:
         self._ended_s = time.monotonic()
 
     def now(self) -> float:
-        """Return the seconds since the start of this clock; 0 before the start and after the stop."""
+        """Return the seconds since the start of this clock; 0 if it has not been started, or has been stopped."""
         return self.of(time.monotonic()) or 0.0
 
     def of(self, monotonic_s: float) -> float | None:
-        """Convert a time of `time.monotonic` to seconds since the start of this clock.
+        """Convert a time of `time.monotonic` to seconds since the start of this clock; negative for an earlier time.
 
-        Return None before the start and after the stop.
+        Return None if the clock has not been started, or has been stopped.
         """
         if self._zero_s is None or self._ended_s is not None:
             return None

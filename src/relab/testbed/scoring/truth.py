@@ -68,8 +68,9 @@ class Truth:
         - The action only reads: no effect.
         - The action was performed before the first fault, or the episode (a test of a responder) has no fault that the
           responder must repair: harm.
-        - `mends` has the action: repair of a fault.
-        - `harms` has the action: harm. Otherwise: no effect.
+        - The action repairs an injected fault (it is in `mends`): repair.
+        - The action only looks like a repair of an injected fault (it is in `harms`): harm.
+        - Otherwise: no effect.
 
         Args:
             action: name of the action in the action server's catalogue.

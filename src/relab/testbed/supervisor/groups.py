@@ -112,7 +112,8 @@ class Groups:
     def available(self) -> dict[str, str | None]:
         """Return how this machine enforces each resource limit, as `{resource limit: method}`.
 
-        The method is None for a limit that this machine cannot enforce.
+        The method is `prlimit`, `cgroup1` or `cgroup2` (control groups of version 1 or 2), or None for a limit that
+        this machine cannot enforce.
         """
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}

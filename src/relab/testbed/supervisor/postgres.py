@@ -96,10 +96,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{file descriptor: data folder}`: a server must inherit its open data folder under this descriptor.
+    """Return `{number of a file descriptor: data folder}`, the value of the argument `opened` of `Process`.
 
-    This function does not open the folder: `Process` does, when it starts the server. PostgreSQL reaches the folder
-    through the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.
+    `Process` opens the folder when it starts the server, and the server inherits the descriptor. PostgreSQL reaches the
+    folder through the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.
 
     Args:
         folder: the data folder of the server.

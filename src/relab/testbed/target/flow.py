@@ -185,7 +185,7 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, except that it rejects requests to the shop at once while the admission queue is shut.
+    """uvicorn's HTTP protocol, but requests to the shop are rejected at once while the admission queue takes no more.
 
     Args:
         gate: the worker's admission queue, which admits or rejects each request.
@@ -207,9 +207,9 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject a request to the shop with status 503 if the admission queue is shut; otherwise uvicorn handles it.
+        """Reject a request to the shop with status 503 if the admission queue takes no new requests (`is_shut`).
 
-        While an earlier request on the connection is unanswered, uvicorn handles the request, too.
+        uvicorn handles the request in all other cases, and if an earlier request on the connection is unanswered.
         """
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.

@@ -217,7 +217,10 @@ def _lines(
 
 
 def _files_from(files: list[tuple[tuple[int, int], Path]], earliest: str) -> list[tuple[tuple[int, int], Path]]:
-    """Return one worker's log files, except the oldest ones in which every line is earlier than the time `earliest`."""
+    """Return `files` without the oldest ones in which every line is earlier than the time `earliest`.
+
+    `files` are the log files of one worker as `_files` lists them, oldest first.
+    """
     for index in range(len(files) - 1, 0, -1):
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError), files[index][1].open("rb") as opened:
             # A worker's lines are in the order of their times.

@@ -29,9 +29,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_message(message: dict[str, Any], taken: list[dict[str, Any]], given: list[dict[str, Any]]) -> None:
-    """Add a message of AgentChat to the input of the model (`taken`) or to its output (`given`).
+    """Add a message of AgentChat to the input (`taken`) or to the output (`given`) of the span.
 
-    Messages of other types are ignored.
+    Results of tools and texts of the user are input; requests of tools and all other texts are output. Messages of any
+    other type are ignored.
     """
     kind, content = message.get("type"), message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []

@@ -67,7 +67,10 @@ def _captured(attributes: Attributes, names: tuple[str, ...]) -> Any:
 
 
 def _field(attributes: Attributes, owner: str, name: str) -> Any:
-    """Return the field `name` of the object `owner`, from its own attribute or the object's JSON; None if missing."""
+    """Return the field `name` of the object `owner`, such as `metadata`; None if the field is missing.
+
+    The field is an attribute of its own (`braintrust.metadata.NAME`), or is in the attribute with the object's JSON.
+    """
     own = attributes.get(f"{_PREFIX}{owner}.{name}")
     if own is not None:
         return own

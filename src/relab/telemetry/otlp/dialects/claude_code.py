@@ -1,9 +1,9 @@
 """The dialect of Claude Code: `span.type` states the kind of a span.
 
-If the user enables texts, they are in the log events of a span. A model's cost is in such an event too. These events
-belong to the span of the prompt or of a sub-agent, but name the model call or the tool call that they are about
-(`events_by_subject`). A tool call has three spans: the call, the wait for permission (`tool.blocked_on_user`) and the
-execution. The last two are joined with the call (`collapse.py`).
+Log events have the cost of a model call and, if the user enables their export, prompts, arguments and answers. These
+events belong to the span of the prompt or of a sub-agent, and name the model call or the tool call that they describe;
+`events_by_subject` adds them to the span of this call. A tool call has three spans: the call, the wait for permission
+(`tool.blocked_on_user`) and the execution. `collapse.py` joins the last two with the call.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _answers(events: Sequence[SpanEvent]) -> Iterator[str | None]:
 
     - A response of the model yields its text; None if the text is empty or hidden, or if the response requested a tool.
     - A successful call of the tool by which a model answers (`_ANSWERING_TOOL`) yields the input of the tool.
-    - Any other tool result yields None if it has no request id, and nothing if it has one.
+    - Any other tool result yields None if it has no request id: some response requested it. It yields nothing if it has
+      a request id, because the response with this id yields None.
 
     `events` are the log events of a prompt, in order of time.
     """

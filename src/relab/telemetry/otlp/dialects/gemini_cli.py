@@ -83,7 +83,10 @@ def _join_pieces(values: Values) -> None:
 
 
 def _is_text(part: Any) -> bool:
-    """Return whether a part is a text of the answer and nothing else; thoughts, for example, have a further field."""
+    """Return whether a part of a message has the field `text` and no other field, as a text of the answer has.
+
+    A thought, for example, has another field beside its text.
+    """
     return isinstance(part, dict) and part.keys() == {"text"} and isinstance(part["text"], str)
 
 

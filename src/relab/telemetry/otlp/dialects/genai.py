@@ -135,9 +135,10 @@ def _fields(event: SpanEvent) -> Attributes:
 
 
 def _as_messages(fields: Attributes, role: str) -> list[Any]:
-    """Return a list with the one message that an event holds; an empty list if its content was not captured.
+    """Return a list with the one message that an event holds.
 
-    The message of an answer whose content was not captured has a finish reason only.
+    If the content of the message was not captured, the message has only its role and finish reason. Without a finish
+    reason, the list is empty.
 
     Args:
         fields: the fields of the event. The content of the message is a text, a list of parts, or JSON of such a list.

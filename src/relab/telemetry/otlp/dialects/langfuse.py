@@ -1,4 +1,4 @@
-"""The dialect of Langfuse's SDKs, which export by OpenTelemetry."""
+"""The dialect of Langfuse's SDKs: the attribute names of the spans that they export by OpenTelemetry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dialect of LangSmith's OpenTelemetry export."""
+"""The dialect of LangSmith: the attribute names of the spans that it exports by OpenTelemetry."""
 
 from __future__ import annotations
 

@@ -243,11 +243,11 @@ def _is_last_chance(messages: Any) -> bool:
 
 
 def _add_raw_end(attributes: Attributes, values: Values) -> None:
-    """Add to `values` how a model ended its answer, if only the raw output says it.
+    """Add the finish reason of a model's answer to `values`, if only the span's raw output has it.
 
-    OpenAI's messages have a refusal in the field `refusal`, with an empty content: its text becomes the answer. If the
-    content is not empty, a field `refusal` is ignored, because it belongs to a structured answer. If the raw output is
-    the answer as Python prints it (`repr`), the finish reason is read from this text.
+    If the model refused, OpenAI's message has an empty content, and the text of the refusal in its field `refusal`. The
+    finish reason is then `refusal`, and this text becomes the answer. If the content is not empty, the field is a part
+    of a structured answer, and is ignored. The finish reason is also read from answers that Python printed (`repr`).
     """
     output = text_of(attributes, "output.value")
     if output is None:

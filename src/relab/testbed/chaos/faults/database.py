@@ -74,7 +74,7 @@ class MissingIndexFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
-        """Return an injector that drops some or all database indexes of the shop's tables.
+        """Return an injector that drops a share of the database indexes of the shop's tables; the level is this share.
 
         `ground` gives access to the testbed's components.
         """

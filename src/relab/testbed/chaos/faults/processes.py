@@ -88,7 +88,10 @@ class DefectInjector:
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch this injector's defect off in each worker that was not restarted since the injection."""
+        """Switch this injector's defect, such as a memory leak, off in each worker.
+
+        Workers that were restarted since the injection are skipped: the restart has ended the defect.
+        """
         release(self._ground, self._standing.workers(), self._what)
 
 
@@ -126,7 +129,7 @@ class HangFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
-        """Return an injector that stops some or all workers by SIGSTOP.
+        """Return an injector that stops a share of the workers by SIGSTOP; the level is this share.
 
         `ground` gives access to the testbed's components.
         """
@@ -200,7 +203,7 @@ class SearchIndexFault(Fault[FaultParameters]):
     harms = ("restart-database", "recreate-indexes", "flush-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DefectInjector:
-        """Return an injector that empties the search index in some or all workers.
+        """Return an injector that empties the search index in a share of the workers; the level is this share.
 
         `ground` gives access to the testbed's components.
         """
