@@ -319,7 +319,16 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run without a seal (file digests): DAMAGED, UNFINISHED, or UNSEALED (an old run)."""
+    """Return the verification of a run without a seal (the digests of all its files).
+
+    The verdict is DAMAGED if a document differs from its recorded digest, or if the run is completed and must have a
+    seal. Otherwise it is UNFINISHED if the run is not completed, and UNSEALED if an earlier version of relab, which
+    wrote no seals, completed it.
+
+    Args:
+        run_dir: the folder of the run.
+        state: the state of the run, such as `completed`.
+    """
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

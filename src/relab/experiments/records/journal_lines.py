@@ -25,9 +25,12 @@ _TAIL: Final = len(_CHECK) + _HEX + len(_END)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a journal: the number of lines after the first one, and the checksum of the last line.
+    """The end of a journal.
 
-    A line has the result of a trial, or withdraws it; so a trial that was run again has several lines.
+    Attributes:
+        entries: the number of lines after the first one. Each of them has the result of a trial or withdraws a result,
+            so a trial that was run again has several lines.
+        check: the checksum of the last line, in hexadecimal.
     """
 
     entries: int

@@ -69,7 +69,10 @@ class RandomPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far (untried actions first), but sometimes a random action."""
+    """Chooses the action with the best mean reward so far (untried actions first); sometimes, a random one.
+
+    The share of random choices is `_EXPLORATION`.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[int, float] = defaultdict(float)

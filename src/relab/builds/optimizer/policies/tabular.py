@@ -39,7 +39,7 @@ _SPREAD: Final = 0.15
 
 
 class UcbPolicy:
-    """Chooses the action with the highest upper confidence bound of its reward, but sometimes a random action.
+    """Chooses the action with the highest upper confidence bound of its reward; rarely, a random one (`EXPLORATION`).
 
     The expected reward of an action is its chance of success times its speed. The speed is the mean reward of the
     successful builds with this action. The chance of success is learnt separately for each kind of failure of the last
