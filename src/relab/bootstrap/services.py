@@ -2,7 +2,8 @@
 
 Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the database; the first
 transaction does. `prepare` makes the database usable and rejects a database whose schema does not fit this version. A
-context (a part of relab, such as builds) is imported and built at its first use, which saves time in other processes.
+context (a part of relab, such as builds) is imported and built at its first use, so a process that does not use it
+starts faster.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def verify_bundle(path: Path, given: PublicKey | None = None, own: PublicKey | N
     Args:
         path: the bundle (a redacted archive of a run).
         given: the key that must have signed the bundle; None to accept any key.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the bundle; None if it has none.
 
     Raises:
         BundleNotFoundError: there is no such file.
@@ -124,7 +124,7 @@ def unpack_bundle(
         path: the bundle (a redacted archive of a run).
         target: the folder, which must not exist.
         given: the key that must have signed the bundle; None to accept any key.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the bundle; None if it has none.
         max_bytes: the largest total size of the unpacked files.
 
     Raises:

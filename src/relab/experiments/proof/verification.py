@@ -86,7 +86,7 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
     Args:
         run_dir: the folder of the run.
         given: the key that must have signed the run; None if any key is accepted.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the run; None if it has none.
 
     Raises:
         RunNotFoundError: the folder is not a run.
