@@ -1,6 +1,6 @@
 """The policy `ucb`: it learns how often builds succeed, for each kind of failure and action, and how fast they are.
 
-The score of an action is an upper confidence bound of its chance of success times its speed, as in Auer, Cesa-Bianchi,
+The score of an action is an upper confidence bound of its reward (chance of success times speed), as in Auer, Cesa-Bianchi,
 Fischer (2002), "Finite-time Analysis of the Multiarmed Bandit Problem". The width of the bound differs from the paper:
 it is the standard deviation of a posterior distribution, times a constant.
 """
