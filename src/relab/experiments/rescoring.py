@@ -76,6 +76,8 @@ class Rescored:
     """The scores of a run.
 
     Attributes:
+        run_id: the id of the run.
+        name: the name of the scores.
         folder: the folder of the scores.
         outcomes: `{variant id: {outcome: number of trials}}` according to the scorer.
         changed: the number of trials whose outcome differs from the outcome in the run.

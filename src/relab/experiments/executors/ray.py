@@ -270,7 +270,8 @@ class RayExecutor:
 
         Raises:
             TrialStopped: the run was stopped, or the trial was paused.
-            RelabError, OSError: the trial failed without a result.
+            _NodeFilesError: a file of the trial could not be used on the node, for example because its disk is full.
+            RelabError, OSError: the trial failed without a result, or its files cannot be written on this machine.
         """
         import ray
 

@@ -235,7 +235,11 @@ class _Worker:
         self._lock.close()
 
     def _fetch(self) -> ProjectSnapshot:
-        """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing."""
+        """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing.
+
+        Raises:
+            ExecutorUnavailableError: the fetched snapshot is damaged.
+        """
         digest = self._run.snapshot_digest
         with file_lock(self._folder / "fetch.lock"):
             snapshot = cached_snapshot(self._folder, digest)

@@ -160,6 +160,10 @@ def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
     """Open a bundle (an archive of a run) as a zip archive, after a check of the names and sizes of all its entries.
 
     The unpacked files may have at most `max_bytes` in total.
+
+    Raises:
+        BundleNotFoundError: there is no such file.
+        BundleInvalidError: the file is not a zip archive, is too large, or an entry is unsafe.
     """
     # A read of a named pipe waits for a writer.
     if path.exists() and not path.is_file():
@@ -236,7 +240,11 @@ class _Reading:
         self._count = 0
 
     def verification(self, into: Path | None = None) -> BundleVerification:
-        """Verify the bundle (an archive of a run); also write the run's files below `into` unless it is None."""
+        """Verify the bundle (an archive of a run); also write the run's files below `into` unless it is None.
+
+        Raises:
+            BundleInvalidError: the manifest is missing or cannot be read, or names a file twice.
+        """
         raw = self._document(MANIFEST_ENTRY)
         try:
             manifest = BundleManifest.model_validate(parse_json(raw))

@@ -245,6 +245,9 @@ def _lines(run_dir: Path) -> Generator[_Line]:
     """Yield the complete lines of a journal, after a check against their checksums and the run's attestation.
 
     The attestation (the digests of the run's records) is written when the run ends.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
     """
     path = run_dir / NAME
     attested = _attested(run_dir)
