@@ -362,9 +362,9 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 
 
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
-    """Print an error to stderr, or with `--json` as JSON to stdout.
+    """Print an error to stderr, or with `--json` as JSON to stdout; to stderr also if writing to stdout fails.
 
-    If writing to stdout fails, the error is printed to stderr instead.
+    The arguments are those of `print_json_error`. On stderr, the message is followed by the problems in `details`.
     """
     if "--json" in sys.argv:
         try:

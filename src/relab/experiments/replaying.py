@@ -157,7 +157,17 @@ def _run(
     environment: Mapping[str, str],
     stop: StopSwitch,
 ) -> Mapping[str, Any]:
-    """Run `trial`, a trial of `run`, again in the folder `folder`; return the journal entry of the new execution."""
+    """Run a trial of a run again in a new folder; return the journal entry of the new execution, as JSON.
+
+    Args:
+        run: the run.
+        trial: the trial.
+        tasks: the index of the run's own copy of the data set.
+        folder: the new folder.
+        clock: the source of the times in documents.
+        environment: the runner's environment variables; the harness gets its variables and secrets from them.
+        stop: the switch that prevents the start of the trial or ends it.
+    """
     root = Path(run.facts["project_root"])
     snapshot = kept_snapshot(run, root)
     settings = RunSettings(

@@ -250,7 +250,8 @@ def _score(
 def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
     """If the scorer gave a metric for some trials only, remove the metric from the rows of the other trials.
 
-    Otherwise a comparison would mix values from the scorer with values from the harness.
+    Otherwise a comparison would mix values from the scorer with values from the harness. `scored` has the result of
+    `_score` for each trial; its rows are changed.
     """
     names = {name for document in scored for name in document["metrics"]}
     for document in scored:

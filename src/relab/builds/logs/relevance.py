@@ -240,8 +240,13 @@ def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: B
     """Return the last five lines of output before the first error, if no error gives a reason, as `{position: line}`.
 
     An error gives no reason if it only says that a command failed, such as "make: *** [all] Error 1". The reason is
-    then in the output of the command. Only lines of the same step are returned, neither blank nor noise. The result is
-    empty if an error gives a reason.
+    then in the output of the command. Only lines of the same step are returned that are neither blank nor noise, and
+    say more than that something failed. The result is empty if an error gives a reason.
+
+    Args:
+        lines: all lines of the log.
+        blocks: the blocks that explain the failure, in the order of their first lines.
+        steps: the steps of the build.
     """
     errors = [block for block in blocks if block.rule.role is LineRole.ERROR]
     if not errors or not all(block.rule.reason_before for block in errors):

@@ -207,7 +207,8 @@ def _has_equals(marks: array[int]) -> bool:
 def _duplicates(path: Path, marks: Iterable[int], id_field: str | None) -> Iterator[tuple[int, str]]:
     """Yield `(line number, message)` for each line of a data set whose task_id is already used on an earlier line.
 
-    `marks` has a short digest (`_mark`) of each task id. Only ids with equal digests are compared.
+    `marks` has a short digest (`_mark`) of each task id; only ids with equal digests are compared. `id_field` is the
+    field with the ids; None for `task_id` or `id`.
     """
     # Only ids with equal digests are read and compared, to save memory.
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}

@@ -300,7 +300,14 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield a `Damage` for each value of the attestation that contradicts the experiment, journal or signature."""
+        """Yield a `Damage` for each value of the attestation that contradicts the experiment, journal or signature.
+
+        Args:
+            run: the run.
+            document: the attestation: the digests of the run's records.
+            tally: the counts over the trials in the journal, and the hash chains of their events.
+            head: the number of lines and the last checksum of the journal; None if it has no checksums.
+        """
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:

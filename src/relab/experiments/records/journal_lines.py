@@ -104,6 +104,8 @@ def read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[di
 def read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return the document of a line of a journal without checksums, which an earlier version wrote.
 
+    `path` is the journal and `number` the number of the line, from 1, for the message of an error.
+
     Raises:
         RunDamagedError: the line has a checksum, or is not a JSON object.
     """
@@ -115,6 +117,8 @@ def read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def parsed_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return the document of a line, with its number and its checksum, which are not checked.
+
+    `path` is the journal and `number` the number of the line, from 1, for the message of an error.
 
     Raises:
         RunDamagedError: the line is not a JSON object.

@@ -92,6 +92,6 @@ class BestFixedPolicy:
         return with_exploration(all_on_best(np.array(means)), _EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
-        """Include a reward in the mean reward of its action."""
+        """Include a reward (0 to 1) of the action `action_id` in the action's mean reward; `features` have no effect."""
         self._sums[action_id] += reward
         self._counts[action_id] += 1
