@@ -257,7 +257,8 @@ class Services(Foundation):
         """Do the regular work of a worker once: clean up the job queue, end incomplete runs, queue analyses.
 
         `runner` is the job runner of this worker. A run is incomplete if its trace has received no spans for some time.
-        An analysis is queued for each failed run that has just arrived.
+        If the settings ask for it, an analysis is queued for each failed run that has just arrived, and a search for
+        behaviours (patterns that rules describe) in the runs that have just arrived.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
