@@ -106,7 +106,7 @@ class TaskMeans:
 
     @property
     def can_be_summed(self) -> bool:
-        """Whether each task's mean is a number between `-MAX_FIGURE` and `MAX_FIGURE`."""
+        """Whether each task's mean is a number between `-MAX_FIGURE` and `MAX_FIGURE`, so that sums do not overflow."""
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
