@@ -72,7 +72,10 @@ class Replayed:
 
     @property
     def is_identical(self) -> bool:
-        """Whether result, metrics, input, output, events and changed files are the same as in the run."""
+        """Whether result, metrics, input, output, events and changed files are the same as in the run.
+
+        Times, durations and estimated costs are not compared.
+        """
         return not self.differences
 
 
