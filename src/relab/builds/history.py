@@ -62,9 +62,8 @@ class JudgedTest(BaseModel):
             it failed in each build. `changing`: its outcome changes, but no input is known with both outcomes.
             `fixed`: it failed, and has passed since. `stable`: it never failed.
         evidence: the builds that show the status, the earlier one first. For `flaky`: two builds of one input, or one
-            build with both outcomes. For `broken`: the last pass and the first failure after it. For `failing`: the
-            first and the last failure. For `fixed`: the last failure and the first pass after it. For `changing`: the
-            last pass and the last failure. Empty for `stable`.
+            build with both outcomes. For `broken`: the last pass and the first failure. For `fixed`: the last failure
+            and the first pass.
         streak: how many of the newest builds in a row, of one job and branch, have the same outcome of the test.
         builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
