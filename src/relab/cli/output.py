@@ -71,7 +71,7 @@ def plain(text: object) -> str:
 
 
 def plain_lines(text: object, indent: str = "") -> str:
-    """Return the text with its lines, and with control characters escaped, so that a terminal shows them.
+    """Return the text with control characters escaped, so that a terminal shows them; line ends and tabs stay.
 
     Args:
         text: the text; its line ends are kept.

@@ -359,7 +359,7 @@ def _node_folder() -> Path:
 
 
 def _is_held(lock: Path) -> bool:
-    """Return whether the worker that created a lock file still lives."""
+    """Return whether the process of the worker that created a lock file is still running."""
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
