@@ -120,6 +120,11 @@ class _Exporter:
         """Handle one gRPC call of `Export`: store its items, log and count the call, and return the response as bytes.
 
         An error aborts the call with a gRPC status.
+
+        Args:
+            signal: the signal of the call: traces, logs or metrics.
+            requests: yields the one message of the call, serialized.
+            context: gRPC's object for the call, with the address and the metadata of the client.
         """
         started = time.perf_counter()
         source = self._services.access.source_of(_address_of(context.peer()), _texts(context.invocation_metadata()))

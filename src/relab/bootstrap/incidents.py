@@ -51,7 +51,10 @@ def build_notices(base: Foundation, incidents: IncidentService) -> NoticeService
 
 
 def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTarget | None:
-    """Return the target that the incident responder watches, or None if no target URL is set."""
+    """Return the target that the incident responder watches, or None if no target URL is set.
+
+    `gateway` returns the gateway to the language model; it is called only if the responder may use the model.
+    """
     url, given = settings.watched_url, settings.incidents
     if url is None:
         return None
@@ -92,7 +95,8 @@ def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTa
 def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> MeteredGateway | None:
     """Return the gateway to the language model that the responder may call for a second opinion.
 
-    None if no model is configured, or if the setting `ask_model` is `never`.
+    None if no model is configured, or if the setting `ask_model` is `never`. `gateway` returns the gateway that the
+    settings describe.
     """
     if settings.incidents.ask_model == "never":
         return None

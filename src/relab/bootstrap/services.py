@@ -2,7 +2,8 @@
 
 Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the database; the first
 transaction does. `prepare` makes the database usable and rejects a database whose schema does not fit this version. A
-context (a part of relab, such as builds) is imported and built at its first use, which saves time in other processes.
+context (a part of relab, such as builds) is imported and built at its first use, so a process that does not use it
+starts faster.
 """
 
 from __future__ import annotations
@@ -256,7 +257,8 @@ class Services(Foundation):
         """Do the regular work of a worker once: clean up the job queue, end incomplete runs, queue analyses.
 
         `runner` is the job runner of this worker. A run is incomplete if its trace has received no spans for some time.
-        An analysis is queued for each failed run that has just arrived.
+        If the settings ask for it, an analysis is queued for each failed run that has just arrived, and a search for
+        behaviours (patterns that rules describe) in the runs that have just arrived.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.

@@ -129,6 +129,7 @@ class BuildController:
         Raises:
             BuildSandboxError, BuildFolderError: a build cannot be run.
             UnknownPolicyError, UnknownBuildActionError: the policy is unknown.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
         done = BuildPass()
         try:

@@ -99,9 +99,9 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how many builds, with `build` itself, failed for the same cause up to the start of `build`.
+        """Return how many builds failed for the same cause as `build` until it started, including `build` itself.
 
-        None if `build` belongs to no failure group.
+        Return None if `build` belongs to no failure group.
         """
         if build.failure_group is None:
             return None

@@ -289,9 +289,15 @@ def _newest(
     before: str | None,
     limit: int,
 ) -> Sequence[dict[str, Any]]:
-    """Return at most `limit` documents with ids (`key`) below `before`, newest first.
+    """Return at most `limit` of the JSON documents that a statement selects, newest first.
 
-    `wanted` has `(column, value)`; columns with the value None are not compared.
+    Args:
+        session: the session of the transaction.
+        statement: selects the documents.
+        key: the column with the ids, by which the documents are sorted.
+        wanted: `(column, value)` pairs that a row must match; pairs with the value None are ignored.
+        before: only rows whose ids are lower than this id; None to begin with the newest.
+        limit: the largest number of documents.
     """
     conditions = [column == value for column, value in wanted if value is not None]
     if before is not None:

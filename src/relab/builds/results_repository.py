@@ -46,7 +46,7 @@ def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def failed_keys(session: Session, project: str, limit: int) -> set[int]:
-    """Return the keys of tests of a project that have ever failed; at most `limit` keys."""
+    """Return the keys of tests of a project that were ever failed or flaky in a build; at most `limit` keys."""
     row = BuildTestRow
     statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
     return set(session.execute(statement).scalars())
@@ -55,7 +55,7 @@ def failed_keys(session: Session, project: str, limit: int) -> set[int]:
 def tests_that_failed(
     session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that have ever failed; tests with the newest failed builds come first.
+    """Return at most `limit` tests that were ever failed or flaky in a build; those with the newest such build come first.
 
     Args:
         session: the session of the transaction.
@@ -78,7 +78,7 @@ def tests_that_failed(
 def tests_that_passed(
     session: Session, *, project: str | None, after: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that never failed, sorted by project and key, each with its newest build.
+    """Return at most `limit` tests that passed and never failed, by project and key, each with its newest passed build.
 
     Args:
         session: the session of the transaction.

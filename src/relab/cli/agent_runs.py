@@ -116,7 +116,7 @@ def list_runs(
 
 
 def _traces(number: int, max_counted: int) -> str:
-    """Return the text for a number of traces; `max_counted`, at which counting stops, is shown as "at least"."""
+    """Return a number of traces as text, such as "3 traces"; "At least …" if it is `max_counted`, where counting stops."""
     if number >= max_counted:
         return f"At least {max_counted:,} traces"
     return "1 trace" if number == 1 else f"{number:,} traces"

@@ -68,7 +68,10 @@ def recurrence_text(builds: BuildService, build: Build) -> str | None:
 
 
 def print_recurrence(builds: BuildService, build: Build) -> None:
-    """Print how many builds have failed for the same cause as `build`; print nothing if it is the first one."""
+    """Print how many builds have failed for the same cause as `build`.
+
+    Print nothing if `build` is the first one, or if its cause is not known.
+    """
     text = recurrence_text(builds, build)
     if text is not None:
         print(f"[Monitor]  -> {text}: {plain(build.failure_line)}", flush=True)

@@ -237,7 +237,13 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
 
 
 def exit_code_of(summary: ExperimentRunSummary) -> int:
-    """Return the exit code of a command that executed this run."""
+    """Return the exit code of a command that executed this run.
+
+    - 0: the run is finished, and every variant has a trial that ended in success or failure.
+    - 1: the run is finished, but all trials of a variant ended in another way, such as an error.
+    - 75: a ceiling (limit of the run) ended it.
+    - 130: the run was interrupted.
+    """
     if not summary.finished:
         return EXIT_INTERRUPTED if summary.ceiling is None else EXIT_BUDGET
     return EXIT_FAILED if summary.variants_without_result else 0

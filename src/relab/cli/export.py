@@ -69,9 +69,10 @@ def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -
     """Check that the output can be written, before any run is exported.
 
     Raises:
-        InvalidInputError: the output cannot be written in this format, or its folder does not exist.
-        ConflictError: the file exists, and `force` is False.
-        ConfigurationError: the output cannot be accessed.
+        InvalidInputError: the folder of the output file does not exist; the path exists, but is not a regular file; or
+            the output is stdout, which is a terminal (Parquet) or also gets the result as JSON (`as_json`).
+        ConflictError: the output file exists, and `force` is false.
+        ConfigurationError: the output file cannot be accessed.
     """
     if output == _STDOUT:
         if as_json:
@@ -151,7 +152,10 @@ def _publish(path: Path, final: Path, *, force: bool) -> None:
 
 @contextmanager
 def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], object]]:
-    """Yield a function to call with the number of runs exported so far; it updates a progress bar."""
+    """Yield a function to call with the number of runs exported so far; it updates a progress bar on stderr.
+
+    `total` is the number of runs to export. If `show` is false, there is no bar.
+    """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -68,7 +68,7 @@ class HttpServer(uvicorn.Server):
         self._acceptors = [Acceptor(listener, connections, make_protocol) for listener in sockets or []]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting connections, end the event streams, then wait for open requests."""
+        """Stop accepting connections, end the event streams, then wait for open requests; close `sockets`."""
         for acceptor in self._acceptors:
             acceptor.close()
         # Otherwise each idle stream would delay the stop for the whole grace period, and leave a traceback in the log.

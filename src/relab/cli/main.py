@@ -42,15 +42,14 @@ class ClosedPipeError(Exception):
 class LabGroup(TyperGroup):
     """A group of commands.
 
-    For a mistyped command, the error message suggests a command only if it is very similar. For `fork`, it does not
-    suggest `worker`.
+    The error message about an unknown command suggests a command only if the two names are very similar (`ALIKE`).
     """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the arguments, which may print the help or the version, and return their context.
 
         Raises:
-            ClosedPipeError: this wrote into a pipe that its reader had closed.
+            ClosedPipeError: the help or the version was written into a pipe that its reader had closed.
         """
         try:
             return super().make_context(*args, **options)
@@ -211,7 +210,10 @@ def main() -> None:
 
 
 def _flush_stdout() -> None:
-    """Write the buffered output of a finished command. A reader that has closed the pipe does not change its exit code."""
+    """Write the buffered output of a finished command; ignore it if the reader of the output has closed the pipe.
+
+    So the command keeps its own exit code.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:

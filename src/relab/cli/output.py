@@ -1,7 +1,8 @@
 """The output of commands: tables for people, `--json` for programs, errors to stderr.
 
 Untrusted text is printed literally: Rich markup in it has no effect, and control characters (which could move the cursor
-or change colours) are escaped. A line end in it begins no line that could be taken for one of the command's own lines.
+or change colours) are escaped. Its second and later lines are indented, or its line ends are escaped, so that none of its
+lines looks like a line of the command.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def plain(text: object) -> str:
 
 
 def plain_lines(text: object, indent: str = "") -> str:
-    """Return the text with its lines, and with control characters escaped, so that a terminal shows them.
+    """Return the text with control characters escaped, so that a terminal shows them; line ends and tabs stay.
 
     Args:
         text: the text; its line ends are kept.
@@ -140,7 +141,7 @@ def print_table(
 
 
 def _cell(cell: object, index: int) -> str:
-    """Return the text of a cell in the column `index`; the first column, which names the row, has one line."""
+    """Return the text of a cell, with control characters escaped; in the first column (`index` 0), also line ends."""
     return plain_lines(cell) if index else plain(cell)
 
 
@@ -361,9 +362,9 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 
 
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
-    """Print an error to stderr, or with `--json` as JSON to stdout.
+    """Print an error to stderr, or with `--json` as JSON to stdout; to stderr also if writing to stdout fails.
 
-    If writing to stdout fails, the error is printed to stderr instead.
+    The arguments are those of `print_json_error`. On stderr, the message is followed by the problems in `details`.
     """
     if "--json" in sys.argv:
         try:

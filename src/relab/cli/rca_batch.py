@@ -27,6 +27,8 @@ PATIENCE_S: Final = 3.0
 def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_json: bool) -> int:
     """Analyse the failed runs that match the filter, newest first; print the result, and return the exit code.
 
+    The exit code is 1 if an analysis itself failed, else 0.
+
     Args:
         services: the services of the command.
         run_filter: the filter.

@@ -193,7 +193,8 @@ def _cut(text: str, width: int) -> str:
 def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
     """Return one entry of a printed list as at most `most` lines of at most `width` columns.
 
-    Leading blanks are kept. The second and later lines are indented by two more blanks.
+    Leading blanks are kept. The second and later lines are indented by two more blanks. `console` is the terminal, which
+    measures the width of texts.
     """
     if most == 1:
         return [_cut(text, width)]
@@ -203,7 +204,10 @@ def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
 
 
 def _wrapped(text: str, console: Console, width: int, most: int) -> list[str]:
-    """Return a text in at most `most` lines of at most `width` columns; a longer text ends with an ellipsis."""
+    """Return a text in at most `most` lines of at most `width` columns; a longer text ends with an ellipsis.
+
+    `console` is the terminal, which measures the width of texts.
+    """
     line = Text(_one_line(text[: 8 * width * most]))
     lines = [found.plain.rstrip() for found in line.wrap(console, width, overflow="fold")]
     if len(lines) <= most:

@@ -105,7 +105,7 @@ def timeline_rows(items: Sequence[TimelineItem], started_at: int) -> Iterator[tu
 
     Args:
         items: the items, oldest first.
-        started_at: the start of the run in microseconds since 1970; the column `after` counts from it.
+        started_at: the start of the run in microseconds since 1970; the column `time` counts from it.
     """
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}
     for depth, item in _tree(items):

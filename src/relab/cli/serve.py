@@ -132,9 +132,10 @@ def _check_grpc(settings: Settings) -> None:
 
 
 def _check(settings: Settings, address: str) -> bool:
-    """Prepare the database and check the settings; return whether the server should start a worker for the jobs.
+    """Prepare the database and check the settings.
 
-    It should with the embedded job queue, and should not with RQ.
+    Return True if the server should start a worker for the jobs (with the embedded job queue), False if it should not
+    (with RQ).
 
     Raises:
         RelabError: the database cannot be used, or a setting is invalid.

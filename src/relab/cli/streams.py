@@ -11,9 +11,9 @@ import sys
 def replace_missing_streams() -> None:
     """Replace each standard stream that the command was started without (`lab … <&- >&- 2>&-`).
 
-    Otherwise the next file or socket that the process opens would get the number of that stream. Standard input is
-    then empty, and what is written to standard error is lost. What is written to standard output fails with EBADF, as
-    in other programs, because a lost result must not look like a success.
+    Otherwise the next file or socket that the process opens would get the file descriptor of the missing stream. The
+    new standard input is empty. Text that is written to the new standard error is lost. Writing to the new standard
+    output fails with EBADF, as in other programs, because a lost result must not look like a success.
     """
     for name, access in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
@@ -22,7 +22,10 @@ def replace_missing_streams() -> None:
 
 
 def is_stdout_readonly() -> bool:
-    """Return whether stdout cannot be written because it is not open for writing, as after `>&-`."""
+    """Return whether stdout is open for reading only, so that writing fails.
+
+    `replace_missing_streams` opens stdout in this way if the command was started without it (`>&-`).
+    """
     try:
         return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     except (OSError, ValueError):

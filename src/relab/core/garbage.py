@@ -14,7 +14,7 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 def collect_seldom() -> None:
     """Make Python's cyclic garbage collector run less often in this process.
 
-    The first collection waits until there are 400,000 objects.
+    The first collection starts after about 400,000 new objects, which the libraries of a command need while they load.
     """
     # Modules, spans and rows form few cycles. With Python's defaults, collections took a quarter of the time to read
     # an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries of a command

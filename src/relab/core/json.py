@@ -172,7 +172,11 @@ def equal_json(first: JsonValue, second: JsonValue) -> bool:
 
 
 def canonical_json(value: object) -> str:
-    """Return compact JSON with sorted keys: equal values give equal text."""
+    """Return compact JSON with sorted keys. Equal values give equal text, except for numbers: 1 and 1.0 give two texts.
+
+    Raises:
+        ValueError: the value contains NaN or an infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -1,6 +1,6 @@
 """Structured logs on stderr: readable lines in development, JSON elsewhere.
 
-The first log record loads structlog, which takes longer than many commands that log nothing.
+structlog is loaded only when the first record is logged: loading it takes longer than many commands, which log nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Read documents that relab itself stored. An earlier version may have checked them by fewer rules."""
+"""Tell validators whether they check new input or a document that relab stored.
+
+An earlier version may have stored a document that a newer rule would reject. The document must stay readable.
+"""
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ class Ceilings:
         max_trials: the most trials that are started; trials with a result from the result cache do not count.
         max_cost_usd: the greatest cost of all attempts of all trials, in USD; a cost that is not reported is estimated.
         max_seconds: the longest total time in which processes work on the run, in seconds.
-        max_first_errors: the number of trials that end in the same error. It counts the trials of this process, and
-            applies only until one of them ends in another way.
+        max_first_errors: the limit is reached when this process has ended this number of trials, all with the same
+            error. The first trial that ends in another way switches this limit off for the process.
     """
 
     max_trials: int | None = None
@@ -160,7 +160,7 @@ class Ceilings:
         return replace(self, **values)
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the ceilings as a JSON object: `{name: value}`, with null for no ceiling."""
+        """Return the ceilings (limits of a run) as a JSON object, `{name: limit}`; null means no limit."""
         return asdict(self)
 
 

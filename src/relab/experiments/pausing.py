@@ -250,6 +250,9 @@ def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: flo
     """Wait until a request to pause a trial is answered, and return the answer.
 
     `since` is the time at which the request was written, in seconds of the monotonic clock.
+
+    Raises:
+        RunNotRunningError: the process that works on the run has ended, or did not answer in time.
     """
     while True:
         # The lock is read first, because the runner writes its answer before it frees the lock.

@@ -72,7 +72,10 @@ class Replayed:
 
     @property
     def is_identical(self) -> bool:
-        """Whether result, metrics, input, output, events and changed files are the same as in the run."""
+        """Whether result, metrics, input, output, events and changed files are the same as in the run.
+
+        Times, durations and estimated costs are not compared.
+        """
         return not self.differences
 
 
@@ -157,7 +160,17 @@ def _run(
     environment: Mapping[str, str],
     stop: StopSwitch,
 ) -> Mapping[str, Any]:
-    """Run `trial`, a trial of `run`, again in the folder `folder`; return the journal entry of the new execution."""
+    """Run a trial of a run again in a new folder; return the journal entry of the new execution, as JSON.
+
+    Args:
+        run: the run.
+        trial: the trial.
+        tasks: the index of the run's own copy of the data set.
+        folder: the new folder.
+        clock: the source of the times in documents.
+        environment: the runner's environment variables; the harness gets its variables and secrets from them.
+        stop: the switch that prevents the start of the trial or ends it.
+    """
     root = Path(run.facts["project_root"])
     snapshot = kept_snapshot(run, root)
     settings = RunSettings(

@@ -76,6 +76,8 @@ class Rescored:
     """The scores of a run.
 
     Attributes:
+        run_id: the id of the run.
+        name: the name of the scores.
         folder: the folder of the scores.
         outcomes: `{variant id: {outcome: number of trials}}` according to the scorer.
         changed: the number of trials whose outcome differs from the outcome in the run.
@@ -248,7 +250,8 @@ def _score(
 def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
     """If the scorer gave a metric for some trials only, remove the metric from the rows of the other trials.
 
-    Otherwise a comparison would mix values from the scorer with values from the harness.
+    Otherwise a comparison would mix values from the scorer with values from the harness. `scored` has the result of
+    `_score` for each trial; its rows are changed.
     """
     names = {name for document in scored for name in document["metrics"]}
     for document in scored:

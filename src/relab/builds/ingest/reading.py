@@ -45,8 +45,8 @@ class SourceFacts:
 
     Attributes:
         kind: `junit` for a JUnit XML file; for a log, the CI system that wrote it, such as `github`, or else `log`.
-        digest: the SHA-256 of the source's bytes, in hex.
-        size: the number of the source's bytes.
+        digest: the SHA-256 of the source's bytes, in hex; of a source in UTF-16, after its conversion to UTF-8.
+        size: the number of these bytes.
         text: the log, shortened to about 1 MiB; empty for JUnit XML.
         status: how the build ended; `unknown` if the source does not say so.
         started_at: when the build started, in microseconds since 1970; None if unknown.
@@ -81,7 +81,8 @@ def read_source(source: ByteSource, status: BuildStatus | None = None, most_byte
 
     Args:
         source: the bytes of the file.
-        status: how the build ended, instead of the status in the log. None: read the status from the log.
+        status: how the build ended, instead of the status in the log. None: read the status from the log. The status of
+            a JUnit XML file is always read from the file.
         most_bytes: the largest size of the file in bytes.
 
     Raises:

@@ -63,7 +63,8 @@ class BuildReceipt:
         build_id: the id of the build.
         is_new: whether the build was recorded now; False if it had been recorded before.
         project: the project of the build.
-        status: the status of the build.
+        status: how the build ended, according to the given facts or else the source, also if the build had been
+            recorded before with another status.
     """
 
     build_id: str

@@ -142,7 +142,13 @@ def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], bloc
 
 
 def _failed_package(block: Block, positions: Sequence[int], texts: Sequence[str]) -> str | None:
-    """Return the package that failed, according to a block or the lines soon after it; None if no line names one."""
+    """Return the package that failed, as a line of a block or one of the next few lines names it; None if none does.
+
+    Args:
+        block: the block, which reports the failure.
+        positions: the indexes in the log of all lines of the block's worker (parallel process), ascending.
+        texts: the texts of these lines, in the same order.
+    """
     if block.rule.failed is None or not texts:
         return None
     first, last = (bisect_left(positions, at) for at in (block.positions[0], block.positions[-1]))

@@ -121,11 +121,12 @@ def failure_cause(
 ) -> FailureCause | None:
     """Return the cause of a build's failure, for grouping failed builds; None if the log shows no specific cause.
 
+    If relab itself measured the cause, such as a time-out (see `kind`), the log is not read.
+
     Args:
         relevant: the lines that explain the failure.
         lines: all lines of the log; read only if `relevant` shows no specific cause.
-        kind: the kind of failure that relab measured, a value of `BuildFailure`, such as a time-out; None if relab
-            measured no failure.
+        kind: the kind of failure that relab measured, a value of `BuildFailure`; None if relab measured no failure.
         error: the error text of this measured failure; None if relab measured no failure.
     """
     if kind in _MEASURED:

@@ -1,4 +1,4 @@
-"""Read lists of failed tests from a log, such as Mocha's, where a name takes several lines."""
+"""Read lists of failed tests from a log. The name of a test in a list may take several lines, as in Mocha's lists."""
 
 from __future__ import annotations
 

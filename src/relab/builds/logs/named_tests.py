@@ -210,7 +210,12 @@ class _Reader:
             self._parts[source] = source[1], self._run_starts.get(source, 0), part
 
     def _note_repetition(self, test: BuildTest, part: _Part | None) -> None:
-        """Update `_repeated`: the names of tests that later passed in each part of the log in which they failed."""
+        """Update `_repeated`, the names of the tests that failed, and later passed in each part in which they had failed.
+
+        Args:
+            test: the result that was just read.
+            part: the part of the log that contains the result; None outside of all parts.
+        """
         if test.outcome is BuildTestOutcome.FAILED:
             if test.name in self._failing or len(self._failing) < MAX_TESTS:
                 self._failing.setdefault(test.name, set()).add(part)

@@ -172,14 +172,17 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
     """Return the blocks that explain why a build failed: the sure errors of its failed step, and blocks near them.
 
-    A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
-    says how surely it explains a failure.
+    A block has the lines that report one error, or one consequence of an error (such as "the build failed"). Its weight
+    (0 to 1) says how surely it explains a failure.
 
-    - An error is sure if its weight is at least 0.65. If no error reaches 0.65, the limit is 0.5, and then 0.
+    - Errors after the line that reports the failed step are ignored.
+    - An error is sure if its weight is at least 0.65. If no error is, a weight of 0.5 is enough; if no error has 0.5,
+      all errors are sure.
     - The failed step is the step with the last sure error.
-    - A block near a sure error of the failed step is returned too, whether it is an error or a consequence.
+    - A block near a sure error of the failed step is returned too, whether it is an error or a consequence. So is a
+      consequence shortly after the line that reports the failed step.
 
-    The result is empty if the log has no error.
+    The result is empty if there is no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.
@@ -237,8 +240,13 @@ def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: B
     """Return the last five lines of output before the first error, if no error gives a reason, as `{position: line}`.
 
     An error gives no reason if it only says that a command failed, such as "make: *** [all] Error 1". The reason is
-    then in the output of the command. Only lines of the same step are returned, neither blank nor noise. The result is
-    empty if an error gives a reason.
+    then in the output of the command. Only lines of the same step are returned that are neither blank nor noise, and
+    say more than that something failed. The result is empty if an error gives a reason.
+
+    Args:
+        lines: all lines of the log.
+        blocks: the blocks that explain the failure, in the order of their first lines.
+        steps: the steps of the build.
     """
     errors = [block for block in blocks if block.rule.role is LineRole.ERROR]
     if not errors or not all(block.rule.reason_before for block in errors):

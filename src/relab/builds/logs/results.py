@@ -17,7 +17,11 @@ _PATTERNS: Final = tuple(rule.line.pattern.replace("?P<duration>", "?:") for _, 
 
 
 def _joined(has_context: bool) -> re.Pattern[str]:
-    """Join the patterns of the rules with a `follows` (`has_context`), or of the others; rule n is the group `rn`."""
+    """Join the patterns of result rules to one; in it, the pattern of `_RULES[n]` is the named group `rn`, such as `r0`.
+
+    Args:
+        has_context: True: join the rules that need an earlier line (`ResultRule.follows`). False: join all others.
+    """
     chosen = (number for number, (_, rule) in enumerate(_RULES) if (rule.follows is not None) == has_context)
     return re.compile("|".join(f"(?P<r{number}>{_PATTERNS[number]})" for number in chosen))
 
@@ -98,7 +102,14 @@ class _Reader:
         return LogResult(status, self._duration_s, format_name)
 
     def _rule_of(self, position: int, text: str) -> tuple[str, ResultRule] | None:
-        """Return `(name of the tool, rule)` of the rule that applies to the line; None if no rule applies."""
+        """Return `(name of the tool, rule)` of the rule that recognises a line; None if no rule does.
+
+        A rule that needs an earlier line (`ResultRule.follows`) has precedence over the other rules.
+
+        Args:
+            position: the index of the line in the log, from 0.
+            text: the text of the line.
+        """
         in_context = _LINES_IN_CONTEXT.match(text)
         if in_context is not None and in_context.lastgroup is not None:
             name, rule = _RULES[int(in_context.lastgroup[1:])]

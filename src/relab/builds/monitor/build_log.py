@@ -1,4 +1,7 @@
-"""Shorten long logs: keep the beginning and the end, and replace the middle with one line."""
+"""Shorten the log of a build, and read from a log the tests and the cause of the failure.
+
+A shortened log has the beginning and the end of the log; one line replaces the middle.
+"""
 
 from __future__ import annotations
 

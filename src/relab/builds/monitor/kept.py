@@ -71,8 +71,8 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        A project that another process is building is skipped. The result has the amounts of the removed and of the
-        remaining files.
+        A project that another process is building is skipped. Return the numbers of projects and the sizes in bytes,
+        of the removed and of the remaining files.
 
         Args:
             unused_since_us: also remove the files of projects whose last use was before this time, in microseconds

@@ -78,6 +78,11 @@ def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folde
     - `local`: plain processes without isolation.
     - `auto`: bubblewrap if it works on this machine, otherwise plain processes; the result's `note` has the reason.
 
+    Args:
+        project: the project, with its build file.
+        configuration: the configuration of the build, with its memory limit.
+        folder: the folder of the project's builds; its key marks the processes of the sandbox.
+
     Raises:
         BuildSandboxError: the build file requires bubblewrap, which does not work on this machine.
     """

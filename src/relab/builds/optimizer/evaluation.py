@@ -187,8 +187,12 @@ def require_enough(decisions: Sequence[LoggedDecision]) -> None:
 def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
     """Return the importance weight of each decision.
 
-    The weight is the evaluated policy's probability of choosing the logged action (from `chances`), divided by the
-    logged propensity of this action.
+    The weight is the evaluated policy's probability of choosing the logged action, divided by the logged propensity of
+    this action.
+
+    Args:
+        chances: for each decision, the evaluated policy's probability of each possible action.
+        decisions: the logged decisions.
     """
     return np.array(
         [

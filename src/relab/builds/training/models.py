@@ -43,7 +43,11 @@ class Training(BaseModel):
 class TrainedPolicy(BaseModel):
     """The files of a trained policy (rule that chooses build actions), and the facts about its training.
 
-    They are the file of the policy, and its learning curve as JSON and as an HTML page.
+    Attributes:
+        file: the file with the policy's neural network.
+        curve_file: the learning curve as JSON.
+        page: the learning curve as an HTML page.
+        info: the facts about the training.
     """
 
     file: Path

@@ -233,6 +233,10 @@ def _set_at(root: Any, knob: Knob, value: Any) -> Any:
     """Set a knob (a field that overrides may change) to `value` in the experiment `root`; return the previous value.
 
     The knob's JSON pointer (RFC 6901) names the field; missing objects on the way to the field are created.
+
+    Raises:
+        ExperimentInvalidError: the pointer leads through a value that is not an object or list, or to a missing list
+            item.
     """
     parts = [part.replace("~1", "/").replace("~0", "~") for part in knob.json_pointer.split("/")[1:]]
     node = root

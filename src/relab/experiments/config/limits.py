@@ -73,7 +73,10 @@ def default_memory_mb(machine_mb: int, at_once: int) -> int:
 
 @functools.cache
 def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory in MB that this process can use: the machine's, or the limit of its container if that is less."""
+    """Return the memory in MB that this process can use: the machine's, or the limit of its container if that is less.
+
+    `proc` and `groups` are the folders at which the kernel's process and control group file systems are mounted.
+    """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with contextlib.suppress(OSError, ValueError):
         lines = (proc / "self/cgroup").read_text().splitlines()

@@ -53,7 +53,13 @@ def _direction_of(words: Sequence[str]) -> MetricDirection | None:
 
 
 def _decided(words: Sequence[str], unit: Sequence[str] = ()) -> MetricDirection | None:
-    """Return the direction that words of a metric's name state; `unit` has the first word after `per` or `/`."""
+    """Return whether a metric should be high or low, judged by words of its name; None if no word decides.
+
+    Args:
+        words: the words; for a ratio such as `tokens_per_second`, only those on one side of `per` or `/`.
+        unit: the first word after `per` or `/` in a sequence of one item; empty if the words are not the part before
+            `per` or `/`.
+    """
     counted = set(words)
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
     if counted & _FAULTS:

@@ -170,7 +170,7 @@ class Guardrail(_Section):
 
 
 class Artifacts(_Section):
-    """Which files of a trial's workspace are kept as artifacts."""
+    """The artifacts of a trial: changed files below the workspace's folder `base_dir` that a glob in `collect` matches."""
 
     collect: list[str] = []
     diff: bool = True

@@ -80,8 +80,8 @@ class RunBudget(_Section):
         max_trials: the most trials that are run. A result from the result cache does not count.
         max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
         max_seconds: the longest total time in which processes work on the run, in seconds.
-        max_first_errors: the limit is reached if the first trials to end, this number of trials, all had the same
-            error. The count starts again when the run is continued.
+        max_first_errors: the limit is reached when this number of trials has ended, all with the same error. The first
+            trial that ends in another way switches this limit off until the run is continued.
     """
 
     max_trials: Annotated[int, Field(ge=1)] | None = None

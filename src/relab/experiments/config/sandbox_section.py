@@ -46,7 +46,18 @@ class Hardening(_Section):
 
 
 class SandboxConfig(_Section):
-    """The sandbox that trials run in."""
+    """The sandbox that trials run in.
+
+    Attributes:
+        mode: the kind of the sandbox: plain processes, bubblewrap or a container.
+        engine: the program that runs containers.
+        image: the container image; None for a sandbox without an image.
+        root_read_only: whether only the trial's folders and `/tmp` are writable in a container.
+        run_as_user: `uid` or `uid:gid` of the trials; None for the default of the kind of sandbox.
+        hardening: security restrictions of containers.
+        resources: the resource limits of a trial.
+        read_only_paths: further folders and files of this machine that trials in bubblewrap can read.
+    """
 
     mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
     engine: Literal["docker"] = "docker"

@@ -268,9 +268,15 @@ class RayExecutor:
     def _attempt(self, order: TrialOrder, context: RunContext, folder: TrialFolder) -> TrialResult | str:
         """Run a trial on a node; return its result or, if the node or its worker was lost, a sentence about the loss.
 
+        Args:
+            order: the trial, with the archives that the node needs.
+            context: the values that all trials of the run share.
+            folder: the trial's folder on this machine, which gets the files that the node returns.
+
         Raises:
             TrialStopped: the run was stopped, or the trial was paused.
-            RelabError, OSError: the trial failed without a result.
+            _NodeFilesError: a file of the trial could not be used on the node, for example because its disk is full.
+            RelabError, OSError: the trial failed without a result, or its files cannot be written on this machine.
         """
         import ray
 

@@ -1,4 +1,4 @@
-"""Write the files that a node returns into the run's folder, without trusting them."""
+"""Write the files that a node returns into the run's folder. The files are not trusted: paths and sizes are checked."""
 
 from __future__ import annotations
 

@@ -235,7 +235,11 @@ class _Worker:
         self._lock.close()
 
     def _fetch(self) -> ProjectSnapshot:
-        """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing."""
+        """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing.
+
+        Raises:
+            ExecutorUnavailableError: the fetched snapshot is damaged.
+        """
         digest = self._run.snapshot_digest
         with file_lock(self._folder / "fetch.lock"):
             snapshot = cached_snapshot(self._folder, digest)
@@ -355,7 +359,7 @@ def _node_folder() -> Path:
 
 
 def _is_held(lock: Path) -> bool:
-    """Return whether the worker that created a lock file still lives."""
+    """Return whether the process of the worker that created a lock file is still running."""
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -117,7 +117,11 @@ def requests_to(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
 
 
 class _Failing:
-    """Calls actions on the Ray cluster. If several fail in a row, it logs only the first failure, as `event`."""
+    """Calls functions that use the Ray cluster. If several calls in a row fail, only the first failure is logged.
+
+    Args:
+        event: the name of the log event.
+    """
 
     def __init__(self, event: str) -> None:
         self._event = event

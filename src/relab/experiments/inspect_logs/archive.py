@@ -210,6 +210,9 @@ def _unpacked(content: bytes, method: int, limit: int) -> bytes:
     """Return the uncompressed content of an entry; a compressed entry is cut after `limit` + 1 bytes.
 
     `method` is the number of the zip format for the compression method.
+
+    Raises:
+        EOFError: the compression method is unknown.
     """
     if method == _STORED:
         return content

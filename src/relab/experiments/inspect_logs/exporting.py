@@ -39,7 +39,16 @@ class Exported:
 
 @dataclass
 class _Totals:
-    """Counts, ids, scores, tokens and times of the samples that were written so far, for the header of the log."""
+    """Counts, ids, scores, tokens and times of the samples that were written so far, for the header of the log.
+
+    Attributes:
+        sample_ids: the ids, as the keys of a dictionary.
+        count: the number of written samples; a sample is written once for each epoch (repeat).
+        failed: the number of these samples with an error.
+        summaries: the summary of each sample.
+        usage: `{model: {kind of tokens: number}}`, summed over the samples.
+        times: the starts and ends of the samples, in ISO 8601.
+    """
 
     sample_ids: dict[str | int, None] = field(default_factory=dict)
     count: int = 0

@@ -1,7 +1,6 @@
 """Create runs from logs of Inspect: samples become tasks, epochs become repeats, and each log becomes a variant.
 
-The folder of an imported run has a journal, tables and an attestation like that of any other run, so all commands that
-read runs can read it.
+The folder of an imported run has the same files as that of any other run, so all commands that read runs can read it.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class Imported:
 
 @dataclass
 class _Plan:
-    """The tasks of some logs, in the order of their first occurrence, and the number of repeats (`epochs`)."""
+    """`{task id: task}` and `{task id: sample id}`, `{sample id: digest of its task}`, and the number of repeats."""
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -167,8 +166,7 @@ def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
 
     Raises:
         InspectLogsDifferError: the same id names different samples in two logs.
-        InspectLogError: the logs have no sample, the logs have too many epochs, or two sample ids would become the same
-            task id.
+        InspectLogError: the logs have no sample or too many epochs, or two sample ids would become one task id.
     """
     plan = _Plan(epochs=max(log.epochs for log in logs))
     for log in logs:
@@ -255,10 +253,12 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 
 
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
-    """Return `{variant id: log}`, the baseline first.
+    """Return `{variant id: log}`, first the variant with the id `baseline`; if it is None, that of the first log.
 
-    A variant's id is the model (`openai:gpt-4o`). If several logs have the same model, the solver is added to the id;
-    if they also have the same solver, a number is added.
+    A variant's id is the model (`openai:gpt-4o`), with the solver if several logs have it, with a number if ids are equal.
+
+    Raises:
+        InspectLogError: no log becomes the variant `baseline`.
     """
     models = [task_id_of(str(log.spec["model"]).replace("/", ":")) for log in logs]
     found: dict[str, InspectLog] = {}
@@ -365,7 +365,7 @@ def _origin(log: InspectLog) -> dict[str, Any]:
 def _write_trials(
     run: RunFolder, plan: _Plan, logs: Mapping[str, InspectLog], trials: SampleTrials, send: SendRun
 ) -> dict[str, dict[str, int]]:
-    """Write a trial per planned sample (MISSING if the log lacks it); return `{variant id: {outcome: count}}`."""
+    """Write a trial for each planned sample, MISSING if its log lacks it; return `{variant id: {outcome: trials}}`."""
     outcomes: dict[str, Counter[str]] = {variant: Counter() for variant in logs}
     indices = {name: index for index, name in enumerate(plan.tasks)}
     journal = Journal(run.path)

@@ -93,7 +93,7 @@ class ExportedTrial:
         return {self.model: _usage(*spent)} if any(spent) else {}
 
     def document(self) -> dict[str, Any]:
-        """Return the sample as JSON (`EvalSample`)."""
+        """Return the trial as a sample of an Inspect log, as JSON in the form of Inspect's `EvalSample`."""
         row, scores, messages = self.row, self.scores(), list(self._messages())
         document: dict[str, Any] = {
             "id": self.sample_id,

@@ -207,7 +207,8 @@ def _has_equals(marks: array[int]) -> bool:
 def _duplicates(path: Path, marks: Iterable[int], id_field: str | None) -> Iterator[tuple[int, str]]:
     """Yield `(line number, message)` for each line of a data set whose task_id is already used on an earlier line.
 
-    `marks` are short digests of all task ids.
+    `marks` has a short digest (`_mark`) of each task id; only ids with equal digests are compared. `id_field` is the
+    field with the ids; None for `task_id` or `id`.
     """
     # Only ids with equal digests are read and compared, to save memory.
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
@@ -305,7 +306,10 @@ def _task_id(row: Mapping[str, Any], id_field: str | None) -> str:
 
 
 def _hint(name: str, found: Any) -> str:
-    """Return advice on how to use an id that has a slash or is a number; an empty text for any other value."""
+    """Return the advice to set `dataset.task_id_field: name` if the id `found` has a slash or is a number; else "".
+
+    The advice is the end of an error message about the field `name`, which contains the id.
+    """
     is_usable = type(found) is int or (isinstance(found, str) and "/" in found)
     return f"; to replace its slashes and use numbers as text, set dataset.task_id_field: {name}" if is_usable else ""
 

@@ -218,8 +218,13 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
     """Reject or warn of violations of the sanitization profile (conditions that must be equal for all trials).
 
-    The section `validity` of the configuration says whether violations are rejected. Return the configuration with the
-    defaults of this section filled in.
+    The section `validity` of the configuration says whether violations are rejected; the default depends on the command.
+    Return the configuration with the defaults of this section filled in.
+
+    Args:
+        config: the configuration.
+        command: the command that runs the trials.
+        warnings: a list; a sentence about each violation that is not rejected is appended to it.
 
     Raises:
         PostureRefusedError: the configuration violates the profile, and such a violation is rejected.

@@ -23,7 +23,8 @@ class BundleFile(_Part):
     """A file of a bundle (an archive of a run for other people, with secrets masked).
 
     Attributes:
-        path: the path of the file in the folder of the run.
+        path: the path of the file, below the bundle's folder `run/`. It is the path in the run, unless that contained
+            credentials or is not valid on every system.
         size: the length of the file in bytes.
         sha256: the SHA-256 of the file, in hexadecimal.
         is_original: whether the file has the same name and the same content as in the run.

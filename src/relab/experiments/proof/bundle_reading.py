@@ -100,7 +100,7 @@ def verify_bundle(path: Path, given: PublicKey | None = None, own: PublicKey | N
     Args:
         path: the bundle (a redacted archive of a run).
         given: the key that must have signed the bundle; None to accept any key.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the bundle; None if it has none.
 
     Raises:
         BundleNotFoundError: there is no such file.
@@ -124,7 +124,7 @@ def unpack_bundle(
         path: the bundle (a redacted archive of a run).
         target: the folder, which must not exist.
         given: the key that must have signed the bundle; None to accept any key.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the bundle; None if it has none.
         max_bytes: the largest total size of the unpacked files.
 
     Raises:
@@ -160,6 +160,10 @@ def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
     """Open a bundle (an archive of a run) as a zip archive, after a check of the names and sizes of all its entries.
 
     The unpacked files may have at most `max_bytes` in total.
+
+    Raises:
+        BundleNotFoundError: there is no such file.
+        BundleInvalidError: the file is not a zip archive, is too large, or an entry is unsafe.
     """
     # A read of a named pipe waits for a writer.
     if path.exists() and not path.is_file():
@@ -236,7 +240,11 @@ class _Reading:
         self._count = 0
 
     def verification(self, into: Path | None = None) -> BundleVerification:
-        """Verify the bundle (an archive of a run); also write the run's files below `into` unless it is None."""
+        """Verify the bundle (an archive of a run); also write the run's files below `into` unless it is None.
+
+        Raises:
+            BundleInvalidError: the manifest is missing or cannot be read, or names a file twice.
+        """
         raw = self._document(MANIFEST_ENTRY)
         try:
             manifest = BundleManifest.model_validate(parse_json(raw))

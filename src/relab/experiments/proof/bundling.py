@@ -95,7 +95,8 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
         environment: environment variables. The values of secrets are masked wherever they occur in the bundle. Secrets
             are the variables that the experiment or the request declares as secrets, and variables with a name such as
             `API_KEY`.
-        signing_key: the file of the key that signs the bundle.
+        signing_key: the file of the key that signs the bundle; it is created if it is missing. If the key cannot be
+            used, the bundle is not signed, and the result has a warning.
 
     Raises:
         RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
@@ -187,7 +188,7 @@ class _Bundle:
         )
 
     def entries(self) -> Iterator[tuple[str, Path]]:
-        """Yield `(path in the bundle, redacted file)` for each file, sorted by path."""
+        """Yield `(path below the bundle's folder "run/", redacted file)` for each file, sorted by path."""
         for file in sorted(self._files, key=lambda file: file.path):
             yield file.path, self._spooled(file.path)
 
@@ -272,10 +273,12 @@ class _Bundle:
             self._put(file.path, data, is_original=False, masked=Counter({**file.masked, "digest": count}))
 
     def _name(self, folder: str, name: str) -> str:
-        """Return the path in the bundle (archive) for a folder's entry: without credentials, and valid on every system.
+        """Return the path of a folder's entry in the bundle (archive): without credentials, and valid on every system.
+
+        Paths in the bundle are below its folder `run/`.
 
         Args:
-            folder: the path of the folder in the bundle.
+            folder: the path of the folder in the bundle; empty for the folder of the run itself.
             name: the name of the entry in the run.
         """
         cleaned, count = self._redactor.name(name)

@@ -47,7 +47,7 @@ class Damage:
     line: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the damage as JSON. The key `offset` is the first changed byte; null if only a range is known."""
+        """Return the damage as JSON. The key `offset` has the offset of the first changed byte; null if it is unknown."""
         is_exact = self.begin is not None and self.end == self.begin + 1
         return {
             "path": self.path,

@@ -95,7 +95,11 @@ class SigningKey:
             raise SigningKeyError(f"The signing key {self.path} was deleted while it was used.") from error
 
     def _create(self) -> None:
-        """Write a new key, unless another process has just written one."""
+        """Write a new key to the file, unless another process has just written one.
+
+        Raises:
+            SigningKeyError: the file cannot be written.
+        """
         private = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

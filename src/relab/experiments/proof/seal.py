@@ -3,7 +3,7 @@
 `seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprint of each file in
 it. So every file of a run is sealed, also a file that only a later version of relab writes. Each line ends with a
 checksum over itself and the line before, and the last line has the totals. So damage of the seal itself is found, with
-the number of the damaged line. The seal has no key; its digest is a subject of the signed statements (`statements.py`).
+the number of the damaged line. The seal itself is not signed; the signed statements (`statements.py`) contain its digest.
 """
 
 from __future__ import annotations

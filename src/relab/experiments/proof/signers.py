@@ -42,7 +42,8 @@ def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | N
 
     Args:
         key: the key that signed; None if there is no signature.
-        given: the key that the user expects; None if any key is accepted.
+        given: the key that the user expects. If it is given, only this key is trusted, and `own` has no effect. None
+            if any key is accepted.
         own: the key of this installation; None if it has none.
     """
     if key is None:

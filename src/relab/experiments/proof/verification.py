@@ -86,7 +86,7 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
     Args:
         run_dir: the folder of the run.
         given: the key that must have signed the run; None if any key is accepted.
-        own: the key of this installation; None if it has none.
+        own: the key of this installation, so that the result can say whether it signed the run; None if it has none.
 
     Raises:
         RunNotFoundError: the folder is not a run.
@@ -300,7 +300,14 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield a `Damage` for each value of the attestation that contradicts the experiment, journal or signature."""
+        """Yield a `Damage` for each value of the attestation that contradicts the experiment, journal or signature.
+
+        Args:
+            run: the run.
+            document: the attestation: the digests of the run's records.
+            tally: the counts over the trials in the journal, and the hash chains of their events.
+            head: the number of lines and the last checksum of the journal; None if it has no checksums.
+        """
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:
@@ -319,7 +326,16 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run without a seal (file digests): DAMAGED, UNFINISHED, or UNSEALED (an old run)."""
+    """Return the verification of a run without a seal (the digests of all its files).
+
+    The verdict is DAMAGED if a document differs from its recorded digest, or if the run is completed and must have a
+    seal. Otherwise it is UNFINISHED if the run is not completed, and UNSEALED if an earlier version of relab, which
+    wrote no seals, completed it.
+
+    Args:
+        run_dir: the folder of the run.
+        state: the state of the run, such as `completed`.
+    """
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

@@ -90,7 +90,7 @@ class Journal:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append a line with the result of a trial, or with the withdrawal of an earlier result.
 
-        `row` of `entry` is the trial's row of results.
+        The key `row` of `entry` has the trial's row in the results. An entry with the key `WITHDRAWN` is a withdrawal.
 
         Raises:
             OSError: the disk is full, or earlier lines could not be flushed to the disk.
@@ -245,6 +245,9 @@ def _lines(run_dir: Path) -> Generator[_Line]:
     """Yield the complete lines of a journal, after a check against their checksums and the run's attestation.
 
     The attestation (the digests of the run's records) is written when the run ends.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
     """
     path = run_dir / NAME
     attested = _attested(run_dir)

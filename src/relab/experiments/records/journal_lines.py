@@ -25,9 +25,12 @@ _TAIL: Final = len(_CHECK) + _HEX + len(_END)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a journal: the number of lines after the first one, and the checksum of the last line.
+    """The end of a journal.
 
-    A line has the result of a trial, or withdraws it; so a trial that was run again has several lines.
+    Attributes:
+        entries: the number of lines after the first one. Each of them has the result of a trial or withdraws a result,
+            so a trial that was run again has several lines.
+        check: the checksum of the last line, in hexadecimal.
     """
 
     entries: int
@@ -101,6 +104,8 @@ def read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[di
 def read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return the document of a line of a journal without checksums, which an earlier version wrote.
 
+    `path` is the journal and `number` the number of the line, from 1, for the message of an error.
+
     Raises:
         RunDamagedError: the line has a checksum, or is not a JSON object.
     """
@@ -112,6 +117,8 @@ def read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def parsed_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return the document of a line, with its number and its checksum, which are not checked.
+
+    `path` is the journal and `number` the number of the line, from 1, for the message of an error.
 
     Raises:
         RunDamagedError: the line is not a JSON object.

@@ -106,13 +106,13 @@ class TaskMeans:
 
     @property
     def can_be_summed(self) -> bool:
-        """Whether each task's mean is a number between `-MAX_FIGURE` and `MAX_FIGURE`."""
+        """Whether each task's mean is a number between `-MAX_FIGURE` and `MAX_FIGURE`, so that sums do not overflow."""
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
         """Return, for each cluster, the sum of its tasks' means and the number of its tasks.
 
-        A cluster has tasks that depend on each other.
+        A cluster has tasks that depend on each other; a task without a cluster counts as a cluster of its own.
         """
         return sum_by_group(self.means, self.groups)
 
@@ -272,7 +272,7 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def cached(self, variant: str) -> dict[str, float]:
-        """Return `{trials, cost_usd}`: the number of a variant's cached trials, and the cost in USD that they saved."""
+        """Return `{trials, cost_usd}`: the number of trials with a result from the result cache, and the saved cost in USD."""
         if not self._has_cache:
             return {"trials": 0, "cost_usd": 0.0}
         query = (

@@ -126,7 +126,7 @@ class NamedTestRule:
 
 @dataclass(frozen=True)
 class FailedListRule:
-    """Recognises a list of failed tests that no `NamedTestRule` can read, such as names on several lines.
+    """Recognises a list of failed tests that no `NamedTestRule` can read, for example because names take several lines.
 
     Each pattern is matched at the start of a line.
 

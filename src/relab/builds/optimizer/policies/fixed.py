@@ -69,7 +69,10 @@ class RandomPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far (untried actions first), but sometimes a random action."""
+    """Chooses the action with the best mean reward so far (untried actions first); sometimes, a random one.
+
+    The share of random choices is `_EXPLORATION`.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[int, float] = defaultdict(float)
@@ -89,6 +92,6 @@ class BestFixedPolicy:
         return with_exploration(all_on_best(np.array(means)), _EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
-        """Include a reward in the mean reward of its action."""
+        """Include a reward (0 to 1) of the action `action_id` in the action's mean reward; `features` have no effect."""
         self._sums[action_id] += reward
         self._counts[action_id] += 1

@@ -66,7 +66,10 @@ class _LinearPolicy:
 
 
 class LinUcbPolicy(_LinearPolicy):
-    """Chooses the action with the highest upper confidence bound of its reward, but sometimes a random action."""
+    """Chooses the action with the highest upper confidence bound of its reward; rarely, a random one.
+
+    The share of random choices is `EXPLORATION`.
+    """
 
     def propensities(
         self,

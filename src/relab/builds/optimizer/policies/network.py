@@ -13,7 +13,9 @@ from relab.builds.optimizer.value_network import ValueNetwork
 
 
 class NetworkPolicy:
-    """Chooses the possible action with the highest value, but sometimes a random action. The network does not change.
+    """Chooses the possible action for which the network estimates the highest reward; rarely, a random one.
+
+    The share of random choices is `EXPLORATION`. The rewards of builds do not change the network.
 
     Args:
         network: the trained network.

@@ -1,6 +1,6 @@
 """The policy `ucb`: it learns how often builds succeed, for each kind of failure and action, and how fast they are.
 
-The score of an action is an upper confidence bound of its chance of success times its speed, as in Auer, Cesa-Bianchi,
+The score of an action is an upper confidence bound of its reward (chance of success times speed), as in Auer, Cesa-Bianchi,
 Fischer (2002), "Finite-time Analysis of the Multiarmed Bandit Problem". The width of the bound differs from the paper:
 it is the standard deviation of a posterior distribution, times a constant.
 """
@@ -39,7 +39,7 @@ _SPREAD: Final = 0.15
 
 
 class UcbPolicy:
-    """Chooses the action with the highest upper confidence bound of its reward, but sometimes a random action.
+    """Chooses the action with the highest upper confidence bound of its reward; rarely, a random one (`EXPLORATION`).
 
     The expected reward of an action is its chance of success times its speed. The speed is the mean reward of the
     successful builds with this action. The chance of success is learnt separately for each kind of failure of the last
