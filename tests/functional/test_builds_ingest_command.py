@@ -69,6 +69,17 @@ def test_log_of_gitlab_and_junit_report_their_own_times(lab: Lab, tmp_path: Path
     assert junit["result"]["error"] == "a::b: expected 3"
 
 
+def test_known_file_keeps_the_status_that_it_was_recorded_with(lab: Lab, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("make: *** [all] Error 2\n")
+    lab.json("builds", "ingest", str(log), "--status", "failed")
+
+    (again,) = lab.json("builds", "ingest", str(log), "--status", "success")["items"]
+
+    assert again["outcome"] == "known"
+    assert again["status"] == "failed"
+
+
 def test_same_file_is_one_build(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("make: *** [all] Error 2\n")
     (tmp_path / "b.log").write_text("make: *** [all] Error 2\n")

@@ -63,8 +63,8 @@ class BuildReceipt:
         build_id: the id of the build.
         is_new: whether the build was recorded now; False if it had been recorded before.
         project: the project of the build.
-        status: how the build ended, according to the given facts or else the source, also if the build had been
-            recorded before with another status.
+        status: how the recorded build ended. If it had been recorded before, its stored status, also where this reading
+            found or was given another one.
     """
 
     build_id: str
@@ -118,7 +118,8 @@ class BuildIngest:
         build = self._build(project, facts, given)
         key = digest(["content", project, facts.digest])
         build_id, is_new = self._record(build, facts, key)
-        return BuildReceipt(build_id, is_new, project, build.result.status)
+        recorded = build if is_new else self._store.get(build_id)
+        return BuildReceipt(build_id, is_new, project, recorded.result.status)
 
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
         """Record a build that a CI reports; return the build, and whether it was recorded now.
