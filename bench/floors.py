@@ -13,7 +13,7 @@ from bench.server import Figures
 from relab.bootstrap import build
 from relab.rca.analyzer import analyze
 from relab.settings import load_settings
-from relab.telemetry.reading import read_agent_run
+from relab.telemetry.ingest.reading import read_agent_run
 
 
 def parse_floor(runs: int) -> Figures:

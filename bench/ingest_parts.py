@@ -25,13 +25,13 @@ from relab.core.clock import SystemClock
 from relab.core.garbage import collect_seldom
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from relab.telemetry.intake import TelemetryIntake
+from relab.telemetry.ingest.intake import TelemetryIntake
+from relab.telemetry.ingest.posted import PostedSpans
 from relab.telemetry.otlp.decoding import SpanBatch, decode_protobuf
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.spans import read_spans
-from relab.telemetry.posted import PostedSpans
-from relab.telemetry.projector import Projector
+from relab.telemetry.projection.projector import Projector
 from rig.servers import PostgresServer
 
 TRACES_PER_REQUEST = 20

@@ -92,7 +92,7 @@ EXCEPTIONS = {
         "cli",
         "builds.optimizer.policies.registry",
     ): "the help of commands lists the policies; the registry imports none of them",
-    ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
+    ("cli", "telemetry.ingest.reading"): "the command line turns files into runs before the service sees them",
 }
 """Each allowed `(importer, module)` pair with its reason; pairs that are no longer needed must be removed."""
 

@@ -17,9 +17,9 @@ HEAVY = [
     "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "stable_baselines3", "structlog",
     "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.incidents.postmortem.composition",
     "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner",
-    "relab.progress.repository", "relab.rca.analyzer", "relab.telemetry.export", "relab.telemetry.intake", "relab.telemetry.log_tables",
-    "relab.telemetry.prices", "relab.telemetry.records", "relab.telemetry.rollups", "relab.telemetry.search_tables",
-    "relab.telemetry.span_tables", "relab.telemetry.store",
+    "relab.progress.repository", "relab.rca.analyzer", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
+    "relab.telemetry.prices", "relab.telemetry.records", "relab.telemetry.overview.rollups", "relab.telemetry.search_tables",
+    "relab.telemetry.received.span_tables", "relab.telemetry.ingest.store",
 ]  # fmt: skip
 
 REPORT = f"""
@@ -99,7 +99,7 @@ with open_services() as services:
 """,
 }
 """Code that composes the services of each kind of process."""
-SUMS = {"yaml", "relab.telemetry.prices", "relab.telemetry.rollups"}
+SUMS = {"yaml", "relab.telemetry.prices", "relab.telemetry.overview.rollups"}
 """Modules that the sums load: the prices are part of the sums and come from a YAML file."""
 ANALYSES = {"yaml", "relab.progress.repository", "relab.telemetry.records", "relab.telemetry.search_tables"}
 """Modules that the service of analyses loads: it reads rules of behaviours from YAML."""
@@ -143,10 +143,10 @@ try:
     main()
 except SystemExit as end:
     assert end.code == 0, end.code
-loaded = [name for name in ("relab.cli.agent_runs", "relab.cli.experiments", "relab.cli.incidents") if name in sys.modules]
+loaded = [name for name in ("relab.cli.agent_runs.app", "relab.cli.experiments.app", "relab.cli.incidents.app") if name in sys.modules]
 sys.stderr.write("loaded: " + " ".join(loaded))
 """
-    assert run(code, tmp_path).endswith("loaded: relab.cli.agent_runs")
+    assert run(code, tmp_path).endswith("loaded: relab.cli.agent_runs.app")
 
 
 def test_process_that_may_use_rq_does_not_load_it_before_the_first_job(tmp_path: Path) -> None:

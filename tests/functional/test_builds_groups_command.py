@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.cli.builds_groups import ordinal
+from relab.cli.builds.groups import ordinal
 from support.builds.projects import write_project
 from support.lab.cli import Lab
 

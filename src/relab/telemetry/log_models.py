@@ -1,8 +1,8 @@
-"""A warning or an error in the log of a trace, as an analysis reads it."""
+"""Log records of a trace: as they are stored, and the warnings and errors among them as an analysis reads them."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,3 +30,18 @@ class LogLine(BaseModel):
     def is_error(self) -> bool:
         """Whether the line reports an error, and not only a warning."""
         return self.severity >= SEVERITY_ERROR
+
+
+class StoredLog(NamedTuple):
+    """One row of `log_records`, whose columns `LogRecordRow` describes; `data` is the record as protobuf bytes."""
+
+    trace_id: str
+    time_ns: int
+    record_id: str
+    span_id: str
+    severity: int
+    event_name: str
+    is_span_event: bool
+    origin: int
+    data: bytes
+    received_at: int

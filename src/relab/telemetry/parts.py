@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from relab.core.clock import Clock
 from relab.core.composed import composed
 from relab.storage import Database
-from relab.telemetry.run_remapper import RunRemapper
+from relab.telemetry.projection.run_remapper import RunRemapper
 
 if TYPE_CHECKING:
     from relab.jobs.queue import JobQueue
-    from relab.telemetry.awaiting import AwaitingRuns
-    from relab.telemetry.failed_runs import FailedRuns
-    from relab.telemetry.intake import TelemetryIntake
+    from relab.telemetry.ingest.intake import TelemetryIntake
     from relab.telemetry.marks import RunMarks
-    from relab.telemetry.no_agent_activity import NoAgentActivity
-    from relab.telemetry.passing import PassingReader
     from relab.telemetry.prices import PriceBook, PriceTable
+    from relab.telemetry.selection.awaiting import AwaitingRuns
+    from relab.telemetry.selection.failed_runs import FailedRuns
+    from relab.telemetry.selection.no_agent_activity import NoAgentActivity
+    from relab.telemetry.selection.passing import PassingReader
 
 ROLLUP_SHARDS = 16
 
@@ -50,21 +50,21 @@ class TelemetryParts(RunRemapper):
     @composed
     def awaiting(self) -> AwaitingRuns:
         """The object that lists the runs that wait for their analysis, and marks those whose analysis was requested."""
-        from relab.telemetry.awaiting import AwaitingRuns
+        from relab.telemetry.selection.awaiting import AwaitingRuns
 
         return AwaitingRuns(self._database, self._clock, self.projector)
 
     @composed
     def failed(self) -> FailedRuns:
         """The object that lists the runs that failed or completed with unrecovered errors."""
-        from relab.telemetry.failed_runs import FailedRuns
+        from relab.telemetry.selection.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)
 
     @composed
     def no_agent_activity(self) -> NoAgentActivity:
         """The counter of traces without agent activity; lists of runs leave such traces out."""
-        from relab.telemetry.no_agent_activity import NoAgentActivity
+        from relab.telemetry.selection.no_agent_activity import NoAgentActivity
 
         return NoAgentActivity(self.projector)
 
@@ -78,14 +78,14 @@ class TelemetryParts(RunRemapper):
     @composed
     def passing(self) -> PassingReader:
         """The object that finds runs that succeeded, to compare failed runs with them."""
-        from relab.telemetry.passing import PassingReader
+        from relab.telemetry.selection.passing import PassingReader
 
         return PassingReader(self.projector.reading)
 
     @composed
     def _intake(self) -> TelemetryIntake:
         """The object that ingests runs, spans and log records, at once or in group commits."""
-        from relab.telemetry.intake import TelemetryIntake
+        from relab.telemetry.ingest.intake import TelemetryIntake
 
         return TelemetryIntake(self._database, self._clock, shard=self._shard)
 

@@ -18,12 +18,14 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import log_repository, repository, rollup_repository, span_repository
+from relab.telemetry import repository
 from relab.telemetry.batches import SizedRun, StartKey, fitting, list_oldest
-from relab.telemetry.log_tables import LogRecordRow
-from relab.telemetry.rollup_tables import RunRollupRow
-from relab.telemetry.rollups import Changes, Sums
-from relab.telemetry.span_tables import SpanRow
+from relab.telemetry.overview import rollup_repository
+from relab.telemetry.overview.rollup_tables import RunRollupRow
+from relab.telemetry.overview.rollups import Changes, Sums
+from relab.telemetry.received import log_repository, span_repository
+from relab.telemetry.received.log_tables import LogRecordRow
+from relab.telemetry.received.span_tables import SpanRow
 from relab.telemetry.tables import AgentRunRow
 
 MAX_BATCH_ROWS: Final = 10_000

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from relab.core.clock import Clock
     from relab.jobs.queue import JobQueue
     from relab.storage import Database
-    from relab.telemetry.export import ExportWhat, RunExport
+    from relab.telemetry.export.service import ExportWhat, RunExport
     from relab.telemetry.log_models import LogLine
     from relab.telemetry.models import RunContent, RunFilter, RunHeader
     from relab.telemetry.otlp.reported_usage import ReportedUsage
@@ -73,7 +73,7 @@ class TelemetryService(TelemetryParts):
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
         """
-        from relab.telemetry.posted import PostedRun
+        from relab.telemetry.ingest.posted import PostedRun
 
         [receipt] = self._intake.write([PostedRun.of(run)])
         if isinstance(receipt, Exception):
@@ -87,8 +87,8 @@ class TelemetryService(TelemetryParts):
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
         """
+        from relab.telemetry.ingest.otlp_requests import read_request
         from relab.telemetry.otlp_models import OtlpReceipt
-        from relab.telemetry.otlp_requests import read_request
 
         [receipt] = self._intake.write([read_request(signal, body, encoding)])
         assert isinstance(receipt, OtlpReceipt)
@@ -116,8 +116,8 @@ class TelemetryService(TelemetryParts):
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
         """
-        from relab.telemetry.posted import PostedRun
-        from relab.telemetry.reading import read_agent_run
+        from relab.telemetry.ingest.posted import PostedRun
+        from relab.telemetry.ingest.reading import read_agent_run
 
         return self._intake.submit(lambda: PostedRun.of(read_agent_run(body())))
 
@@ -133,7 +133,7 @@ class TelemetryService(TelemetryParts):
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
         """
-        from relab.telemetry.otlp_requests import count_metrics, read_request
+        from relab.telemetry.ingest.otlp_requests import count_metrics, read_request
 
         if signal == "metrics":
             return self._intake.read(lambda: count_metrics(body(), encoding))
@@ -239,10 +239,10 @@ class TelemetryService(TelemetryParts):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a list of spans.
         """
-        from relab.telemetry import span_repository
         from relab.telemetry.otlp.json_encoding import span_to_json
         from relab.telemetry.otlp_models import SpanPage
-        from relab.telemetry.span_tables import SpanOriginRow
+        from relab.telemetry.received import span_repository
+        from relab.telemetry.received.span_tables import SpanOriginRow
 
         with self._database.read() as session:
             repository.require_run(session, agent_run_id)
@@ -258,10 +258,10 @@ class TelemetryService(TelemetryParts):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a list of log records.
         """
-        from relab.telemetry import log_repository, span_repository
-        from relab.telemetry.log_tables import LogOriginRow
         from relab.telemetry.otlp.json_encoding import log_to_json
         from relab.telemetry.otlp_models import LogRecordPage
+        from relab.telemetry.received import log_repository, span_repository
+        from relab.telemetry.received.log_tables import LogOriginRow
 
         with self._database.read() as session:
             repository.require_run(session, agent_run_id)
@@ -272,8 +272,8 @@ class TelemetryService(TelemetryParts):
 
     def log_lines(self, agent_run_id: str) -> list[LogLine]:
         """Return the warnings and errors in the log of a run's trace, oldest first; empty if there are none."""
-        from relab.telemetry import log_repository
         from relab.telemetry.otlp.logs import read_lines
+        from relab.telemetry.received import log_repository
 
         with self._database.read() as session:
             return read_lines(log_repository.list_lines(session, agent_run_id))
@@ -300,7 +300,7 @@ class TelemetryService(TelemetryParts):
         the next call continues. `before_us` is in microseconds since 1970. A transaction deletes at most `batch` runs.
         """
         from relab.telemetry import retention
-        from relab.telemetry.rollups import BUCKET_LENGTHS_US
+        from relab.telemetry.overview.rollups import BUCKET_LENGTHS_US
 
         reached = None
         while True:
@@ -359,7 +359,7 @@ class TelemetryService(TelemetryParts):
 
         Use the export as a context manager; it reads nothing before the `with` block begins.
         """
-        from relab.telemetry.export import RunExport
+        from relab.telemetry.export.service import RunExport
 
         reading = functools.partial(self.projector.reading, from_us=run_filter.started_after_us or 0)
         return RunExport(self._database, reading, run_filter, what, self.prices.usable())
@@ -385,8 +385,8 @@ class TelemetryService(TelemetryParts):
 
         After a burst of spans, some runs may be left out; `unprojected_runs` is their number.
         """
-        from relab.telemetry import rollup_repository
-        from relab.telemetry.rollups import HOUR_US, window
+        from relab.telemetry.overview import rollup_repository
+        from relab.telemetry.overview.rollups import HOUR_US, window
 
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)

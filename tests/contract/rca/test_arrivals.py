@@ -14,8 +14,8 @@ from relab.bootstrap import Services, build
 from relab.jobs.models import Lane
 from relab.rca.models import RcaRun, Report
 from relab.rca.service import ANALYZE_JOB, RcaService, RuleBook
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.clocks import MovableClock
 from support.otlp.traces import AGENT, TOOL, Trace, encode
 from support.telemetry.runs import RunBody, failed_run, minimal_run, tool_call

@@ -14,8 +14,8 @@ from relab.rca.models import BehaviourFinding, RunBehaviourLabel
 from relab.rca.service import BehaviourScore
 from relab.stats.intervals import wilson
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.api.client import running_api
 from support.telemetry.runs import failed_run
 

@@ -13,8 +13,8 @@ from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.outbox import Outbox
 from relab.jobs.models import JobStatus
 from relab.rca.service import SEARCH_JOB
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.clocks import MovableClock
 from support.otlp.traces import AGENT, Trace, encode
 from support.telemetry.runs import failed_run, minimal_run

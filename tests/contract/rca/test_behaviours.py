@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relab.bootstrap import Services
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.api.client import running_api
 from support.telemetry.runs import failed_run, minimal_run
 

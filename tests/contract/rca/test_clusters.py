@@ -11,8 +11,8 @@ from relab.core.cursor import InvalidCursorError, encode_cursor
 from relab.jobs.models import Lane
 from relab.rca.models import Category
 from relab.rca.service import ANALYZE_JOB
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.api.client import running_api
 from support.telemetry.runs import RunBody, failed_run, minimal_run, time_text, tool_call
 

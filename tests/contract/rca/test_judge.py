@@ -17,7 +17,7 @@ from relab.rca.judge.session import JudgeLimits
 from relab.rca.models import JudgeMethod, RcaRun
 from relab.rca.service import RcaService, RuleBook
 from relab.rca.tables import RcaJudgeAnswerRow
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.ingest.reading import check_agent_run
 from support.rca.judges import StepJudge
 from support.telemetry.runs import failed_run, step
 

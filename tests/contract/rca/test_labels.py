@@ -12,7 +12,7 @@ from relab.core.cursor import InvalidCursorError, encode_cursor
 from relab.rca.errors import LabelPlaceError, NoLabelError
 from relab.rca.service import NewLabel
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.ingest.reading import check_agent_run
 from support.api.client import running_api
 from support.telemetry.runs import failed_run, step, time_text, tool_call
 

@@ -8,7 +8,7 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.rca.models import Category, Report
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.ingest.reading import check_agent_run
 from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
 
 

@@ -15,8 +15,8 @@ from relab.jobs.models import Lane
 from relab.rca.errors import NoJudgeError
 from relab.rca.models import JudgeMethod, Report
 from relab.rca.service import NOTICE_JOB
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from support.api.client import running_api
 from support.clocks import MovableClock
 from support.rca.judges import DENIES, Answer, SentenceModel, StepJudge, says

@@ -21,9 +21,9 @@ from relab.storage import Database, bulk
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_or_lock, insert_rows
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.ingest.reading import check_agent_run
+from relab.telemetry.received.span_tables import SpanRow
 from relab.telemetry.records import record_of
-from relab.telemetry.span_tables import SpanRow
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 from rig.waiting import wait_until
 from support.storage.migrated import create_migrated, migrate

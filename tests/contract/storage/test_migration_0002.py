@@ -19,13 +19,13 @@ from relab.storage import Database
 from relab.storage.base import Base
 from relab.storage.migrate import downgrade, upgrade
 from relab.storage.schema import VERSION_TABLE
-from relab.telemetry.intake import TelemetryIntake
+from relab.telemetry.ingest.intake import TelemetryIntake
+from relab.telemetry.ingest.posted import PostedSpans
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import AgentRun, RunFilter, TimelineItem
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.overview_models import MetricsOverview
-from relab.telemetry.posted import PostedSpans
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock

@@ -14,9 +14,9 @@ from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.migrate import downgrade, upgrade
 from relab.telemetry.handlers import TelemetryHandlers
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
 from relab.telemetry.outcome_models import OUTCOME_VERSION, RunOutcome
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import REMAP_JOB, TelemetryService
 from support.clocks import MovableClock
 from support.storage.migrated import migrate

@@ -12,8 +12,8 @@ from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.migrate import downgrade, upgrade
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
 from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call

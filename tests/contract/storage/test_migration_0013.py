@@ -12,8 +12,8 @@ from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.migrate import downgrade, upgrade
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.outcome_models import OUTCOME_VERSION
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import REMAP_JOB, TelemetryService
 from relab.telemetry.tables import AgentRunRow
 from support.clocks import MovableClock

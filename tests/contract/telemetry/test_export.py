@@ -13,10 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from relab.bootstrap import Services
 from relab.core.clock import parse_time
-from relab.telemetry import export
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.export import service as export
+from relab.telemetry.ingest.reading import check_agent_run, read_agent_run
 from relab.telemetry.models import AgentRun, RunFilter, RunStatus
-from relab.telemetry.reading import check_agent_run, read_agent_run
 from support.api.client import running_api
 from support.otlp.traces import Trace, assert_taken, encode, export_of, pairs, post, span_lists
 from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text

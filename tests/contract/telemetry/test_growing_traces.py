@@ -12,14 +12,16 @@ from sqlalchemy import select, text
 
 from relab.bootstrap import Services, build
 from relab.core.clock import SystemClock
-from relab.telemetry import postponing, remapping, repository, stored_traces
+from relab.telemetry import repository
 from relab.telemetry.errors import SourceConflictError
+from relab.telemetry.ingest import postponing
+from relab.telemetry.ingest.postponing import QUIET_US
 from relab.telemetry.models import AgentRun, RunFilter, RunStatus
-from relab.telemetry.postponing import QUIET_US
-from relab.telemetry.projector import ProjectionBacklog
+from relab.telemetry.overview.rollup_tables import RunRollupRow
+from relab.telemetry.overview.rollups import HOUR_US
+from relab.telemetry.projection import remapping, stored_traces
+from relab.telemetry.projection.projector import ProjectionBacklog
 from relab.telemetry.records import RunRecord
-from relab.telemetry.rollup_tables import RunRollupRow
-from relab.telemetry.rollups import HOUR_US
 from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, exception_log
 from support.otlp.traces import AGENT, TOOL, Trace, encode

@@ -14,11 +14,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.telemetry.intake import TelemetryIntake
+from relab.telemetry.ingest.intake import TelemetryIntake
+from relab.telemetry.ingest.posted import PostedSpans
 from relab.telemetry.models import RunFilter
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.otlp_models import OtlpReceipt
-from relab.telemetry.posted import PostedSpans
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
 from support.storage.migrated import create_migrated, migrate

@@ -10,9 +10,9 @@ from sqlalchemy import event, text
 
 from relab.bootstrap import Services
 from relab.storage.errors import DatabaseUnavailableError
-from relab.telemetry import remapping, run_remapper, stored_traces
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter, RunHeader, RunStatus
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.projection import remapping, run_remapper, stored_traces
 from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, log
 from support.otlp.traces import AGENT, START_NS, TOOL, Trace, encode

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import text
 
 from relab.bootstrap import Services
-from relab.telemetry import export, log_store
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.export import service as export
 from relab.telemetry.models import RunFilter
 from relab.telemetry.otlp_models import OtlpReceipt
+from relab.telemetry.received import log_store
 from relab.telemetry.retention import PruneCounts
 from support.clocks import MovableClock
 from support.otlp.logs import bodies, encode_logs, exception_log, log

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from relab.bootstrap import Services
+from relab.telemetry.ingest.reading import read_agent_run
 from relab.telemetry.models import RunFilter, RunPage
-from relab.telemetry.reading import read_agent_run
 from support.otlp.traces import AGENT, Trace
 from support.telemetry.runs import minimal_run
 from support.telemetry.unprojected import send

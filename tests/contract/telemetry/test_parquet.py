@@ -11,10 +11,10 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.core.clock import parse_time
-from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS
+from relab.telemetry.export.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS
+from relab.telemetry.export.parquet import write_parquet
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.parquet import write_parquet
-from relab.telemetry.reading import check_agent_run
 from support.otlp.traces import AGENT, TOOL, Trace, at, encode, pairs, span_id
 from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
 

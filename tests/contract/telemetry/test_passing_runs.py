@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import event
 
 from relab.bootstrap import Services
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import AgentRun
-from relab.telemetry.passing import MAX_CALLS, MAX_RUNS, MAX_TEXT_CHARS
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.selection.passing import MAX_CALLS, MAX_RUNS, MAX_TEXT_CHARS
 from support.telemetry.runs import RunBody, failed_run, minimal_run, time_text, tool_call
 from unit.telemetry.otlp.builders import AGENT, body_of, span
 

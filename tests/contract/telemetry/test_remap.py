@@ -9,8 +9,9 @@ from sqlalchemy import update
 
 from relab.bootstrap import Services
 from relab.storage.base import table_of
-from relab.telemetry import records, remapping, stored_traces
+from relab.telemetry import records
 from relab.telemetry.models import AgentRun
+from relab.telemetry.projection import remapping, stored_traces
 from relab.telemetry.tables import AgentRunRow
 from support.otlp.traces import AGENT, Trace, encode
 from support.telemetry.runs import minimal_run

@@ -16,8 +16,8 @@ from relab.core.clock import parse_time
 from relab.core.errors import NotFoundError
 from relab.telemetry import parts, retention
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.retention import PruneCounts
 from rig.waiting import wait_until
 from support.api.client import run_jobs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relab.bootstrap import Services
-from relab.telemetry import projector
 from relab.telemetry.models import RunFilter
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.projection import projector
 from support.otlp.traces import AGENT, START_NS, Trace
 from support.telemetry.unprojected import send, waiting
 

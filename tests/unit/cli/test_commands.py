@@ -11,7 +11,7 @@ import pytest
 from relab.bootstrap import Services, build
 from relab.core.errors import NotFoundError
 from relab.settings import load_settings
-from relab.telemetry.reading import check_agent_run
+from relab.telemetry.ingest.reading import check_agent_run
 from support.lab.cli import Lab
 from support.lab.in_process import InProcessLab
 from support.telemetry.runs import failed_run, minimal_run

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.cli.builds_watch import _print_error
-from relab.cli.experiment_sets import _Ran, _show
+from relab.cli.builds.watch import _print_error
+from relab.cli.experiments.sets import _Ran, _show
+from relab.cli.experiments.trials import _show_events
 from relab.cli.output import (
     EXIT_INTERNAL,
     EXIT_USAGE,
@@ -25,7 +26,6 @@ from relab.cli.output import (
     print_table,
     report_error,
 )
-from relab.cli.trials import _show_events
 from relab.core.errors import InvalidInputError
 from relab.experiments.models import RunOptions
 from relab.experiments.sets import ExperimentSet, SetEntry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relab.telemetry.projector import MAX_SUM_SIZE
+from relab.telemetry.projection.projector import MAX_SUM_SIZE
 from support.lab.cli import Lab
 from support.otlp.traces import AGENT, Trace, encode
 

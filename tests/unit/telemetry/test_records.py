@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.clock import EARLIEST_US, LATEST_US, format_time
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import ITEM_KINDS, AgentRun
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import (
     MAX_SEARCH_TEXT,
     RunRecord,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from relab.storage.base import Base, table_of
-from relab.telemetry.log_tables import LogRecordRow, StoredLog
+from relab.telemetry.log_models import StoredLog
 from relab.telemetry.models import RunFields, RunFilter, RunHeader
+from relab.telemetry.received.log_tables import LogRecordRow
+from relab.telemetry.received.span_tables import SpanRow, StoredSpan
 from relab.telemetry.repository import ITEM_COLUMNS, RUN_COLUMNS
-from relab.telemetry.span_tables import SpanRow, StoredSpan
 from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun, TimelineItemRow
 
 NOT_COLUMNS = {"all_traces", "behaviour", "started_after_us", "started_before_us", "text"}

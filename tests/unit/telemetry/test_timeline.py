@@ -6,8 +6,8 @@ import json
 
 from hypothesis import given
 
+from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import CALL, ITEM_KINDS, AgentRun, TimelineKind
-from relab.telemetry.reading import check_agent_run
 from relab.telemetry.tables import StoredItem
 from relab.telemetry.timeline import place, present
 from support.telemetry.runs import (

@@ -1,7 +1,7 @@
 """The comparison of a failed run with runs that succeeded (passing runs).
 
 Input: a report, its run, and passing runs. Output: the report with the differences, each with a quotation.
-`comparison.py` finds the differences, `reporting.py` adds them to the report; both are pure. `telemetry/passing.py`
+`comparison.py` finds the differences, `reporting.py` adds them to the report; both are pure. `telemetry/selection/passing.py`
 selects the passing runs.
 """
 

@@ -16,8 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic_core import to_json
 
 from relab.core.clock import LATEST_US
-from relab.telemetry.log_models import LogLine
-from relab.telemetry.log_tables import StoredLog
+from relab.telemetry.log_models import LogLine, StoredLog
 from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
 from relab.telemetry.otlp.decoding import TraceBatch, iter_limited_groups, origin_of
 from relab.telemetry.otlp.dialects.claude_code import events_by_subject

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.trial.agent_run import agent_run_of
+from relab.telemetry.ingest.reading import read_agent_run
 from relab.telemetry.models import AgentRun
-from relab.telemetry.reading import read_agent_run
 from relab.telemetry.trial_runs import is_trial
 from support.experiments.configs import IDS
 

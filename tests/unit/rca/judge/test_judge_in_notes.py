@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from relab.cli.rca_note import HEIGHT, print_note
+from relab.cli.rca.note import HEIGHT, print_note
 from relab.llm import BudgetLimits, LlmUnavailableError, ScriptedGateway
 from relab.rca.analyzer import analyze
 from relab.rca.judge.judge import Judge

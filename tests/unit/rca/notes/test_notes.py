@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from relab.cli.rca_note import HEIGHT, MIN_HEIGHT, WIDTH, print_note
+from relab.cli.rca.note import HEIGHT, MIN_HEIGHT, WIDTH, print_note
 from relab.rca.analyzer import analyze
 from relab.rca.notes.composition import MAX_ROWS, compose_note
 from relab.rca.notes.markdown import to_markdown

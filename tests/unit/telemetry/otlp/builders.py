@@ -11,13 +11,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
+from relab.telemetry.ingest.store import TraceSpans
 from relab.telemetry.models import ITEM_KINDS, AgentRun, GuardrailEvent, Step, ToolCall
 from relab.telemetry.otlp.decoding import ReceivedSpan, SpanBatch, decode_protobuf
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.spans import read_span
 from relab.telemetry.records import RunRecord
-from relab.telemetry.store import TraceSpans
 
 TRACE = b"one-trace-of-16b"
 START_NS = 1_705_314_600_000_000_000

@@ -110,7 +110,7 @@ def downgrade() -> None:
 
 
 def _sum_up_stored_runs() -> None:
-    """Fill the roll-ups from the stored runs, in the same way as `telemetry/rollups.py` at this revision."""
+    """Fill the roll-ups from the stored runs, in the same way as `telemetry/overview/rollups.py` at this revision."""
     sums: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
     for started_at, status, cost, tool_stats, latencies in _stored_runs():
         for span_us in (_HOUR_US, _MINUTE_US):

@@ -67,7 +67,7 @@ def _set_aside_other_values() -> None:
 def _count_outcomes() -> None:
     """Add the counts of outcomes to the stored sums, in the rows of shard 0 (each sum is stored in several parts).
 
-    They are counted in the same way as by `telemetry/rollups.py` at this revision.
+    They are counted in the same way as by `telemetry/overview/rollups.py` at this revision.
     """
     counts: dict[tuple[int, int], dict[str, list[int]]] = {}
     found = op.get_bind().execute(

@@ -1,0 +1,1 @@
+"""`lab agent-runs`: stored runs, listed, shown, exported and computed again."""

@@ -1,0 +1,1 @@
+"""`lab run` and the other commands of experiments."""

@@ -1,0 +1,1 @@
+"""`lab incidents`: incidents, decisions about them, and evaluations of responders."""

@@ -1,0 +1,1 @@
+"""`lab knowledge`: runbooks and past incidents."""

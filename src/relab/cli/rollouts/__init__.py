@@ -1,0 +1,1 @@
+"""`lab rollout`: rollouts, and searches of many candidates."""

@@ -1,0 +1,1 @@
+"""`lab testbed`: the shop, its faults and scenarios."""

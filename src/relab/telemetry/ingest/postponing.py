@@ -1,0 +1,87 @@
+"""Decide when the run of a trace is projected (computed from its spans), after its spans were stored.
+
+The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`). A
+reader projects the unprojected runs that it is about to read (`projector.py`), and a worker projects runs when they are
+due. Every projection reads all spans of its trace. Therefore the larger a growing trace is, the more rarely it becomes
+due, so that the total time grows only linearly with the number of spans. See docs/design/ingest-speed.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from relab.telemetry.projection import projection_repository
+from relab.telemetry.tables import FormerRun
+
+QUIET_US: Final = 250_000
+"""A trace is due when it received nothing for this time, in microseconds; exporters send the batches of a trace in shorter intervals."""
+MIN_ITEMS: Final = 1_000
+"""A run that had fewer timeline items at its last projection is due whenever its trace is quiet."""
+GROWTH: Final = 1.5
+"""A larger trace is due when it has this many times the size of its last projection, whether it is quiet or not."""
+LARGE_QUIET_US_PER_ITEM: Final = 5_000
+"""Until then, or until its root span arrives, a larger trace is due after this quiet time for each of its items: a hundred times
+    the time of a projection."""
+MAX_WAITING: Final = 50_000
+"""The size (`size_of`) of all unprojected runs together. A reader of lists or sums projects these runs first, which takes at most a
+few seconds; beyond the limit each batch is projected at once."""
+_BYTES_PER_UNIT: Final = 4_096
+_LOOK_EVERY: Final = 5_000
+"""The size of spans that this process stores before it reads the size of all unprojected runs again."""
+
+
+def size_of(raw: bytes) -> int:
+    """Return the size of a span, given as protobuf bytes: 1, plus 1 for each full 4,096 bytes.
+
+    The sum of the sizes of a trace's spans is a measure of the time that computing its run takes.
+    """
+    return 1 + len(raw) // _BYTES_PER_UNIT
+
+
+def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
+    """Return when to compute the run of a trace that has just received spans, in microseconds since 1970.
+
+    The run is due soon, after `QUIET_US`, if the trace is new, is small, has grown much since its run was computed,
+    was due soon already, or may have ended. Otherwise, the larger the run is, the later it is due.
+
+    Args:
+        former: the stored run of the trace; None if the trace is new.
+        size: the size of all spans of the trace: 1 for each, plus 1 for each full 4,096 bytes of it.
+        has_root: whether one of the new spans has no parent, so that the run may have ended.
+        now_us: the current time, in microseconds since 1970.
+    """
+    soon = now_us + QUIET_US
+    if former is None or former.items < MIN_ITEMS > size:
+        return soon
+    was_due = former.project_at
+    if size >= max(MIN_ITEMS, former.items * GROWTH):
+        return soon if was_due is None else min(soon, was_due)
+    if has_root or (was_due is not None and was_due <= former.updated_at + QUIET_US):
+        return soon
+    return now_us + former.items * LARGE_QUIET_US_PER_ITEM
+
+
+class Backlog:
+    """Decides whether runs may be computed from newly stored spans later, instead of at once. It is not thread-safe.
+
+    Runs may be computed later as long as the spans of all uncomputed runs, of all processes together, have a size of at
+    most `MAX_WAITING`. The size of a span is 1, plus 1 for each full 4,096 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._added = _LOOK_EVERY
+
+    def has_room(self, session: Session, size: int) -> bool:
+        """Add newly stored spans to the total size of waiting spans; return whether the total is within the limit.
+
+        A span waits as long as it is stored, but the run of its trace is not computed from it yet. `size` is the total
+        size of the new spans: each counts as 1, plus 1 for each full 4,096 bytes of it.
+        """
+        self._added += size
+        # The total of all processes is read from the database only now and then.
+        if self._added >= _LOOK_EVERY or self._known + self._added > MAX_WAITING:
+            self._known, self._added = projection_repository.waiting_size(session), 0
+        return self._known + self._added <= MAX_WAITING

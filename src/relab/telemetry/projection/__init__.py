@@ -1,0 +1,4 @@
+"""Runs that are computed from their stored spans.
+
+In: traces that have new spans, or that an older version of relab computed. Out: rows of runs.
+"""
