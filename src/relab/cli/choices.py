@@ -1,4 +1,4 @@
-"""Read options that name one of several choices."""
+"""Convert the value of a command-line option to one of several choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services that a command uses; they are built in the command's process, for the configured database."""
+"""Read the settings of a command, and build the services that it uses (for the configured database)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def use_home(home: Path | None) -> None:
-    """Make the folder of `--home` the home of relab in this process and the processes that it starts.
+    """Use the folder `home` as relab's home, in this process and in the processes that it starts.
 
     If `home` is None, nothing changes.
     """
@@ -46,11 +46,11 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the small jobs that follow an analysis or a deletion of runs, if no worker is alive.
+    """Run the small jobs that an analysis or a deletion of runs has queued, if no worker is alive.
 
-    These jobs store the failure category or the behaviours (patterns) that an analysis found in a run, or delete the
-    analyses of deleted runs. Only the newest `at_most` pending jobs of all kinds are considered: with many other
-    pending jobs, older small jobs are left to a worker.
+    A small job stores the failure category or the behaviours (patterns) that an analysis found in a run, or deletes
+    the analyses of a deleted run. The function reads only the newest `at_most` pending jobs, of all kinds, and runs
+    the small ones among them.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB

@@ -219,9 +219,9 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Check that the action server (it executes the responder's actions) knows each action class in the settings.
+    """Check that the action server knows each action class (kind of action) that the settings name.
 
-    For an action class (a kind of action), the settings can set how autonomously the responder acts.
+    The action server executes the responder's actions. The settings can set the responder's autonomy by action class.
 
     The result is empty if the settings name no class.
     """

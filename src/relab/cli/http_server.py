@@ -1,4 +1,4 @@
-"""The HTTP server of `lab serve`: uvicorn with its own accept loop, limits, and a graceful end of event streams."""
+"""The HTTP server of `lab serve`: uvicorn, extended by an accept loop, limits, and a graceful end of event streams."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _log = get_logger("relab.serve")
 
 
 class HttpServer(uvicorn.Server):
-    """Runs the web application within limits. At a stop, it ends the event streams first, then waits for open requests.
+    """Runs the web application, with limits. At a stop, it ends the event streams first, then waits for open requests.
 
     Args:
         limits: the limits of connections and requests.
-        streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
-        other_connections: the number of file descriptors to leave to other servers in this process (gRPC). HTTP keeps
-            at least half of all descriptors.
+        streams_end_within_s: the time-out for open requests and streams to end at a stop, in seconds.
+        other_connections: the number of file descriptors to reserve for the connections of other servers in this
+            process (gRPC). At most half of all file descriptors are reserved.
     """
 
     def __init__(self, limits: HttpLimits, streams_end_within_s: int, *, other_connections: int = 0) -> None:
@@ -91,9 +91,9 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log the error that ended `task`, which enforces the time limits of connections.
+    """Log the error that ended `task`; log nothing if the task was cancelled.
 
-    A cancelled task is not an error.
+    The task checks the time limits of connections.
     """
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("http_checks_failed", exc_info=error)

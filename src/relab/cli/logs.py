@@ -51,7 +51,7 @@ def _row(record: dict[str, Any]) -> tuple[str | None, ...]:
 
 
 def _value(value: dict[str, Any]) -> Any:
-    """Return an `AnyValue` in OTLP's JSON encoding as a plain value."""
+    """Convert an `AnyValue` (OTLP's JSON encoding of a value) to a Python value."""
     if "arrayValue" in value:
         return [_value(item) for item in value["arrayValue"].get("values", ())]
     if "kvlistValue" in value:

@@ -1,8 +1,8 @@
 """The `lab` command: its groups, its global options and its exit codes.
 
-Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usage ·
-69 a dependency is unavailable · 70 internal error · 75 a ceiling of the budget ended a run · 130 interrupted ·
-141 the reader of the output closed its pipe.
+Exit codes: 0 success · 1 failed work · 64 usage error · 69 a dependency is unavailable · 70 internal error ·
+75 a run reached a limit of its budget · 130 interrupted · 141 the reader of the output closed its pipe.
+Verdicts, such as that of `lab compare`: 0 PASS · 1 FAIL · 2 EDGE or INVALID (no decision is possible).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ ALIKE = 0.65
 
 
 class ClosedPipeError(Exception):
-    """A command wrote into a pipe that its reader had closed; the cause is the BrokenPipeError.
+    """A command wrote to a pipe whose reader had closed it.
 
-    It replaces the BrokenPipeError, because Typer would then end the process with 1, the code of a failed command.
+    It is raised from the BrokenPipeError. Typer would handle a BrokenPipeError itself, and end the process with exit
+    code 1, as for a failed command.
     """
 
 
@@ -46,10 +47,10 @@ class LabGroup(TyperGroup):
     """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        """Parse the arguments, which may print the help or the version, and return their context.
+        """Parse the arguments and return their context. The options `--help` and `--version` print a text here.
 
         Raises:
-            ClosedPipeError: the help or the version was written into a pipe that its reader had closed.
+            ClosedPipeError: this text was written to a pipe whose reader had closed it.
         """
         try:
             return super().make_context(*args, **options)
@@ -60,7 +61,7 @@ class LabGroup(TyperGroup):
         """Run the command that the arguments name, and return its result.
 
         Raises:
-            ClosedPipeError: the command wrote into a pipe that its reader had closed.
+            ClosedPipeError: the command wrote to a pipe whose reader had closed it.
         """
         try:
             return super().invoke(ctx)
@@ -92,8 +93,8 @@ class DefaultGroup(LabGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the group, and return those that are left for its command.
 
-        If the first of `args` is neither a command of the group nor `--help`, the default command `run` is put before
-        it.
+        If the first of `args` is neither a command of the group nor `--help`, all of `args` become arguments of the
+        default command `run`.
         """
         if args and args[0] not in {*self.commands, "--help"}:
             args = [self.default_command, *args]
@@ -210,9 +211,9 @@ def main() -> None:
 
 
 def _flush_stdout() -> None:
-    """Write the buffered output of a finished command; ignore it if the reader of the output has closed the pipe.
+    """Flush the buffered output of a finished command.
 
-    So the command keeps its own exit code.
+    If the reader of the output has closed the pipe, the output is discarded, and the command keeps its exit code.
     """
     try:
         sys.stdout.flush()
@@ -223,8 +224,8 @@ def _flush_stdout() -> None:
 def run() -> None:
     """Run the command line in `sys.argv`.
 
-    If the reader of the output has closed its pipe (`lab … | head`), the command ends without a message: with its own
-    code if it was finished, otherwise with 141, as a program that SIGPIPE ends.
+    If the reader of the output has closed its pipe (`lab … | head`), the command ends without a message. The exit code
+    is the command's own if the command was finished. Otherwise it is 141, as after the signal SIGPIPE.
 
     Raises:
         SystemExit: the command has ended, with its exit code.

@@ -1,8 +1,8 @@
 """The output of commands: tables for people, `--json` for programs, errors to stderr.
 
-Untrusted text is printed literally: Rich markup in it has no effect, and control characters (which could move the cursor
-or change colours) are escaped. Its second and later lines are indented, or its line ends are escaped, so that none of its
-lines looks like a line of the command.
+Untrusted text is printed literally. Rich markup in it has no effect. Control characters are escaped, because they could
+move the cursor or change colours. The second and later lines are indented, or the line ends are escaped. Otherwise a line
+of the text could look like output of the command itself.
 """
 
 from __future__ import annotations
@@ -63,26 +63,26 @@ _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUS
 
 
 def plain(text: object) -> str:
-    """Return the text as one line: line ends and control characters are escaped, so that a terminal shows them.
+    """Return the text as one line, with line ends and control characters escaped.
 
-    A terminal would execute a control character. A line after a line end could be taken for a line of the command.
+    A terminal would execute a control character. A second line could look like output of the command itself.
     """
     return plain_lines(text).replace("\n", "\\n")
 
 
 def plain_lines(text: object, indent: str = "") -> str:
-    """Return the text with control characters escaped, so that a terminal shows them; line ends and tabs stay.
+    """Return the text with control characters escaped, except line ends and tabs.
 
     Args:
-        text: the text; its line ends are kept.
-        indent: what each line except the first begins with. Leave it empty only for a document, such as a file or a
-            report, that is not printed between lines of the command.
+        text: the text.
+        indent: the text to put before each line except the first, so that no line looks like output of the command
+            itself. Leave it empty only for a whole document, such as a file or a report.
     """
     return escape_text(str(text)).replace("\n", f"\n{indent}")
 
 
 def argument(text: object) -> str:
-    """Return the text as one argument of a shell command to copy: quoted if necessary, control characters escaped."""
+    """Return the text as an argument for a shell command that people copy: quoted if necessary, on one line."""
     return plain(shlex.quote(str(text)))
 
 
@@ -95,7 +95,7 @@ def print_json(command: str, **fields: Any) -> None:
 def _indent() -> int | None:
     """Return the indentation of JSON output: 2 in a terminal, otherwise None.
 
-    With None, a JSON document is one line, because some programs read only the last line of the output.
+    None puts the JSON document on one line, for programs that read only the last line of the output.
     """
     return 2 if sys.stdout.isatty() else None
 
@@ -114,7 +114,7 @@ def print_table(
     The first column is never wrapped. If stdout is not a terminal, lines have at most 240 characters. In a terminal that
     is too narrow for the columns, each row is printed as a list of its cells.
 
-    Without a row, the sentence `empty` is printed in place of the table, if it is given.
+    If there are no rows and `empty` is given, the sentence `empty` is printed instead of the table.
     """
     from rich import box
     from rich.table import Table
@@ -141,7 +141,7 @@ def print_table(
 
 
 def _cell(cell: object, index: int) -> str:
-    """Return the text of a cell, with control characters escaped; in the first column (`index` 0), also line ends."""
+    """Return the text of a cell with control characters escaped; if `index` (the column) is 0, also line ends."""
     return plain_lines(cell) if index else plain(cell)
 
 
@@ -170,9 +170,9 @@ def _readable_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def _as_list(names: Sequence[str], row: Sequence[str]) -> str:
-    """Return a row of a table as text: its first cell, and a line for each other cell with the name of the column.
+    """Return a row of a table as text: one line `name of the column: cell` for each cell.
 
-    Further lines of a cell are indented.
+    The second and later lines of a cell are indented.
     """
     cells = (f"  {name}: {plain_lines(cell, _CELL_INDENT)}" for name, cell in zip(names[1:], row[1:], strict=True))
     return "\n".join([f"\n{names[0]}: {row[0]}", *cells])
@@ -200,8 +200,8 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists, and `overwrite` is false.
-        ConfigurationError: the file cannot be written. An existing file then keeps its old text, except for one that
-            cannot be replaced as a whole (such as a mount point): it is written directly and may be incomplete.
+        ConfigurationError: the file cannot be written. An existing file usually keeps its old text. But a file that
+            cannot be replaced (such as a mount point) is overwritten in place, and may be incomplete.
     """
     try:
         write_file(path, text, overwrite=overwrite)
@@ -226,9 +226,9 @@ def write_file(path: Path, text: str, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: the file exists, and `overwrite` is false.
-        OSError: the file cannot be written. An existing file then keeps its old text, except for one that cannot be
-            replaced as a whole (such as a mount point): it is written directly and may be incomplete. No part of a new
-            file is left.
+        OSError: the file cannot be written. A new file is deleted. An existing file usually keeps its old text. But a
+            file that cannot be replaced (such as a mount point or a named pipe) is overwritten in place, and may be
+            incomplete.
     """
     content = text.encode(errors="replace")
     if not overwrite:
@@ -254,9 +254,9 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the content of an existing regular file atomically; its permissions and, if possible, its owner stay.
+    """Replace an existing regular file atomically; its permissions and, if possible, its owner stay.
 
-    A file that cannot be replaced, such as a mount point, is written directly.
+    A file that cannot be replaced, such as a mount point, is overwritten in place.
     """
     from relab.core.atomic_files import replacing
 
@@ -362,7 +362,7 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 
 
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
-    """Print an error to stderr, or with `--json` as JSON to stdout; to stderr also if writing to stdout fails.
+    """Print an error: with `--json` as JSON to stdout, otherwise, or if stdout cannot be written, as text to stderr.
 
     The arguments are those of `print_json_error`. On stderr, the message is followed by the problems in `details`.
     """

@@ -1,4 +1,4 @@
-"""`lab prices`: the prices of language models, which are used to estimate costs."""
+"""`lab prices`: list and set the prices of language models. relab estimates the costs of runs by these prices."""
 
 from __future__ import annotations
 

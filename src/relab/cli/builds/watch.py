@@ -84,7 +84,8 @@ def _print_done(builds: BuildService, done: BuildPass, numbers: Iterator[int] | 
     Args:
         builds: the service of builds.
         done: the pass.
-        numbers: yields the number of this pass, which is printed in a JSON object. None: the result is printed as text.
+        numbers: the numbers of the passes. The next number is taken for this pass, and the result is printed as one
+            JSON object. None: the result is printed as text.
     """
     # An error here is printed as the error of this pass, so the number is taken later.
     failing = builds.history.failing_tests(done.builds[-1].build_id)

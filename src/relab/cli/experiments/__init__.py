@@ -1,1 +1,1 @@
-"""`lab run` and the other commands of experiments."""
+"""`lab run` and the other commands for experiments."""

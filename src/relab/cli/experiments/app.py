@@ -1,4 +1,4 @@
-"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment`, and the group `experiments` (`list`, `show`, `verify`)."""
+"""Write, describe and run experiments (`lab init`, `describe`, `run`, …), and list, show and verify their runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service of experiments for a command that is run in a terminal, and the switch by which Ctrl-C stops a run."""
+"""Open the service of experiments for a command, and let Ctrl-C stop a run."""
 
 from __future__ import annotations
 

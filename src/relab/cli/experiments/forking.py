@@ -1,4 +1,4 @@
-"""`lab fork`: begin trials again from a checkpoint in their middle, with changed bindings (values of a variant)."""
+"""`lab fork`: run trials again from one of their checkpoints, with changed bindings (values for the harness)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`lab knobs-init` and `lab knobs-validate`: the adjustable values (knobs) of an experiment, and their overrides."""
+"""`lab knobs-init` and `lab knobs-validate`: write example files of knobs and overrides, and check overrides.
+
+A knob is a field of the experiment that may be changed. An override is a new value for a knob.
+"""
 
 from __future__ import annotations
 

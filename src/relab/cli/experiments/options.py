@@ -1,4 +1,4 @@
-"""Arguments and options of the commands that run trials, such as what ends a run early and which files are kept."""
+"""Arguments and options of the commands that run trials, such as limits of a run and the choice of files to keep."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 def ceilings_of(
     max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None, max_first_errors: int | None
 ) -> dict[str, float]:
-    """Return the limits that are not None, as `{name of the argument: limit}`: those that the user gave for a run."""
+    """Return the limits of a run that the user gave (not None), as `{name of the argument: limit}`."""
     asked = {
         "max_trials": max_trials,
         "max_cost_usd": max_cost_usd,

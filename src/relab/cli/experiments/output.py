@@ -1,4 +1,4 @@
-"""Print the plan of an experiment, the progress of a run, and its summary; the exit code of a run."""
+"""Print the plan of an experiment, and the progress and the summary of a run; choose the exit code of the command."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def _show_power(power: Mapping[str, Any]) -> None:
 def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
     """Yield a function to call after each trial; it shows the progress of a run on standard error.
 
-    It shows a bar in a terminal, otherwise a line every 10 s.
+    In a terminal, it shows a bar. Otherwise, it prints a line at most every 10 s.
 
     Args:
         total: the number of trials.
         done: the number of trials that were finished before this command.
-        quiet: show nothing.
+        quiet: whether to show nothing.
     """
     if quiet:
         yield lambda _result, _progress: None
@@ -241,8 +241,8 @@ def exit_code_of(summary: ExperimentRunSummary) -> int:
 
     - 0: the run is finished, and every variant has a trial that ended in success or failure.
     - 1: the run is finished, but all trials of a variant ended in another way, such as an error.
-    - 75: a ceiling (limit of the run) ended it.
-    - 130: the run was interrupted.
+    - 75: the run reached a ceiling (a limit, such as on its cost), and was stopped.
+    - 130: the run was interrupted or paused.
     """
     if not summary.finished:
         return EXIT_INTERRUPTED if summary.ceiling is None else EXIT_BUDGET

@@ -1,4 +1,4 @@
-"""`lab verify` and `lab keys`: check that a run or bundle is unchanged since it was signed, and show the key."""
+"""`lab verify` and `lab keys`: check that a run or bundle is unchanged, and show the public key for signatures."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def exit_code_of(verdict: ProofVerdict) -> int:
     """Return the exit code of `lab verify` for a verdict.
 
     - 0: nothing was changed.
-    - 1: the run is damaged, or its key is not trusted.
-    - 2: any other verdict, such as for a run without a seal (the recorded digests of all its files).
+    - 1: the run was changed or is incomplete, or the required key did not sign it.
+    - 2: the run has not ended, or it has no seal (the recorded digests of all its files).
     """
     from relab.experiments.proof.service import ProofVerdict
 
@@ -107,7 +107,7 @@ def exit_code_of(verdict: ProofVerdict) -> int:
 
 
 def verification_json(found: Verification) -> dict[str, Any]:
-    """Return the verification of a run as the fields that `--json` prints; `first` is the first damage, or null."""
+    """Return the verification of a run as the fields that `--json` prints; `first` is the first difference, or null."""
     damage = [each.to_json() for each in found.damage]
     return {
         "run_dir": str(found.run_dir),
@@ -127,7 +127,7 @@ def verification_json(found: Verification) -> dict[str, Any]:
 def bundle_json(found: BundleVerification) -> dict[str, Any]:
     """Return the verification of a bundle (an archive of a run) as the fields that `--json` prints.
 
-    `first` is the first damage, or null.
+    `first` is the first difference, or null.
     """
     damage = [each.to_json() for each in found.damage]
     manifest = found.manifest
@@ -148,7 +148,7 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the differences between a run and its recorded digests: the first ones, then how many were left out.
+    """Print the first differences that the verification of a run or bundle found, and the number of the others.
 
     Args:
         sentences: the first differences, one sentence each.

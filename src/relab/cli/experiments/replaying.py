@@ -1,4 +1,4 @@
-"""`lab replay`: run a trial again from the artifacts of its run, and compare."""
+"""`lab replay`: run a trial again from its stored artifacts, and compare the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lab schema-validate` and `lab hooks-validate`: check documents of experiments, or print their schemas."""
+"""`lab schema-validate` and `lab hooks-validate`: check JSON files of experiments, or print their schemas."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def run_set(
 
 
 def continue_set(folder: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    """Run the unfinished experiments of a recorded set; return the exit code of the command.
+    """Run the unfinished experiments of a set that was begun earlier; return the exit code of the command.
 
     Args:
         folder: the folder of the set.
@@ -119,8 +119,8 @@ def _run_one(
 ) -> _Ran:
     """Run one experiment of a set, and return its result.
 
-    An error of the experiment is returned, not raised. A finished experiment is not run again. If a stop was requested,
-    nothing is run.
+    A RelabError is returned in the result, not raised. A finished experiment is not run again. If a stop was requested,
+    no experiment is begun.
     """
     from relab.cli.experiments.output import live_progress, warn
 

@@ -1,1 +1,1 @@
-"""`lab incidents`: incidents, decisions about them, and evaluations of responders."""
+"""`lab incidents`: show incidents, make decisions about them, and evaluate responders."""

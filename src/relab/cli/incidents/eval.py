@@ -118,16 +118,16 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """If a responder of the plan uses the language model, put the model's API key into this process's environment.
+    """If a responder of the plan uses the language model, set the model's API key in this process's environment.
 
-    The processes of the responders inherit the key; the files of the evaluation do not contain it.
+    The processes of the responders inherit the key. The files of the evaluation do not contain the key.
 
     Args:
         plan: the plan of the evaluation.
         is_run: whether episodes will be run; if False, nothing is done.
 
     Raises:
-        ConfigurationError: no model is configured, or its package is not installed.
+        ConfigurationError: a model is needed, but no model is configured or its package is not installed.
     """
     from relab.cli.incidents.eval_model import model_access
     from relab.testbed.scoring.service import wants_model
@@ -140,7 +140,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
     """Run the unfinished parts of an evaluation, one after the other; return whether all parts are finished now.
 
-    A part is a number of episodes (tests) with some of the responders.
+    An episode is one test of a responder. A part is a group of episodes for some of the responders.
 
     Args:
         folder: the folder of the evaluation, with one folder for each part.

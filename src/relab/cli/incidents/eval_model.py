@@ -27,10 +27,10 @@ A proxy's address may contain a password, so only the names are stored.
 def model_access(settings: Settings) -> ModelAccess:
     """Return the environment variables that give the responders of an evaluation access to the language model.
 
-    The result is stored in files. So it has only the names of variables that may contain a secret: the API keys, the
-    address of the model, and the proxies. All other variables have their values in the result.
+    The model's settings are returned with their values. The API keys, the model's address and the network's variables
+    (such as proxies) may contain secrets. They are returned only as names, because the result is stored in files.
 
-    The API keys and the address are put into the environment of this process, so that the responders inherit them.
+    The API keys and the address are also set in this process's environment, so that the responders inherit them.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
@@ -75,7 +75,7 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables, without secrets, that configure the language model for responders.
 
-    They set the model, its limits, and in which cases a responder calls it.
+    They name the model, its limits, and the cases in which a responder calls the model.
     """
     when = settings.incidents.ask_model
     incidents = settings.incidents.model_dump()

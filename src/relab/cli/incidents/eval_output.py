@@ -42,7 +42,7 @@ _COUNTED = {"tokens": "model tokens"}
 
 
 def show_report(found: Mapping[str, Any]) -> None:
-    """Print the figures of an evaluation as tables; `found` is the JSON of `lab incidents eval --json`."""
+    """Print the figures of an evaluation as tables; `found` has the figures, as `lab incidents eval --json` prints them."""
     responders = dict(found["responders"])
     if found["unknown"] is not None:
         responders[f"{found['measured']}, without a runbook for the cause"] = found["unknown"]

@@ -1,1 +1,1 @@
-"""`lab knowledge`: runbooks and past incidents."""
+"""`lab knowledge`: list, search, check and change runbooks and past incidents."""

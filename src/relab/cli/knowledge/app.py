@@ -253,10 +253,10 @@ def lint(
 
 
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
-    """Return the facts and actions that runbooks may use.
+    """Return the probes, the facts and the actions that runbooks may use.
 
-    With `ask`, the configured action server lists its actions. Otherwise, the result has the actions of relab's
-    testbed.
+    If `ask` is true, the actions are those that the configured action server offers. Otherwise, they are those of
+    relab's own action server.
     """
     from relab.incidents.capabilities import capabilities, offered_actions
 

@@ -1,4 +1,4 @@
-"""`lab knowledge incidents|delete|correct`: past incidents, and corrections of what was learnt from them."""
+"""`lab knowledge incidents|delete|correct`: list past incidents, delete one, or correct its cause."""
 
 from __future__ import annotations
 
@@ -82,13 +82,14 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files (they wait for a person to accept them) of learnt runbooks that are no longer active.
+    """Return the paths of the drafts of learnt runbooks that `change` took out of use.
 
-    They are no longer active because a past incident was deleted or corrected.
+    A draft is the file of a runbook that no person has accepted yet.
 
     Args:
         services: the services of the command.
-        change: the effect of the change; its field `gone` has the causes of these runbooks.
+        change: the effects of the deletion or correction of a past incident. Its field `gone` has the causes of the
+            runbooks that are no longer used.
     """
     # The caller only names the files, because a person may be editing them.
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
