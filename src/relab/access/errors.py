@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, ForbiddenError, NotFoundError, Unau
 
 
 class InvalidTokenError(UnauthenticatedError):
-    """The credential is unknown, revoked or expired. The message does not reveal which."""
+    """The credential is malformed, unknown, revoked or expired. The message does not reveal which."""
 
     code = "invalid_token"
     _message = "The token is not valid."
@@ -36,10 +36,11 @@ class MissingScopeError(ForbiddenError):
 
 
 class ForeignOriginError(ForbiddenError):
-    """The request is not from this machine, and the installation has no tokens.
+    """A request without a token is not from this machine.
 
-    Without tokens, only this machine may use the installation. A request is foreign if it comes through a proxy, from
-    another address or from a web page of another site, or if its `Host` header names another machine.
+    An open installation (one that needs no token) accepts requests without a token only from this machine. A request is
+    foreign if it comes through a proxy, from another address or from a web page of another site, or if its `Host`
+    header names another machine.
     """
 
     code = "foreign_origin"

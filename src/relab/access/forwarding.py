@@ -1,7 +1,7 @@
-"""Determine where a request comes from: from its peer, or from the client of a proxy. Pure functions.
+"""Find the client of a request: the peer of the connection, or the client that a trusted proxy names. Pure functions.
 
 A proxy on the same machine connects from a loopback address even if its client is remote, so a request with any sign of
-a proxy does not count as local. A proxy that adds no header cannot be detected; an operator must list it in
+a proxy does not count as local. A proxy that adds no header is detected only if an operator lists it in
 `RELAB_HTTP__TRUSTED_PROXIES`.
 """
 
@@ -48,8 +48,8 @@ def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Seq
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.
         headers: `(name, value)` pairs in the order of the request; names in any case.
-        trusted: the networks of trusted proxies. For a request from such a proxy, the client is the right-most address
-            in the forwarding headers that is not a trusted proxy.
+        trusted: the networks of trusted proxies. If `peer` is not in them, the client is `peer`. If `peer` is in them,
+            the client is the right-most address in the forwarding headers that is not a trusted proxy.
     """
     seen: dict[str, list[str]] = {}
     for name, value in headers:
@@ -63,7 +63,7 @@ def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Seq
 
 
 def is_loopback(address: str | None) -> bool:
-    """Return whether an address is a loopback address of this machine; True for a Unix socket (None)."""
+    """Return whether an address is a loopback address, such as 127.0.0.1; True for None (a Unix socket)."""
     if address is None:
         return True
     found = _parse(address)
@@ -89,10 +89,10 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 
 
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
-    """Return the client's address: the last address in `hops` that is no trusted proxy.
+    """Return the client's address: the last address in `hops` that is not a trusted proxy.
 
-    At most 50 addresses are read, from the last one backwards. If all of them are trusted proxies, the one read last is
-    returned. None if `hops` is empty, or if a malformed address is reached before the result.
+    Only the last 50 hops are searched, from the end. If all of them are trusted proxies, return the first of them.
+    Return None if `hops` is empty, or if the search meets a malformed address.
     """
     found = None
     for hop in reversed(hops[-_MAX_HOPS:]):
@@ -112,7 +112,7 @@ def _split(values: Sequence[str]) -> list[str]:
 def _hops(text: str) -> list[str]:
     """Return the `for` value of each element of a `Forwarded` header; "" for an element without `for`.
 
-    A malformed element becomes "" and is the last one of the list.
+    Parsing stops at a malformed element: it becomes "", and the elements after it are left out.
     """
     hops: list[str] = []
     current, at = "", 0

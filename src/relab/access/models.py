@@ -50,9 +50,10 @@ class Source:
     """The source of a request.
 
     Attributes:
-        client: the client's address as text; None for a Unix socket, and if a proxy does not name the client.
-        via: a phrase for messages that says how a proxy was recognised, such as "it has the header Via"; None without a
-            proxy.
+        client: the client's address as text; None for a Unix socket, or if the headers of a trusted proxy do not
+            identify the client.
+        via: the sign that the request came through a proxy, as a phrase for messages, such as "it has the header Via";
+            None if it came directly.
     """
 
     client: str | None
@@ -60,7 +61,7 @@ class Source:
 
 
 class TokenInfo(BaseModel):
-    """A token without its secret: its id, its times, and the name and the scopes of the caller that it identifies.
+    """A token without its secret. A caller that sends the token gets its name and its scopes.
 
     `expires_at` is None if the token never expires, `revoked_at` is None if the token was not revoked.
     """
@@ -85,8 +86,8 @@ class AccessState(BaseModel):
 
     Attributes:
         is_open: whether requests from this machine may do everything without a token.
-        changed_at: the time when the installation was last closed (by its first token) or reopened; None if it never
-            had a token.
+        changed_at: the time when the installation was last closed (by a new token) or reopened; None if it never had a
+            token.
         valid_tokens: the number of tokens that are valid now.
     """
 

@@ -1,4 +1,4 @@
-"""Queries over tokens, the access state and the audit log. Every function takes the session of a transaction.
+"""Read and write tokens, the access state and the audit log. Every function takes the session of a transaction.
 
 Rows have the columns of the table as attributes; times are in microseconds since 1970.
 """
@@ -83,7 +83,7 @@ def list_events(session: Session, limit: int) -> list[Any]:
 
 
 def revoke(session: Session, token_id: str, now: int) -> bool:
-    """Revoke a token at the time `now`; return False if the token does not exist or was revoked before."""
+    """Revoke a token at the time `now`; return False if the token does not exist or is already revoked."""
     changed = session.execute(
         update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))

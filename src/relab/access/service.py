@@ -53,7 +53,8 @@ class Credentials(BaseModel):
     Attributes:
         bearer: the token of the `Authorization` header.
         ingest_secret: the header `X-Ingest-Secret`.
-        client_host: the address of the client; None for a Unix socket, or if a proxy does not name its client.
+        client_host: the address of the client; None for a Unix socket, or if the headers of a trusted proxy do not
+            identify the client.
         host, origin, fetch_site: the headers `Host`, `Origin` and `Sec-Fetch-Site`.
     """
 
@@ -79,11 +80,11 @@ class AccessService:
     Args:
         database: stores tokens, the access state and the audit log.
         clock: the source of the current time.
-        ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
-        allowed_hosts: host names that the `Host` header may have besides the loopback names. Used only while no token
-            is needed.
-        trust_loopback_publish: whether every client counts as local. Meant for a server in a container whose port is
-            published on 127.0.0.1 only, because all its requests seem to come from the container's gateway.
+        ingest_secret: if set, a route with the scope `ingest` needs this secret, or a token with that scope.
+        allowed_hosts: further host names that are allowed in the headers `Host` and `Origin`. The loopback names are
+            always allowed. Used only for requests without a token.
+        trust_loopback_publish: whether clients at any address count as this machine. Only for a server in a container
+            whose port is published on 127.0.0.1: it sees the address of the container's gateway, not the client's.
         trusted_proxies: networks of proxies in front of this server. Their headers about the client are trusted.
     """
 
@@ -207,8 +208,7 @@ class AccessService:
     def is_open(self) -> bool:
         """Return whether callers on this machine may do everything without a token.
 
-        The result is cached for one second. If the database row that stores the access state is missing, a token is
-        needed.
+        The result is cached for one second. It is False if the row with the access state is missing in the database.
         """
         now = self._clock.now_us()
         asked_at, answer = self._openness
@@ -232,24 +232,25 @@ class AccessService:
     def has_ingest_secret(self) -> bool:
         """Whether an ingest secret is set.
 
-        If true, a request that posts runs needs this secret or a token with the scope `ingest`.
+        If true, a route with the scope `ingest` needs this secret, or a token with that scope.
         """
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return the caller of a request; raise an error if the caller may not use a route that requires `scope`.
 
-        A request with a token is judged by its token. Without a token, the scope `ingest` requires the ingest secret if
-        one is set. In all other cases, a request without a token must come from this machine, and the installation
-        must be open: no token was created, or the installation was reopened.
+        If the request has a token, only the token decides. Without a token, the scope `ingest` requires the ingest
+        secret, if one is set. Every other request without a token must come from this machine, and the installation
+        must be open. It is open until its first token is created, and again after `reopen`.
 
         Args:
             credentials: the data in the request that identify its caller.
             scope: the scope that the route requires.
 
         Raises:
-            MissingTokenError, InvalidTokenError: the caller must authenticate (401).
-            MissingScopeError, ForeignOriginError: the caller may not do this (403).
+            MissingTokenError, InvalidTokenError: the request has no credential, or one that is not valid (401).
+            MissingScopeError: the token lacks the scope (403).
+            ForeignOriginError: a request without a token is not from this machine (403).
         """
         if credentials.bearer is not None:
             caller = self._token_caller(credentials.bearer.get_secret_value())
@@ -333,9 +334,9 @@ def _hash(secret: str) -> str:
 
 
 def _expand(compact: str) -> str:
-    """Convert a UUID without dashes to its form with dashes.
+    """Insert the dashes into a UUID without dashes.
 
-    Return "", which is never an id, if the text does not consist of exactly 32 letters and digits.
+    Return "" if the text does not consist of exactly 32 letters and digits; no token has the id "".
     """
     cut = [compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:32]]
     return "-".join(cut) if len(compact) == 32 and compact.isalnum() else ""
@@ -351,7 +352,7 @@ def _host_name(host: str | None) -> str | None:
 
 
 def _origin_name(origin: str) -> str | None:
-    """Return the host of an Origin header, or None for `null` and malformed values."""
+    """Return the host name in an Origin header in lower case; None if the header is `null` or malformed."""
     try:
         return _host_name(urlsplit(origin).netloc)
     except ValueError:

@@ -34,10 +34,10 @@ STATE_ID = 1
 
 
 class AccessStateRow(Base):
-    """Whether the installation needs a token; the table has one row, which a migration inserts.
+    """Whether the installation needs a token (`is_closed`). The table has one row, which a migration inserts.
 
-    If the row is missing, a token is needed. `is_closed` is true if a token is needed. `changed_at` is the time of the
-    last change of `is_closed`, in microseconds since 1970; None before the first change.
+    If the row is missing, a token is needed. `changed_at` is the time of the last change of `is_closed`, in
+    microseconds since 1970; None before the first change.
     """
 
     __tablename__ = "access_state"

@@ -78,8 +78,7 @@ _PARAMETERS = {
 def run_filter(**query: Any) -> RunFilter:
     """Build a `RunFilter` from the query parameters of a request, `{name: value}`; times are parsed.
 
-    If the request does not set `all_traces`, the filter also matches traces without agent activity, because for clients
-    every trace is a run.
+    `all_traces` is true unless the request sets it: in the API, every trace is a run, even without agent activity.
     """
     fields = {"all_traces": True} | {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
     return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})

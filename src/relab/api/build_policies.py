@@ -1,4 +1,7 @@
-"""Routes of build policies: the estimated reward of each policy in a project, and the promotion of a policy."""
+"""Routes of build policies, which choose the action for the next build.
+
+They estimate the reward of each policy in a project, and promote a policy: put it into use if it is better.
+"""
 
 from __future__ import annotations
 

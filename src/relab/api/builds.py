@@ -1,4 +1,7 @@
-"""Routes of builds: list, show, simulate, choose the best action, report its outcome."""
+"""Routes of builds: record, list, show and simulate builds.
+
+They also choose the best action for the next build, and store the outcome of that build.
+"""
 
 from __future__ import annotations
 

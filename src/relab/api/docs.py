@@ -1,9 +1,9 @@
 """The API documentation: `/openapi.json`, and a page that shows it and loads nothing from other servers.
 
 The page's scripts are those of Swagger UI, from the package `fastapi-standalone-docs`. A browser cannot send
-`Authorization: Bearer` when it opens a page, so these routes, which only read, also accept a token as the password of
-HTTP Basic. No other route accepts HTTP Basic, because a browser adds Basic credentials by itself, even to a request
-that a page of another site causes.
+`Authorization: Bearer` when it opens a page, so these routes also accept a token as the password of HTTP Basic. This is
+safe because they only read: a browser adds Basic credentials by itself, even to a request that a page of another site
+causes. Apart from the route for Langfuse's SDKs, no other route accepts HTTP Basic.
 """
 
 from __future__ import annotations
@@ -67,14 +67,17 @@ _TYPES: Final = {
 
 
 class BrowserScopeCheck(ScopeCheck):
-    """Checks that the caller has a scope. The token may also be the password of HTTP Basic, with any user name."""
+    """Checks that the caller has a scope.
+
+    The token is a bearer token, or the password of HTTP Basic with any user name.
+    """
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
         """Return the caller of the request.
 
         Raises:
             UnauthenticatedError: the request has no valid credential (401).
-            ForbiddenError: the caller lacks the required scope (403).
+            ForbiddenError: the caller lacks the required scope, or only requests from this machine are accepted (403).
         """
         request.state.challenge = BASIC_CHALLENGE
         return self.decide(request, services, bearer_of(request) or password_of(request))

@@ -1,4 +1,4 @@
-"""Example bodies for the OpenAPI document."""
+"""Example request bodies for the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes of the product's versioned flags: read, change, compare, roll back, archive."""
+"""Routes of feature flags and their versions: create, read, change, compare, roll back, archive."""
 
 from __future__ import annotations
 
@@ -128,11 +128,13 @@ def entity_tag(version: int) -> str:
 
 
 def _expected(if_match: str | None) -> frozenset[int] | None:
-    """Return the versions of the flag that `If-Match` accepts; None if it accepts every version (`*`).
+    """Return the version numbers in the header `If-Match`; None for `*`, which matches every version.
+
+    Weak entity tags (`W/"1"`) and tags that are not version numbers are left out.
 
     Raises:
         PreconditionRequiredError: the request has no If-Match.
-        InvalidInputError: the header is not a list of entity tags.
+        InvalidInputError: the header is neither `*` nor a list of entity tags.
     """
     if if_match is None:
         raise PreconditionRequiredError(

@@ -1,4 +1,4 @@
-"""Routes for health checks."""
+"""Routes for health checks: liveness (the process responds) and readiness (the database and the job queue work)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the responder: stored incidents and actions, and the polls of this process."""
+"""Prometheus metrics of the incident responder: stored incidents and actions, and polls of the target."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from relab.incidents.service import DURATION_BOUNDS_S, DurationHistogram, Incide
 
 
 class IncidentCollector(Collector):
-    """Collects the metrics of incidents at each scrape.
+    """Collects the metrics of the incident responder at each scrape.
 
-    The counts of incidents and actions are read from the database, which all processes share. The metrics of polls are
-    those of this process.
+    The numbers of incidents and actions come from the database, which all processes share. The number and the time of
+    polls (requests to the target) are those of this process.
     """
 
     def __init__(self, services: Services) -> None:
         self._incidents = services.incidents
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of incidents: stored incidents and actions, and this process's polls of the target."""
+        """Yield the metrics of stored incidents and actions.
+
+        If this process watches a target, also yield its polls, and whether it is the leader or paused.
+        """
         yield from _stored(self._incidents.log.figures.read())
         yield from _watching(self._incidents)
 

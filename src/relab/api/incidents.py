@@ -1,4 +1,4 @@
-"""Routes of the incident responder: its status, incidents, decisions of people, and alerts from outside."""
+"""Routes of the incident responder: show its status and incidents, store people's decisions, receive alerts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ _GUARDED: Final = {
 
 
 class _AlertsBody(JsonBody):
-    """Reads a notification of Alertmanager and returns it as parsed JSON; the service checks its content."""
+    """A FastAPI dependency that parses the JSON of a notification of Alertmanager; the service checks its content."""
 
     async def __call__(self, request: Request) -> Any:
         """Return the body of the request as parsed JSON.

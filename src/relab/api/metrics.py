@@ -1,4 +1,7 @@
-"""Routes of the metrics for Prometheus and of the overview; the metrics of the shared database."""
+"""Routes of metrics: metrics for Prometheus, and an overview of recent agent runs.
+
+Some Prometheus metrics are computed from the shared database; `DatabaseCollector` reads them.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,16 @@ router = APIRouter(tags=["metrics"])
 
 
 class DatabaseCollector(Collector):
-    """Collects the metrics that all processes share from the database, at each scrape."""
+    """Reads metrics from the shared database at each scrape; every process reports the same values."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of jobs, analyses, clusters, behaviours, waiting agent runs, builds and rollouts."""
+        """Yield the metrics of jobs, analyses, clusters, behaviours, builds, rollouts and waiting agent runs.
+
+        An agent run waits if its analysis is not queued yet, or if its newest spans are not in the run yet.
+        """
         yield from self._jobs()
         yield from self._analyses()
         yield from self._waiting_runs()
@@ -102,7 +108,7 @@ class DatabaseCollector(Collector):
 
 
 def family_of(series: StoredSeries) -> Metric:
-    """Convert metric values that are stored in the database to a counter or a histogram of the Prometheus client."""
+    """Return a metric that is stored in the database as a counter or a histogram of the Prometheus client."""
     metric = series.metric
     if isinstance(metric, StoredCounter):
         counter = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)

@@ -1,4 +1,4 @@
-"""Routes of the OpenFeature Remote Evaluation Protocol (OFREP), with which its clients read flags.
+"""Routes of the OpenFeature Remote Evaluation Protocol (OFREP): evaluate flags for clients of OpenFeature.
 
 Source: https://github.com/open-feature/protocol, service/openapi.yaml, version 0.3.0
 """
@@ -186,8 +186,9 @@ def _context_of(request: Request, raw: bytes) -> Context:
     """Return the evaluation context of a request; it is empty if the request has none.
 
     Raises:
-        MalformedBodyError, UnsupportedMediaError: the body is not a JSON object.
-        InvalidContextError: the context is not an object.
+        UnsupportedMediaError: the content type is not JSON.
+        MalformedBodyError: the body is not a JSON object.
+        InvalidContextError: the field `context` is not an object.
     """
     require_json(request)
     body = parse_json(raw)

@@ -1,6 +1,6 @@
-"""OTLP over HTTP: read requests in protobuf or JSON, and answer them, with errors as `google.rpc.Status`.
+"""Receive OTLP over HTTP: read requests in protobuf or JSON, store their data, and return the responses.
 
-`otlp_grpc.py` gives the same answers over gRPC.
+An error response is a `google.rpc.Status`. `otlp_grpc.py` does the same over gRPC.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
 """
@@ -29,12 +29,12 @@ JSON_TYPE = "application/json"
 
 
 class Signal(NamedTuple):
-    """One signal of OTLP (traces, logs or metrics), with the names of its route and of its protobuf messages.
+    """One signal of OTLP (traces, logs or metrics), with the path of its route and its names in protobuf.
 
     Attributes:
-        name: the name of the signal in the telemetry service.
+        name: `traces`, `logs` or `metrics`.
         path: the path of the route.
-        service: the prefix of the protobuf names, for example `Trace` of `ExportTraceServiceRequest`.
+        service: the name of the signal in protobuf, for example `Trace` in `ExportTraceServiceRequest`.
         rejected_field: the field of `partial_success` with the number of rejected items.
     """
 
@@ -45,7 +45,7 @@ class Signal(NamedTuple):
 
     @property
     def package(self) -> str:
-        """The protobuf package of the signal's service without `opentelemetry.proto.`, such as `collector.trace.v1`."""
+        """The signal's protobuf package without the prefix `opentelemetry.proto.`, for example `collector.trace.v1`."""
         return f"collector.{self.service.lower()}.v1"
 
     def new_response(self) -> Any:
@@ -92,7 +92,9 @@ def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
 
 
 async def receive(request: Request, services: Services, signal: Signal) -> Response:
-    """Read the body of an OTLP request, store its items, count them in the metrics, and return the response.
+    """Read the body of an OTLP request, store its spans or log records, and return the response.
+
+    Data points of metrics are only counted, not stored. The metrics of this process count the received items.
 
     Args:
         request: the request.
@@ -100,7 +102,7 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
         signal: the signal of the request: traces, logs or metrics.
 
     Raises:
-        UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not in `DECODERS`.
+        UnsupportedMediaError: the content type is neither protobuf nor JSON, or the compression is not in `DECODERS`.
         OverloadedError: the service is overloaded; nothing was stored.
         TooLargeError, MalformedBodyError: the body cannot be accepted; nothing was stored.
         UnavailableError: the database cannot be used, or this process is stopping; nothing was stored.
@@ -127,7 +129,7 @@ def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
     """Return the OTLP response to an accepted request.
 
     If items were rejected or ignored, the response is a partial success with a message and the number of rejected
-    items.
+    items. Ignored items (read but not stored) are not in this number.
 
     Args:
         signal: the signal of the request.
@@ -142,7 +144,7 @@ def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
 
 
 def status_of(http_status: int, detail: str) -> Status:
-    """Return the error message of OTLP (a `Status`) for an HTTP status, with `detail` as its text."""
+    """Return the OTLP error (a protobuf `Status`) for an HTTP status; its text is `detail`."""
     from google.rpc.status_pb2 import Status
 
     return Status(code=_CODES.get(http_status, _INVALID_ARGUMENT if http_status < 500 else _INTERNAL), message=detail)

@@ -1,8 +1,9 @@
-"""OTLP over gRPC: the export services of traces, logs and metrics, with the rules of OTLP over HTTP.
+"""Receive OTLP over gRPC: the export services of traces, logs and metrics, with the same results as OTLP over HTTP.
 
-Clients call the methods as unary methods. This server handles each call as a stream of one message; the bytes on the
-wire are the same. In this way, the server authorizes the caller and reserves capacity before it reads the message, as
-over HTTP. gRPC itself decompresses a message, and limits its size before and after the decompression.
+For clients, `Export` is a unary method: one request message, one response. The server handles the request as a stream
+of one message, because a stream's handler starts before the message arrives. So the server can authorize the caller and
+reserve capacity before it reads the message, as over HTTP. The bytes on the wire are the same for both kinds of method.
+gRPC itself decompresses a message, and limits its size before and after the decompression.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 """
@@ -47,12 +48,12 @@ Method = Callable[[AsyncIterable[bytes], Any], Awaitable[bytes]]
 
 @asynccontextmanager
 async def serving(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[int]:
-    """Serve OTLP/gRPC at the address of the settings while the block runs; yield the port.
+    """Serve OTLP over gRPC while the `async with` block runs, on the host and port of `settings.grpc`; yield the port.
 
     Args:
         services: the services of the process.
-        gate: limits how many requests are handled at once.
-        metrics: counts the requests.
+        gate: limits the requests in progress, by their number and by the total size of their messages.
+        metrics: counts the requests and the received items.
 
     Raises:
         UnavailableError: the port cannot be bound.
@@ -117,9 +118,9 @@ class _Exporter:
         return functools.partial(self._serve, signal)
 
     async def _serve(self, signal: Signal, requests: AsyncIterable[bytes], context: Any) -> bytes:
-        """Handle one gRPC call of `Export`: store its items, log and count the call, and return the response as bytes.
+        """Handle one gRPC call of `Export`: store the received data, and return the serialized response.
 
-        An error aborts the call with a gRPC status.
+        The call is logged and counted. An error aborts the call with a gRPC status.
 
         Args:
             signal: the signal of the call: traces, logs or metrics.

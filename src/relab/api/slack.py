@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 class SignatureCheck:
-    """A FastAPI dependency that accepts only requests signed by Slack, and each of them only once.
+    """A FastAPI dependency that accepts only requests signed by Slack, and each request only once.
 
     The route for Slack commands uses this check instead of a scope.
     """
@@ -35,8 +35,11 @@ class SignatureCheck:
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
         """Check the signature of a request, and return the Slack command in its body.
 
-        The response is 401 if the signature is not valid, 404 if Slack commands are not set up, and 415 if the body is
-        not a form.
+        Raises:
+            SlackSignatureError: the signature is not valid, or the request is a replay (401).
+            SlackOffError: Slack commands are not set up (404).
+            UnsupportedMediaError: the content type is not that of a form (415).
+            InvalidInputError: the request cannot be parsed (422).
         """
         body = await body_of_at_most(request, MAX_BYTES)
         command: SlackCommand = await run_in_threadpool(

@@ -44,10 +44,11 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
 
 
 class LangfuseScopeCheck(ScopeCheck):
-    """Checks that the caller has a scope. The token may also be the password of HTTP Basic, with any user name.
+    """Checks that the caller has a scope.
 
-    Langfuse's SDKs always authenticate by HTTP Basic: the public key is the user name, the secret key the password.
-    While the installation needs no token, the password is ignored, so any keys are accepted.
+    The token is a bearer token, or the password of HTTP Basic with any user name. Langfuse's SDKs always send HTTP
+    Basic, with the public key as the user name and the secret key as the password. While the installation needs no
+    token, the password is ignored, so any keys are accepted.
     """
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:

@@ -1,4 +1,7 @@
-"""The composition root: builds all services from the settings. One module per context; `services.py` joins them."""
+"""The composition root: builds all services from the settings.
+
+Each context (a part of relab, such as builds) has one module that builds its services; `services.py` combines them.
+"""
 
 from __future__ import annotations
 
