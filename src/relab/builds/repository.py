@@ -1,4 +1,7 @@
-"""Queries over builds and their logs. Every function takes the session of a transaction."""
+"""Store, read and delete builds, their logs, suggestions of fixes, and decisions of the optimizer in the database.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> b
 
 
 def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
-    """Return the builds with the status `running` in a folder, as JSON objects.
+    """Return, as JSON, the builds in a folder whose status is `running`.
 
     `folder` is the digest of the folder (`BuildFolder.identity`).
     """
@@ -96,7 +99,7 @@ def project_names(session: Session, name: str | None = None, *, limit: int) -> l
 
     Args:
         session: the session of the transaction.
-        name: only the project of this name; None for all that have a name.
+        name: only this name, if such a project exists; None for all names except the empty one.
         limit: the largest number of names.
     """
     tables = (BuildRow, BuildDecisionRow, BuildSuggestionRow)
@@ -106,7 +109,7 @@ def project_names(session: Session, name: str | None = None, *, limit: int) -> l
 
 
 def list_failed_alike(session: Session, project: str, failure_key: str, *, limit: int) -> Sequence[dict[str, Any]]:
-    """Return at most `limit` builds of a project whose failure has the key `failure_key`, as JSON, newest first."""
+    """Return, as JSON, at most `limit` failed builds of a project with the key `failure_key`, newest first."""
     row = BuildRow
     statement = select(row.document).where(row.project == project, row.failure_key == failure_key)
     return session.execute(statement.order_by(row.build_id.desc()).limit(limit)).scalars().all()
@@ -172,7 +175,7 @@ def add_decision(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def finish_decision(session: Session, decision_id: str, values: Mapping[str, Any]) -> bool:
-    """Set the columns `values` of a decision that has no reward yet; return False if there is no such decision."""
+    """Set the columns `values` of a decision; change nothing and return False if it has a reward, or does not exist."""
     row = BuildDecisionRow
     statement = update(table_of(row)).where(row.decision_id == decision_id, row.reward.is_(None)).values(dict(values))
     return session.execute(statement.returning(row.decision_id)).one_or_none() is not None
@@ -229,8 +232,8 @@ def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
     """Delete builds that started before a time, oldest first, with their logs and tests; return their number.
 
-    Running builds are not deleted. At most `limit` builds are deleted; fewer (at least one) if the builds have many
-    test results.
+    Running builds are not deleted. One call deletes at most `limit` builds, and at most `_MAX_TESTS_OF_BATCH` test
+    results; but it deletes at least one build, if there is an old one.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
     ids = _with_few_tests(session, session.execute(oldest).scalars().all())
@@ -241,9 +244,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first ids of `ids`: as many as have together at most `_MAX_TESTS_OF_BATCH` test results.
+    """Return the first builds of `ids`, as many as possible with at most `_MAX_TESTS_OF_BATCH` test results in total.
 
-    The first id is always returned, even if its build has more test results.
+    The first build is always returned, even if it has more test results.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)
@@ -257,9 +260,9 @@ def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
 
 
 def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int:
-    """Delete up to `limit` decisions of the optimizer that were made before a time, oldest first; return their number.
+    """Delete at most `limit` decisions made before a time, oldest first; return their number.
 
-    In a decision, the optimizer chose an action (a change of the configuration) for a build.
+    A decision is the optimizer's choice of an action (a change of the configuration) for a build.
     """
     row = BuildDecisionRow
     oldest = select(row.decision_id).where(row.decided_at < before_us).order_by(row.decided_at).limit(limit)
@@ -269,7 +272,7 @@ def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int
 
 
 def delete_old_suggestions(session: Session, before_us: int, *, limit: int) -> int:
-    """Delete up to `limit` suggestions that were made before a time, oldest first; return their number."""
+    """Delete at most `limit` suggestions of fixes made before a time, oldest first; return their number."""
     row = BuildSuggestionRow
     oldest = select(row.suggestion_id).where(row.suggested_at < before_us).order_by(row.suggested_at).limit(limit)
     ids = session.execute(oldest).scalars().all()
@@ -294,7 +297,7 @@ def _newest(
     Args:
         session: the session of the transaction.
         statement: selects the documents.
-        key: the column with the ids, by which the documents are sorted.
+        key: the column with the ids; newer rows have higher ids.
         wanted: `(column, value)` pairs that a row must match; pairs with the value None are ignored.
         before: only rows whose ids are lower than this id; None to begin with the newest.
         limit: the largest number of documents.

@@ -1,6 +1,6 @@
-"""Results of tests as they are stored with their build: limited in number and length, with masked secrets.
+"""Convert the test results of a build into database rows: limit number and length, and mask secrets.
 
-A test is identified by its project and its name.
+A key computed from project and name identifies a test.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def key_of_test(project: str, name: str) -> int:
 
 
 def id_of_key(key: int) -> str:
-    """Return the key as the id that people and programs see: 16 hexadecimal digits."""
+    """Return the id of a test (16 hexadecimal digits, as in the API) from its key in the database."""
     return f"{key + _SIGNED_64:016x}"
 
 
 def key_of_id(test_id: str) -> int:
-    """Return the key of a test from its id, the inverse of `id_of_key`.
+    """Return the key of a test in the database from its id in the API; the inverse of `id_of_key`.
 
     Raises:
         ValueError: the id does not have 16 hexadecimal digits.
@@ -50,11 +50,11 @@ def key_of_id(test_id: str) -> int:
 
 
 def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCounts | None:
-    """Return the numbers of a build's tests by outcome; None if the build has no test results.
+    """Count a build's tests by outcome, and the results that are not stored; return None if `tests` is empty.
 
     Args:
-        tests: the test results that were read.
-        left_out: the number of further test results, which were not read.
+        tests: the test results that relab read from the build's log or report.
+        left_out: the number of results in the log or report that relab did not read.
     """
     if not tests:
         return None
@@ -67,9 +67,8 @@ def rows_of_tests(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more tests, the failed and the flaky ones are stored first, then those in `known_failures`, then the
-    others. Secrets in names and messages are masked. Of tests with the same name, only the one with the worst outcome
-    is stored.
+    If there are more tests, those that failed or were flaky take precedence, then those in `known_failures`. Secrets
+    in names and messages are masked. Of tests with the same name, only the one with the worst outcome has a row.
 
     Args:
         build_id: the id of the build.

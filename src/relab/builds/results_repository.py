@@ -1,4 +1,4 @@
-"""Queries over the results of tests of builds. Every function takes the session of a transaction."""
+"""Insert and read the test results of builds in the database. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 class FoundTest:
     """A test that a query found; `project` and `test_key` identify it.
 
-    `build_id` is the newest build in which the test had the outcome that the query searches for, such as a failure.
+    `build_id` is the newest build in which the test had an outcome that the query searches for.
     """
 
     project: str
@@ -46,7 +46,7 @@ def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def failed_keys(session: Session, project: str, limit: int) -> set[int]:
-    """Return the keys of tests of a project that were ever failed or flaky in a build; at most `limit` keys."""
+    """Return the keys of at most `limit` tests of a project that failed or were flaky in at least one build."""
     row = BuildTestRow
     statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
     return set(session.execute(statement).scalars())
@@ -55,7 +55,9 @@ def failed_keys(session: Session, project: str, limit: int) -> set[int]:
 def tests_that_failed(
     session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that were ever failed or flaky in a build; those with the newest such build come first.
+    """Return at most `limit` tests that failed or were flaky in at least one build, with the newest of these builds.
+
+    The tests are sorted by this build, newest first.
 
     Args:
         session: the session of the transaction.
@@ -78,7 +80,9 @@ def tests_that_failed(
 def tests_that_passed(
     session: Session, *, project: str | None, after: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that passed and never failed, by project and key, each with its newest passed build.
+    """Return at most `limit` tests that have passed in a build, and never failed or been flaky.
+
+    Each test has the newest build in which it passed. The tests are sorted by project, then by key.
 
     Args:
         session: the session of the transaction.

@@ -1,6 +1,6 @@
 """Delete old builds with their logs, old decisions of the build optimizer and old suggestions of fixes.
 
-Servers and builds continue to run meanwhile.
+This needs no pause of servers or running builds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class PrunedBuilds:
-    """The numbers of builds, optimizer decisions and suggested fixes that were deleted or would be deleted."""
+    """How many builds, optimizer decisions and suggestions of fixes were deleted, or would be deleted."""
 
     builds: int = 0
     decisions: int = 0
@@ -49,8 +49,8 @@ class BuildRetention:
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
         """Delete builds, optimizer decisions and suggested fixes that are older than a time, in several transactions.
 
-        The oldest are deleted first. The age of a build counts from its start. A caller may stop at any time; the next
-        call continues.
+        The oldest are deleted first. The age of a build counts from its start. If the caller stops early, the next call
+        deletes the rest.
 
         Args:
             before_us: the time, in microseconds since 1970.

@@ -98,7 +98,7 @@ class BuildService:
         database, clock: the database and the clock of this process.
         telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder that contains the workspaces, caches and snapshots of all projects.
-        taught: the folder of the known failures (kinds of failures, with fixes) that people have added; may be missing.
+        taught: the folder of known failures (kinds of failures, with fixes) that people have added; it may not exist.
         environment: the environment variables of this process; builds get PATH from them.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
@@ -106,8 +106,8 @@ class BuildService:
     Attributes:
         ingest: records builds that relab did not run.
         decisions: chooses actions, stores their outcomes, and evaluates policies.
-        history: judges tests by earlier builds.
-        groups: groups failed builds by their causes.
+        history: decides whether tests are flaky, broken or stable, by earlier builds.
+        groups: reads the groups of builds that failed for the same cause.
         retention: deletes old builds, decisions and suggestions.
         suggestions: lists suggestions, and stores verdicts about them.
     """
@@ -227,7 +227,7 @@ class BuildService:
             policy_of: returns the name of a project's policy (rule that chooses build actions); called for each pass.
             on_build: called with each finished build.
             on_decision: called with each decision.
-            on_suggestion: called with the suggestion for a pass that failed.
+            on_suggestion: called with the suggestion of a fix after a pass that failed.
             on_pass: called with each finished pass.
             on_error: called with the error that ended a pass, or that `on_pass` raised; the next pass starts even so.
         """
@@ -283,7 +283,7 @@ class BuildService:
         """Return one simulated build, drawn from the measured builds of the example project; nothing is stored.
 
         Raises:
-            UnmeasuredFaultError: the fault was not measured.
+            UnmeasuredFaultError: no build with the fault in the request was measured.
             UnknownBuildActionError: the catalogue has no such action.
         """
         import numpy as np
@@ -371,10 +371,9 @@ class BuildService:
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
-        """Return the build metrics that all processes count in the database, such as ended builds.
+        """Return the metrics of builds and of the optimizer's decisions, such as the number of ended builds.
 
-        The decisions of the optimizer, which chooses actions for builds, are counted, too. The counters stay when old
-        builds are deleted.
+        All processes add to these counters in the database. Deleting old builds does not change them.
         """
         with self._database.read() as session:
             return counters.read(session, METRICS)

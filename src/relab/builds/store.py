@@ -24,7 +24,7 @@ class BuildStore:
         self._database = database
 
     def add(self, build: Build, *, folder: str | None = None) -> None:
-        """Insert a build that begins on this machine, or an ended build not run by relab.
+        """Insert a build: one that relab starts on this machine, or an ended one that relab did not run.
 
         Args:
             build: the build.
@@ -45,17 +45,17 @@ class BuildStore:
         tests: Sequence[BuildTest] = (),
         failure_key: str | None = None,
     ) -> tuple[str, bool]:
-        """Store an ended build that relab did not run, with its log; each source is recorded only once.
+        """Store an ended build that relab did not run, with its log. Store nothing if its source is recorded already.
 
         Args:
             build: the build.
-            log: the log of the build, shortened to about 1 MiB; secrets are masked before it is stored.
-            source_key: identifies the source (the log, file or report) of the build.
+            log: the log of the build, already shortened to about 1 MiB. This method masks secrets in it.
+            source_key: identifies the source of the build: a log, a file or a report.
             tests: the results of its tests; at most `MAX_STORED_TESTS` are stored, with secrets masked.
             failure_key: identifies how the build failed; None if it did not fail, or if no line shows the failure.
 
         Returns:
-            The id of the stored build of this source, and whether this call stored it.
+            `(id, is_new)`: the id of the stored build with this source, and whether this call stored it.
         """
         text = mask_secrets(log).replace("\x00", "\ufffd")
         try:
@@ -79,7 +79,7 @@ class BuildStore:
             return found, False
 
     def finish(self, build: Build, log: str | None, tests: Sequence[BuildTest] = ()) -> None:
-        """Store the end of a build, its log (None if it has none) and the results of its tests, in one transaction."""
+        """Store the end of a build with its log (None: no log) and its test results, in one transaction."""
         with self._database.write() as unit:
             self._end(unit, build)
             if log is not None:
@@ -118,7 +118,7 @@ class BuildStore:
     def set_failure_key(self, build_id: str, key: str) -> None:
         """Store the key of a build's failure; builds with the same key failed in the same way.
 
-        `key` is a digest of the log line that shows the failure, without its numbers.
+        `key` is a digest of the log line that shows the failure. Numbers in the line are masked first.
         """
         with self._database.write() as unit:
             repository.change(unit.session, build_id, {"failure_key": key})
@@ -169,7 +169,7 @@ class BuildStore:
                 raise BuildProjectNotFoundError(project, repository.project_names(session, limit=_MAX_NAMED_PROJECTS))
 
     def list_failed_alike(self, project: str, failure_key: str, *, limit: int) -> list[Build]:
-        """Return at most `limit` builds of a project whose failure has the key `failure_key`, newest first."""
+        """Return at most `limit` failed builds of a project with the key `failure_key`, newest first."""
         with self._database.read() as session:
             found = repository.list_failed_alike(session, project, failure_key, limit=limit)
         return [Build.model_validate(document, strict=False) for document in found]

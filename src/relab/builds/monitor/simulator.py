@@ -1,8 +1,8 @@
-"""Simulate builds like measured ones: draw outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
+"""Simulate builds from measured builds. Pure.
 
-The builds that were measured with one fault and one action may have started with or without files that earlier builds
-left. Their durations then have two peaks, which one normal distribution does not fit. So a simulated duration is a
-random measured duration times a log-normal factor (a kernel density estimate of the logarithms).
+An outcome is as probable as it is frequent among the measured builds with the same fault and action. A duration is a
+random measured duration times a log-normal factor (smoothed bootstrap). One normal distribution would not fit: with and
+without files that earlier builds left, builds take different times, so the measured durations can have two peaks.
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ class MeasuredBuildRow(BaseModel):
 class _Outcome:
     """A possible outcome of a simulated build, made from a group of measured builds.
 
-    The builds of the group have equal fault, action, status and kind of failure.
+    The builds of the group have the same fault, action, status and kind of failure.
 
-    `result` is the result of each simulated build with this outcome, without the duration. `log_durations` are the
-    natural logarithms of the measured durations in seconds. To simulate a duration, the simulator draws one of these
-    logarithms and adds a normally distributed random number; `bandwidth` is the standard deviation of the random
-    number.
+    Attributes:
+        result: the result of each simulated build with this outcome, without the duration.
+        log_durations: the natural logarithms of the measured durations in seconds. To simulate a duration, the
+            simulator draws one of them, and adds a normally distributed random number.
+        bandwidth: the standard deviation of this random number.
     """
 
     result: BuildResult
@@ -77,9 +78,10 @@ class FitRow:
     Attributes:
         fault, action_id: the fault and the action.
         count: the number of measured builds.
-        success_share, simulated_success_share: the share of successful builds among the measured and among the
-            simulated builds, from 0 to 1.
-        median_s, simulated_median_s: the median duration of all measured and of all simulated builds, in seconds.
+        success_share: the share of the measured builds that succeeded, 0 to 1.
+        simulated_success_share: the share of the simulated builds that succeeded, 0 to 1.
+        median_s: the median duration of the measured builds, in seconds.
+        simulated_median_s: the median duration of the simulated builds, in seconds.
     """
 
     fault: str
@@ -92,7 +94,7 @@ class FitRow:
 
 
 class BuildSimulator:
-    """Simulates builds that behave like measured ones.
+    """Simulates builds: their outcomes and durations have the frequencies of measured builds.
 
     Args:
         builds: the measured builds, at least one.

@@ -31,11 +31,11 @@ _LOCK_POLL_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class BuildFolder:
-    """The folder of a project's builds, on this machine.
+    """The folder on this machine in which relab builds one project.
 
     Attributes:
         root: the path of the folder.
-        key: the name of the folder, which is part of the names of control groups and temporary folders of its builds.
+        key: the name of the folder. The sandboxes of its builds have this key in their names.
     """
 
     root: Path
@@ -43,12 +43,12 @@ class BuildFolder:
 
     @property
     def identity(self) -> str:
-        """A digest of this host's name and the path of the folder, the same in each process that locks the folder."""
+        """A digest of this host's name and the path of the folder; each process of this host computes the same."""
         return hashlib.sha256(f"{socket.gethostname()}\0{self.root.absolute()}".encode()).hexdigest()
 
     @property
     def log(self) -> Path:
-        """The file with the output of the build that is running, or ran last."""
+        """The file with the output of the running build; if no build runs, of the last build."""
         return self.root / "build.log"
 
     @property
@@ -59,7 +59,7 @@ class BuildFolder:
     def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
         """Return the paths of the folders that the sandbox of one build uses; no folder is created.
 
-        A build has no data set: the folders `harness` and `dataset`, which each sandbox has, are both the snapshot.
+        Each sandbox has a folder `harness` and a folder `dataset`. For a build, both are the snapshot.
 
         Args:
             snapshot: the read-only copy of the project's files.
@@ -82,8 +82,8 @@ class BuildFolder:
 
         Args:
             snapshot: the project's files.
-            keeps_cache: whether the cache folder keeps the content that earlier builds left.
-            incremental: whether the files that the last build created stay in the workspace.
+            keeps_cache: True: the cache folder has the content that earlier builds left. False: it is empty.
+            incremental: True: the files that the last build created stay in the workspace. False: they are deleted.
 
         Raises:
             OSError: the disk is full, or a file cannot be written.
@@ -125,17 +125,24 @@ class BuildFolder:
             self._copied.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Delete the temporary files of the last build; its workspace, cache and log stay. The folder stays locked."""
+        """Delete the temporary files of the last build; the workspace, the kept cache and the log stay.
+
+        The lock of the folder is not released.
+        """
         remove_tree(self.root / "attempt")
 
 
 @contextmanager
 def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
-    """Lock the folder of a project's builds below `home`, and yield it; the lock is released after the block.
+    """Create the folder in which a project is built, lock it, and yield it. The lock is released after the block.
+
+    Args:
+        home: the folder that contains the folders of all projects.
+        project: the project.
 
     Raises:
         ProjectBusyError: another process builds the project.
-        BuildFolderError: the folder cannot be created.
+        BuildFolderError: the folder cannot be created or locked.
     """
     key = hashlib.sha256(f"{project.file.name}\0{project.root}".encode()).hexdigest()[:_KEY_LENGTH]
     root = home / key
@@ -154,11 +161,11 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
 
 @contextmanager
 def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
-    """Try to lock a project's folder; yield whether this process has the lock, and release the lock after the block.
+    """Try to lock a project's folder; yield whether this call got the lock. The lock is released after the block.
 
     Args:
         root: the folder.
-        wait_s: how long to wait for the lock, in seconds.
+        wait_s: the longest time to wait for the lock, in seconds.
 
     Raises:
         OSError: the lock file cannot be opened.
@@ -182,10 +189,13 @@ def _locked(descriptor: int) -> bool:
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files; the copy of the last build is updated if it exists.
+    """Return a read-only copy (snapshot) of the project's current files, in the folder of its builds.
+
+    It replaces the snapshot of the last build; only files that have changed since then are copied again.
 
     Raises:
-        ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.
+        ExperimentInvalidError: a pattern in `ignore` of the build file is invalid, a file cannot be read, or a file
+            changed during the copying.
         RunDiskFullError: the disk is full.
     """
     return keep_snapshot(project.root, folder.snapshots, project.file.ignore)

@@ -35,8 +35,8 @@ class BuildAction:
         values: `{knob: new value}`.
         factors: `{knob: factor}`; the current value is multiplied by the factor, up to the project's limit.
         largest: the names of the knobs that are set to the project's limit.
-        only_after: the kinds of failure of the last build after which the action may help; None: always.
-        never_after: the kinds of failure after which the action cannot help.
+        only_after: the action may help only if the last build failed in one of these ways; None: no such condition.
+        never_after: the action cannot help if the last build failed in one of these ways.
     """
 
     action_id: int
@@ -56,7 +56,7 @@ class BuildAction:
     ) -> BuildConfiguration | None:
         """Return a configuration with this action applied; None if the action is not possible, or would change nothing.
 
-        Action 0 keeps the configuration and is always possible.
+        Action 0 (keep the configuration) returns an equal configuration, never None.
 
         Args:
             configuration: the configuration to change.
@@ -140,9 +140,9 @@ def action_of(action_id: int) -> BuildAction:
 def possible_actions(
     configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
 ) -> dict[int, BuildConfiguration]:
-    """Return `{action id: changed configuration}` for each possible action that would change a configuration.
+    """Return `{action id: configuration after the action}` for the actions from which a policy may choose.
 
-    Action 0, which keeps the configuration, is always included.
+    These are action 0 (keep the configuration), and each possible action that changes the configuration.
 
     Args:
         configuration: the configuration to change.
@@ -154,15 +154,17 @@ def possible_actions(
 
 
 def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> list[int]:
-    """Return the actions that may help after a build, in the order of `actions`.
+    """Return those of `actions` that may help after a build, in the order of `actions`.
 
-    Building in parallel is not suitable after a build that used too much memory or too many processes. Raising the time
-    limit is suitable only after a build that hit this limit, because it has no effect on other builds. Running only the
-    fast tests is suitable only after a build that hit a limit or did not start: after a failed command, the next build
-    could succeed because it leaves out the failing test.
+    Each action may help, except:
+
+    - building in parallel, if the build used too much memory or too many processes;
+    - raising the time limit, if the build did not hit this limit;
+    - running only the fast tests, if the build succeeded or its command failed by itself. If the command failed, the
+      next build could succeed only because it skips the failing test.
 
     Args:
-        actions: ids of the catalogue.
+        actions: ids of actions of the catalogue.
         failure: how the build failed; None if it did not fail.
     """
     return [number for number in actions if action_of(number).may_help_after(failure)]

@@ -1,4 +1,4 @@
-"""Decisions of the optimizer as values: the situation, the chosen action, its probability, and the reward of the build."""
+"""Models of decisions: the request of a CI, the optimizer's decision, and the outcome of the build that follows."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ class BuildSymptoms(BaseModel):
     def situation(self) -> BuildSituation:
         """Return the symptoms in the form that a policy reads: kind of failure, attempts and configuration.
 
-        If `failure` is missing, the kind of failure is read from `error`. A build with the status `success` has no
-        failure.
+        If `failure` is None, the words in `error` decide the kind of failure; a failed build without `error` has the
+        kind `exit_code`. A build with the status `success` has no failure.
         """
         failure = self.failure or failure_in(self.error)
         if failure is None and self.status is BuildStatus.FAILED:
@@ -159,7 +159,9 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, ascending: `actions` or, if it is empty, all suitable actions.
+        """Return the ids of the actions to choose from, ascending.
+
+        These are the ids in `actions`. If it is None or empty, these are all actions that may help after this build.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

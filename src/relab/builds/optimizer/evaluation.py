@@ -25,7 +25,7 @@ _RIDGE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LoggedDecision:
-    """One decision of an earlier (logging) policy, with its outcome.
+    """One logged decision with its reward. The policy that made the decision is the logging policy.
 
     Attributes:
         features: the situation of the decision as numbers, one for each name in `situation.FEATURES`.
@@ -122,7 +122,7 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> Policy
 def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
     """Return, for each logged decision, the doubly robust estimate of the reward that `policy` would have earned.
 
-    The mean of these estimates is the doubly robust estimate of `evaluate`.
+    The mean of these numbers is `PolicyEvaluation.doubly_robust.estimate`.
 
     Args:
         policy: the policy; it must not have learnt from these decisions.
@@ -205,13 +205,13 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`. The weight of a decision is the probability of
-    its action under the evaluated policy, divided by the logged propensity. Each sum is replaced by its expected value
-    over the actions that the logging policy could choose. The result is 0 if the evaluated policy may choose an action
-    whose logged propensity is 0.
+    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`. The weight of a decision is the evaluated
+    policy's probability of the logged action, divided by the logged propensity. Both sums are expected values: they use
+    all actions that the logging policy could have chosen, not only the logged ones. The result is 0 if the evaluated
+    policy may choose an action whose logged propensity is 0.
 
     Args:
-        chances: for each decision, the policy's probability of each possible action.
+        chances: for each decision, the evaluated policy's probability of each possible action.
         decisions: the logged decisions.
     """
     squares = 0.0
@@ -252,10 +252,10 @@ def _value(
 
 
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
-    """Return, for each decision, the reward that a regression predicts for each possible action (cross-fitting).
+    """Return, for each decision, the predicted reward of each possible action (cross-fitting).
 
-    The regression is fitted to the half of the decisions that does not contain this decision. The halves are the
-    decisions at even and at odd positions.
+    Decisions at even positions are predicted by regressions that are fitted to the decisions at odd positions, and vice
+    versa. So no decision is predicted from its own reward.
     """
     halves = np.arange(len(decisions)) % 2
     models = [
@@ -272,7 +272,7 @@ def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float6
 def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
     """Fit, for each action that was chosen, a ridge regression of its reward; return `({action: coefficients}, mean)`.
 
-    The mean is the mean reward of all decisions, which predicts the reward of an action that was never chosen.
+    `mean` is the mean reward of all decisions. It is the prediction for an action that was never chosen.
     """
     fitted = {}
     for action in {decision.action_id for decision in decisions}:

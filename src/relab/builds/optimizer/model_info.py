@@ -1,4 +1,4 @@
-"""The facts about the training of a policy, without the trained network."""
+"""Models of the facts about a training: how a policy's neural network was trained, and its learning curve."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from relab.core.clock import Timestamp
 
 
 class CurvePoint(BaseModel):
-    """One point of a learning curve: the mean reward of the policy's neural network after a number of simulated builds.
+    """One point of a learning curve.
 
-    The policy chooses the configurations of builds.
+    Attributes:
+        builds: the number of simulated builds that the network was trained on so far.
+        reward: the mean reward of the network at this point.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

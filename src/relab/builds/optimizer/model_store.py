@@ -25,9 +25,9 @@ _AGAIN: Final = "Train another one: lab builds train"
 
 
 class ModelStore:
-    """The files of trained policies in one folder: `dqn-0001.safetensors`, `dqn-0002.safetensors` and so on.
+    """Writes and reads the files of trained policies: `dqn-0001.safetensors`, `dqn-0002.safetensors` and so on.
 
-    The file with the highest number is in use.
+    All files are in one folder. The file with the highest number is in use.
 
     Args:
         folder: the folder; it may be missing.
@@ -39,7 +39,7 @@ class ModelStore:
         self._digest = simulator_digest
 
     def newest(self) -> Path | None:
-        """Return the path of the file with the highest number; None if there is no file."""
+        """Return the path of the newest trained policy (the file with the highest number); None without files."""
         numbers = self._numbers()
         return None if not numbers else self._path(max(numbers))
 
@@ -48,7 +48,7 @@ class ModelStore:
 
         Raises:
             PolicyModelMissingError: there is no trained policy.
-            PolicyModelError: the file is damaged, or of another version.
+            PolicyModelError: the file cannot be read, or the network does not fit this version of relab.
             RlExtraMissingError: the extra that reads such files is not installed.
         """
         path = self.newest()
@@ -104,7 +104,7 @@ def read_model(path: Path, simulator_digest: str) -> tuple[ValueNetwork, PolicyM
         simulator_digest: the digest of the simulator that the network must have been trained on.
 
     Raises:
-        PolicyModelError: the file is unreadable, damaged, or of another version.
+        PolicyModelError: the file cannot be read, or the network does not fit this version of relab.
         RlExtraMissingError: the extra that reads such files is not installed.
     """
     try:

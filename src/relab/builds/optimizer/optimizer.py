@@ -27,7 +27,7 @@ class BuildOptimizer:
     """Chooses the action (change of the configuration) for the next build by a policy, and logs each decision.
 
     Args:
-        store: the log of decisions; for each decision, the policy is trained anew on this log.
+        store: the log of decisions. For each choice, a new policy is trained on this log.
         clock: the clock.
         generator: the source of randomness.
         models: the trained neural networks, which the policy `dqn` uses to choose actions.

@@ -1,4 +1,4 @@
-"""The reason of a decision in one sentence, from the log of decisions and the policy's probabilities. Pure."""
+"""Explain a decision in one sentence, from the log of decisions and the policy's probabilities. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def reason_of(
     action_id: int,
     logged: Iterable[LoggedDecision],
 ) -> str:
-    """Return a sentence that explains a choice: its probability, and how often builds with the action succeeded before.
+    """Return a phrase that explains a choice: its probability, and how often builds with the action succeeded before.
+
+    Only builds in a situation with the same kind of failure count.
 
     Args:
         situation: the facts that the policy used to choose.

@@ -1,4 +1,4 @@
-"""The situation in which an action is chosen, its features, and the reward of the build that follows. Pure."""
+"""Compute a policy's input and feedback: the situation before a choice as numbers, and the reward of a build. Pure."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def reward_of(result: BuildResult, reference_s: float) -> float:
 
 
 def failure_in(error: str | None) -> BuildFailure | None:
-    """Return the kind of failure that an error text names: out of memory, time-out, or `exit_code` for any other text.
+    """Return the kind of failure that an error text names: out of memory or time-out; for other texts, `exit_code`.
 
     Return None if the text is None or empty.
     """

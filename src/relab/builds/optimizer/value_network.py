@@ -1,4 +1,4 @@
-"""The trained network of the policy `dqn`; NumPy computes its values, so PyTorch is not needed."""
+"""The trained neural network of the policy `dqn`. NumPy computes its outputs, so using it does not need PyTorch."""
 
 from __future__ import annotations
 

@@ -27,20 +27,21 @@ information about a policy."""
 
 @dataclass(frozen=True, slots=True)
 class PromotionVerdict:
-    """The verdict whether a new policy (the candidate) is better than the current one.
+    """The verdict on a candidate: a policy that may replace the current policy.
 
     A policy is a rule that chooses actions for builds.
 
     Attributes:
-        verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval lies
-            below `LEAST_GAIN`. EDGE: neither. INVALID: the logged decisions have too little information about one of
-            the policies, or both policies choose the same action in each logged situation.
+        verdict: PASS: the gain is at least `LEAST_GAIN`, and its interval lies above 0. FAIL: the whole interval lies
+            below `LEAST_GAIN`. EDGE: neither PASS nor FAIL. INVALID: the log is not sufficient for a verdict:
+            `effective_count` is too small, or the interval is infinite.
         reason: the reason for the verdict in one sentence.
         gain: the estimated mean reward of the candidate minus that of the current policy.
-        interval: the confidence interval of the gain.
+        interval: the confidence interval of the gain. It is infinite if both policies choose the same action in each
+            logged situation.
         count: the number of evaluated decisions.
-        effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
-            information.
+        effective_count: the effective sample size, for the policy for which it is smaller: the number of decisions of
+            equal weight that would carry as much information.
     """
 
     verdict: Verdict
@@ -62,7 +63,7 @@ def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[Logg
         decisions: the logged decisions.
 
     Raises:
-        DecisionLogError: there are too few decisions.
+        DecisionLogError: there are fewer than 30 decisions.
     """
     rewards = [doubly_robust_rewards(policy, decisions) for policy in (candidate, current)]
     # Paired, because both rewards belong to the same decision; decisions of one pass form a cluster.

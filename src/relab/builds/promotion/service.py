@@ -1,6 +1,6 @@
-"""Use cases of promotion: change the policy of a project.
+"""Use cases of promotion: read a project's policy (rule that chooses build actions), and replace it by a better one.
 
-The policy of each project is a versioned flag, so each change has an author and can be taken back.
+The policy is stored in a versioned feature flag, so each change has an author and can be undone.
 """
 
 from __future__ import annotations
@@ -135,19 +135,19 @@ class ProjectPolicies(BaseModel):
 def flag_of(project: str) -> str:
     """Return the key of the flag that names a project's policy (the rule that chooses build actions).
 
-    The key contains the name of the project and a digest of the name. A hyphen replaces characters that a key must not
-    have.
+    The key contains the name of the project and a digest of the name. In the name, hyphens replace the characters that
+    are invalid in a key.
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", project)[:_SLUG_LENGTH]
     return f"{FLAG}.{slug}-{hashlib.sha256(project.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 class PromotionService:
-    """Stores which policy chooses the actions for the builds of each project.
+    """Reads, evaluates and replaces the policy (rule that chooses build actions) of each project.
 
     Args:
         database, clock: the database and the clock of this process.
-        flags: the product's flags; the policy of a project is stored as a flag.
+        flags: the feature flags of this installation; the policy of a project is stored in one of them.
         models: the folder of trained policies.
     """
 
@@ -160,9 +160,8 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return a project's policy (rule that chooses build actions), which is used for requests that name no policy.
 
-        It is the value of the project's own flag. If this flag does not exist, it is the value of the flag
-        `builds.policy`; if that flag does not exist either, it is `ucb`. The flags are evaluated with the name of the
-        project as the targeting key.
+        The first of these that exists decides: the project's own feature flag, the feature flag `builds.policy`, the
+        default `ucb`. The flags are evaluated with the name of the project as the targeting key.
 
         Raises:
             PolicyFlagError: the value of the flag is not the name of a policy.
@@ -177,10 +176,10 @@ class PromotionService:
         return policy
 
     def _stored_policy(self, project: str) -> tuple[str, str]:
-        """Return the key and the value of the flag that names a project's policy (the rule that chooses build actions).
+        """Return `(key, policy)`: the feature flag that names a project's policy (rule that chooses build actions).
 
-        The value is not checked. The flag is the project's own flag, or else `builds.policy`. If neither exists, the
-        value is the default policy.
+        The flag is the project's own flag or, if it does not exist, `builds.policy`. If neither exists, the result is
+        `builds.policy` with the default policy. A policy with this name may not exist.
         """
         # An empty targeting key would count as missing.
         context = {"project": project, "targetingKey": project or "-"}
@@ -197,7 +196,7 @@ class PromotionService:
         The rewards are estimated from the project's log of decisions. If the log is too short, there are no estimates.
 
         Raises:
-            PolicyModelError, RlExtraMissingError: the policy `dqn` is trained, and its network cannot be read.
+            PolicyModelError, RlExtraMissingError: the policy `dqn` has a trained network, which cannot be read.
         """
         import numpy as np
 
@@ -219,7 +218,9 @@ class PromotionService:
         )
 
     def promote(self, policy: str, project: str, *, author: str) -> Promotion:
-        """Compare a policy (rule that chooses build actions) with a project's policy; use it if the verdict is PASS.
+        """Judge whether a policy is better than a project's current policy; if the verdict is PASS, put it into use.
+
+        A policy is a rule that chooses build actions.
 
         Both policies learn from the older half of the project's log of decisions, and are evaluated on the newer half.
 
@@ -268,14 +269,14 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Store the promoted policy in the flag that names the policy for the project's builds.
+        """Store the promoted policy in the project's feature flag.
 
-        Return `promotion` with the key of the flag, its new version, the version to restore, and the command that
-        restores that version.
+        Return a copy of `promotion` with the key of the flag, its new version, the version with the replaced policy,
+        and the command that restores that version.
 
         Args:
             promotion: the result of the comparison of the two policies.
-            before: the current version of the flag; None if the flag does not exist.
+            before: the version of the flag before the comparison; None if the flag did not exist.
             author: the person who promotes the policy.
         """
         key, expected = flag_of(promotion.project), set()

@@ -18,7 +18,9 @@ _EXPLORATION: Final = 0.1
 
 
 class FixedPolicy:
-    """Always chooses the same action. If this action is not possible, the configuration stays unchanged (action 0).
+    """Always chooses the same action. If it is not possible, chooses action 0 (keep the configuration).
+
+    If action 0 is not possible either, chooses any action at random.
 
     Args:
         action_id: the id of the action to choose.
@@ -51,8 +53,8 @@ class FixedPolicy:
 class RandomPolicy:
     """Chooses each possible action with the same probability.
 
-    All other policies can be evaluated from its decisions, because it tries every action. In contrast, the decisions of
-    a policy that avoids an action say little about this action.
+    It tries every action, so all other policies can be evaluated from its decisions. The decisions of a policy that
+    avoids an action say little about this action.
     """
 
     def propensities(
@@ -69,9 +71,9 @@ class RandomPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far (untried actions first); sometimes, a random one.
+    """Chooses the action with the highest mean reward so far; untried actions come first.
 
-    The share of random choices is `_EXPLORATION`.
+    With the probability `_EXPLORATION`, it chooses any action at random.
     """
 
     def __init__(self) -> None:
@@ -92,6 +94,6 @@ class BestFixedPolicy:
         return with_exploration(all_on_best(np.array(means)), _EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
-        """Include a reward (0 to 1) of the action `action_id` in the action's mean reward; `features` have no effect."""
+        """Add a reward (0 to 1) to the mean reward of the action `action_id`; `features` have no effect."""
         self._sums[action_id] += reward
         self._counts[action_id] += 1

@@ -66,9 +66,9 @@ class _LinearPolicy:
 
 
 class LinUcbPolicy(_LinearPolicy):
-    """Chooses the action with the highest upper confidence bound of its reward; rarely, a random one.
+    """Chooses the action with the highest upper confidence bound of its reward.
 
-    The share of random choices is `EXPLORATION`.
+    With the probability `EXPLORATION`, it chooses any action at random.
     """
 
     def propensities(

@@ -1,4 +1,4 @@
-"""The policy `dqn`: the action with the highest value of a trained network."""
+"""The policy `dqn`: it chooses the action for which a trained neural network estimates the highest reward."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from relab.builds.optimizer.value_network import ValueNetwork
 
 
 class NetworkPolicy:
-    """Chooses the possible action for which the network estimates the highest reward; rarely, a random one.
+    """Chooses the possible action for which the network estimates the highest reward.
 
-    The share of random choices is `EXPLORATION`. The rewards of builds do not change the network.
+    With the probability `EXPLORATION`, it chooses any possible action at random. The rewards of builds do not change
+    the network.
 
     Args:
         network: the trained network.

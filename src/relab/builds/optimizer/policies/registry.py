@@ -1,4 +1,4 @@
-"""The policies by name. A policy's module is imported only when the policy is made, so that listing names is fast."""
+"""List, check and make policies by name. Making a policy imports its module; listing names imports none, to be fast."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
         UnknownPolicyError: no policy has this name.
         UnknownBuildActionError: the name is `fixed:ID`, and no action has this number.
         PolicyModelMissingError: the policy is `dqn`, and has no trained network.
-        PolicyModelError: the policy is `dqn`, and its network is damaged or of another version.
+        PolicyModelError: the policy is `dqn`, and its network cannot be read or does not fit this version of relab.
         RlExtraMissingError: the policy is `dqn`, and the extra `[rl]` is not installed.
     """
     from relab.builds.errors import PolicyModelMissingError, UnknownPolicyError

@@ -39,7 +39,9 @@ _SPREAD: Final = 0.15
 
 
 class UcbPolicy:
-    """Chooses the action with the highest upper confidence bound of its reward; rarely, a random one (`EXPLORATION`).
+    """Chooses the action with the highest upper confidence bound of its reward.
+
+    With the probability `EXPLORATION`, it chooses any action at random.
 
     The expected reward of an action is its chance of success times its speed. The speed is the mean reward of the
     successful builds with this action. The chance of success is learnt separately for each kind of failure of the last
@@ -48,8 +50,8 @@ class UcbPolicy:
     Before any build, the chance of success is:
 
     - 0.9 if the last build did not fail;
-    - 0.8 if the last build hit a limit and the action raises this limit;
-    - 0.1 if the last build hit a limit and the action keeps the configuration;
+    - 0.8 if the last build hit the memory or the time limit, and the action raises this limit;
+    - 0.1 if the last build hit the memory or the time limit, and the action keeps the configuration;
     - 0.5 in all other cases.
     """
 
@@ -113,7 +115,7 @@ def _kind(features: Features) -> str:
 
 
 def _prior_chance(kind: str, action: int) -> float:
-    """Return the chance of success that an action has after a failure of this kind, as assumed before any build.
+    """Return the assumed chance of success of an action, for as long as no build has shown it.
 
     Args:
         kind: the kind of the last build's failure; "" if the build did not fail.
