@@ -55,7 +55,7 @@ class BuildLogRow(Base):
 
 
 class BuildTestRow(Base):
-    """The result of one test in one build; a build has at most some thousands of these rows."""
+    """The result of one test in one build."""
 
     __tablename__ = "build_tests"
     __table_args__ = (

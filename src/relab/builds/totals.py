@@ -1,4 +1,4 @@
-"""The metrics of builds and decisions that are counted in the database, for `/metrics`."""
+"""Define the metrics of builds that `/metrics` exports, and count ended builds. The counts are in the database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ METRICS: Final[tuple[StoredMetric, ...]] = (BUILDS, DURATION, PEAK_MEMORY, DECIS
 
 
 def count_build(session: Session, build: Build) -> None:
-    """Count an ended build, in the transaction that stores its end; do nothing for a running build."""
+    """Add an ended build to the metrics of builds in the database. Do nothing for a running build.
+
+    Call this in the transaction that stores the end of the build.
+    """
     result = build.result
     if result.status is BuildStatus.RUNNING:
         return

@@ -1,4 +1,4 @@
-"""Watch a project: run one pass (a build and its retries) per interval, with a budget of retries for all passes together."""
+"""Watch a project: start a pass (a build and its retries) at each interval. All passes share one budget of retries."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class WatchPlan:
 
     Attributes:
         interval_s: the seconds between the starts of two passes. After a longer pass, the next one starts at once.
-        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number.
-        passes: the number of passes; None: the watch runs until it is stopped.
+        retry_budget: the number of retries that the passes share. A pass that succeeds restores the full number.
+        passes: the number of passes; if None, the watch runs until it is stopped.
     """
 
     interval_s: float
@@ -31,7 +31,7 @@ class WatchPlan:
 
 
 class RetryBudget:
-    """The number of retries that the passes of a watch may still make together. A pass is a build and its retries.
+    """Counts the retries that all passes of a watch may still make. A pass is a build and its retries.
 
     Args:
         full: the number of retries at the start.
@@ -48,17 +48,17 @@ class RetryBudget:
         self.left -= 1
 
     def restore(self) -> None:
-        """Set `left` to the number at the start."""
+        """Set `left` to the number of retries at the start of the watch."""
         self.left = self._full
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvents:
-    """Functions that are called after a pass (a build and its retries).
+    """Functions that a watch calls after each pass (a build and its retries).
 
     Attributes:
-        on_pass: is called with a pass that ended without an error.
-        on_error: is called with the error that ended a pass, or that `on_pass` raised.
+        on_pass: called with the result of a pass that raised no error; its builds may have failed.
+        on_error: called with the error if the pass or `on_pass` raised one.
     """
 
     on_pass: Callable[[BuildPass], None] = lambda _done: None
@@ -68,12 +68,12 @@ class WatchEvents:
 def watch(build_once: Callable[[RetryBudget], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
     """Run passes (each a build and its retries) until the plan is completed or `stop` is set.
 
-    An error in one pass does not end the others.
+    A `RelabError` in a pass does not end the watch; other exceptions are raised.
 
     Args:
-        build_once: runs one pass within the given budget, and takes each retry from this budget.
+        build_once: runs one pass, and takes each of its retries from the given budget.
         plan: when passes start, how many there are, and their budget of retries.
-        stop: ends the watch when set.
+        stop: when set, no further pass starts.
         events: functions to call after each pass.
     """
     budget, ran = RetryBudget(plan.retry_budget), 0

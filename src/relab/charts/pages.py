@@ -1,6 +1,6 @@
-"""The common parts of pages with charts: escaped text, two scripts, and a Content-Security-Policy.
+"""Render HTML pages with charts: escape their texts, and add scripts and a Content-Security-Policy.
 
-The policy allows only the two scripts: the drawing libraries and `page.js`.
+A page has two scripts: the drawing libraries and `page.js`. The policy allows only these.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def render(
     Args:
         page: a template that extends `chart_page.html`.
         specs: the Vega-Lite specifications of its charts.
-        libraries: the drawing libraries as one script; None for the script that `vega()` returns.
+        libraries: the drawing libraries as one script; if None, the script that `vega()` returns is used.
         values: the other values of the template, by name.
     """
     scripts = []

@@ -1,7 +1,7 @@
-"""The common parts of chart specifications (Vega-Lite): colours, and the functions that make external data harmless.
+"""The common parts of chart specifications (Vega-Lite): colours, encodings, and functions that make titles safe.
 
-External data may appear only as values in the data of a chart: Vega-Lite builds expressions from titles and from sort
-lists, and does not quote them safely.
+External texts may appear only in the data of a chart, not in its titles or sort lists. Vega-Lite builds expressions from
+titles and sort lists, and does not quote them safely.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 
 
 def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate `draw` so that it builds its chart without Altair's checks against the schema of Vega-Lite.
+    """Decorate `draw` so that Altair builds the chart without validating it against the schema of Vega-Lite.
 
-    The checks take ten times as long as drawing the chart. The tests check each chart.
+    The validation takes ten times as long as drawing the chart. The test suite validates each chart instead.
     """
 
     @functools.wraps(draw)
@@ -47,7 +47,7 @@ def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 def finished(chart: Any) -> dict[str, Any]:
     """Return the Vega-Lite specification of an Altair chart, without the fields `$schema` and `config`.
 
-    The page provides both for all of its charts.
+    The page with the charts sets both fields for all of its charts.
     """
     found: dict[str, Any] = chart.to_dict(validate=False)
     # The page names the specification's language itself; the schema would be the only URL in the page.
@@ -78,7 +78,10 @@ def quantitative(field: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return the title `text` of a chart if it contains only harmless characters; otherwise return the word `value`."""
+    """Return `text` if it is safe as the title of a chart, otherwise the word `value`.
+
+    A safe title has 1 to 80 characters: ASCII letters, digits, spaces and some punctuation.
+    """
     return text if _HARMLESS.fullmatch(text) else "value"
 
 

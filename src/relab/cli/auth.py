@@ -1,7 +1,7 @@
 """`lab auth`: create, list and revoke tokens.
 
-As soon as a first token is created, every request needs a token. `lab auth reopen` ends this for requests from this
-machine.
+Before the first token is created, requests from this machine need no token. Afterwards every request needs one, until
+`lab auth reopen` accepts requests from this machine without a token again.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Suggestions of fixes for failed builds.
+"""Suggest fixes for failed builds.
 
-In: the relevant lines of a log. Out: a `FixSuggestion`: the advice for the known failure that the lines show, or an
-abstention.
+The input is the relevant lines of a build's log. They are compared with known failures. The output is a `FixSuggestion`:
+the advice for the known failure that matches best, or the statement that no fix is known.
 """

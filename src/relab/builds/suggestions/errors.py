@@ -1,4 +1,4 @@
-"""Errors of known failures, which are used to suggest fixes for builds."""
+"""Exceptions for invalid files of known failures (kinds of failures of builds, with their fixes)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KnownFailuresInvalidError(InvalidInputError):
 
 
 class KnownFailuresFolderError(UnavailableError):
-    """The folder of the known failures that people have added to this installation cannot be written.
+    """A known failure cannot be written to the folder of the known failures that people have added.
 
     A known failure is a kind of failure of builds, with its fix.
     """

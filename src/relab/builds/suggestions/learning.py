@@ -1,9 +1,12 @@
-"""Learn from accepted and rejected suggestions: a Beta-Bernoulli model for each known failure and template of lines.
+"""Estimate from people's verdicts how probably the suggestion of a known failure is right.
 
-The model gives the chance that it is right to suggest this known failure for lines with this template. Its prior is
-Beta(3, 1), as if three of four earlier suggestions had been right; this prior is a choice, not a measurement. A verdict
-about a build of the same project counts as one observation. A verdict of another project counts as a quarter, and all
-verdicts of other projects together as at most one: verdicts of other projects alone never suppress a suggestion.
+There is one Beta-Bernoulli model for each pair of a known failure and a template. A template is the log line that
+showed the failure, with `#` in place of numbers. The prior is Beta(3, 1): without verdicts, the probability is 0.75.
+This prior is a choice, not a measurement.
+
+A verdict about a build of the same project counts as one observation. A verdict from another project counts as a quarter
+of an observation. All verdicts from other projects together count as at most one observation, so they alone never
+suppress a suggestion.
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ is not."""
 
 
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:
-    """Return the probability, 0 to 1, that a suggestion of one known failure is right, given the verdicts about it.
+    """Return the probability, 0 to 1, that the suggestion of one known failure is right, given the verdicts about it.
 
-    It is the posterior mean of a beta-Bernoulli model; 0.75 without verdicts. A verdict of another project counts at
-    most a quarter as much as a verdict of the same project.
+    It is the posterior mean of a Beta-Bernoulli model; 0.75 without verdicts. A verdict of the same project counts as
+    one observation, a verdict of another project as at most a quarter of one.
 
     Args:
         verdicts: people's verdicts about earlier suggestions of this known failure, for builds that failed with the
@@ -44,11 +47,11 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
 
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
-    """Return the matches that earlier verdicts do not contradict, with adjusted strength and confidence, best first.
+    """Adjust matches to people's verdicts, and return them, best first; leave out those that people mostly rejected.
 
-    `chance_right` gives the probability that a match is right, from the verdicts about its known failure. Matches with
-    a probability of at most 0.5 are left out. The strength and the confidence of the other matches are multiplied by
-    probability / 0.75, where 0.75 is the probability without verdicts. The confidence is at most 1.
+    `chance_right` gives the probability that a match is right, from the verdicts about its known failure. A match with
+    a probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by
+    probability / 0.75. Without verdicts the probability is 0.75, so nothing changes. The confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.

@@ -1,4 +1,4 @@
-"""Find the known failures that the relevant lines of a log show."""
+"""Compare the relevant lines of a build's log with the known failures, and return those that match."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ HINT_CONFIDENCE: Final = 0.5
 def match_failures(
     lines: Sequence[RelevantLine], failures: Sequence[KnownFailure], *, by_hints: bool = False
 ) -> list[FailureMatch]:
-    """Return the known failures that the lines show, the best match first; empty if they show no known failure.
+    """Return the known failures that match at least one line, the best match first.
 
-    A known failure has signs: typical log lines, as sequences of words. A word has more weight if fewer signs have it.
-    A line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight.
-    The words of a sign of two words must also be neighbours in the line; numbers between them are ignored. The strength
-    of a match is the weight of the matching words in the best line.
+    A known failure has signs. A sign is a sequence of words from a typical log line. Each word has a weight: the fewer
+    signs contain the word, the higher its weight. The weight of a sign is the sum for its words.
+
+    A line matches a sign if it contains words of the sign in the same order, and if these words have at least 85 % of
+    the sign's weight. A sign with at most two words must meet a further condition: its words must be neighbours in the
+    line. Numbers between them are ignored.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
         failures: the known failures.
-        by_hints: whether lines are compared with hints (weaker signs) instead of signs; the confidence is then halved.
+        by_hints: if true, compare with the hints (weaker signs) instead of the signs, and halve the confidence.
     """
     signs = [(failure, sign) for failure in failures for sign in (failure.hints if by_hints else failure.signs)]
     weights = _weights(failures)
@@ -58,13 +60,13 @@ def match_failures(
 
 
 def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, RelevantLine]]) -> FailureMatch:
-    """Return the match of a known failure, from the log lines that match its signs.
+    """Combine the log lines that match a known failure to one match, with its confidence and quotes.
 
     Args:
         failure: the known failure.
-        matched: `(weight, share, line)` for each line that matches a sign (typical line), at least one. The weight is
-            the sum of the weights of the words that line and sign share; a rare word weighs more. The share (0 to 1) is
-            this sum divided by the sum for all words of the sign.
+        matched: `(weight, share, line)` for each line that matches a sign of the failure; at least one. The weight is
+            the total weight of the sign's words that the line contains. The share is this weight divided by the total
+            weight of all words of the sign (0 to 1).
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
@@ -79,9 +81,9 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
 
 def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
-    """Return at most `MAX_LINES` different lines to compare with known failures: errors first, then their details.
+    """Return the lines that are compared with known failures: first those that report errors, then their details.
 
-    Blank lines and consequences of errors are left out.
+    Blank lines, repeated lines and consequences of errors are left out. At most `MAX_LINES` lines are returned.
     """
     chosen: dict[str, RelevantLine] = {}
     for role in (LineRole.ERROR, LineRole.DETAIL):
@@ -98,7 +100,7 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
 
 
 class _SignIndex:
-    """Finds the signs that a log line matches. A sign is a typical line of a known failure, as a sequence of words.
+    """Finds the signs that a log line matches. A sign is a sequence of words from a typical line of a known failure.
 
     Args:
         signs: the words of each sign.
@@ -119,11 +121,14 @@ class _SignIndex:
                 self._by_word.setdefault(word, []).append((number, count * weights[word]))
 
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """Yield `(index of the sign, share)` for each sign that a log line matches; `line` is the line as words.
+        """Yield `(index of the sign, share)` for each sign that a log line matches.
 
-        A sign is a typical line of a known failure, as words. Each word has a weight; a rare word weighs more. The
-        share, from `MIN_COVERAGE` to 1, is the total weight of the sign's words that the line has in the same order,
-        divided by the total weight of all words of the sign. A short sign matches only neighbouring words.
+        The share is the total weight of the sign's words that the line contains in the same order, divided by the
+        total weight of all words of the sign. A line with a share below `MIN_COVERAGE` does not match. The words of a
+        sign with at most two words must also be neighbours in the line.
+
+        Args:
+            line: the words of the log line.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -140,20 +145,22 @@ class _SignIndex:
 
 
 def _is_part(sign: Sequence[str], line: Sequence[str]) -> bool:
-    """Return whether the words of `sign` are neighbours in the words of `line`, in the same order.
+    """Return whether the words of `line` contain the words of `sign` side by side, in the same order.
 
-    Numbers that are not in the sign are ignored, because many are positions, as in `main.go:12:5: undefined`.
+    Numbers of the line that are not in the sign are ignored: many are positions, as in `main.go:12:5: undefined`.
     """
     rest = [word for word in line if word in sign or not word.isdigit()]
     return any(rest[start : start + len(sign)] == list(sign) for start in range(len(rest) - len(sign) + 1))
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:
-    """Return the greatest total weight of words that two sequences of words have in the same order.
+    """Return the weight of the heaviest common subsequence of a sign and a log line.
+
+    The weight of a subsequence is the sum of the weights of its words.
 
     Args:
-        sign: the words of a sign (a typical line of a known failure).
-        found: the words of a log line.
+        sign: the words of the sign.
+        found: the words of the log line.
         weights: `{word: weight}`.
     """
     best = [0.0] * (len(sign) + 1)

@@ -1,4 +1,4 @@
-"""Known failures of builds, requests for suggestions, and suggestions of what to do."""
+"""Models of the suggestions for failed builds: known failures, their matches in a log, requests, suggestions, past fixes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ MAX_ERROR_CHARS: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """A known failure of builds, and its fix: a section of `incidents.md`, or a file that people have added.
+    """A known kind of failure of builds, with its fix.
+
+    relab ships a list of them (`incidents.md`), and people may add others.
 
     Attributes:
         id: a name for programs, such as `disk_full`.
         title: the name for people.
         category: the kind of failure, such as `memory`.
-        signs: typical lines, each as its words in order, in lower case.
+        signs: for each typical log line, a few of its words, in order and in lower case.
         fix: the advice, in Markdown.
-        hints: weaker signs, in the same form. Hints are compared only if no line matches a sign of any failure.
+        hints: weaker signs, in the same form. A log is compared with hints only if it matches no sign of any known
+            failure.
     """
 
     id: str
@@ -38,15 +41,16 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class FailureMatch:
-    """A known failure that lines of a log show. A sign is a typical line of the known failure, as a sequence of words.
+    """A known failure that matches lines of a log. Each line matches a sign: a few words of a typical line.
 
     Attributes:
         failure: the known failure.
-        confidence: how well the decisive line matches a sign, and how much it says about the build's failure, from 0
-            to 1. The value is halved if the line matches only a hint (a weaker sign).
+        confidence: from 0 to 1; higher if the decisive line contains more of the sign, and if this line is more
+            relevant for the build's failure. Halved if the line matches only a hint (a weaker sign).
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
         strength: the total weight of the words that the decisive line shares with the sign; a rare word weighs more.
+            The match with the greatest strength is the best one.
     """
 
     failure: KnownFailure
@@ -58,14 +62,16 @@ class FailureMatch:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The known failures that the log of a failed build shows; verdicts of people and past builds are not considered.
+    """The known failures that the log of a failed build shows, and a key for the way in which the build failed.
+
+    Verdicts of people and past builds are not considered.
 
     Attributes:
-        matches: the known failures that the lines show, the best one first.
+        matches: the known failures that match lines of the log, the best one first.
         reported: the first lines of the log that report errors.
-        template: the line that shows the failure, with `#` in place of numbers; None without such a line. It is the
-            decisive line of the best match, or else the first reported line.
-        key: a digest of the template, equal for builds that failed in the same way. None without a template.
+        template: the line that shows the failure, with `#` in place of numbers. This is the line that matches the best
+            known failure; without a known failure, it is the first line of `reported`. None if there is no such line.
+        key: a digest of the template; builds that failed in the same way have the same key. None without a template.
     """
 
     matches: tuple[FailureMatch, ...]
@@ -84,7 +90,7 @@ class PastVerdict:
     Attributes:
         incident: the id of the known failure that was suggested; None if relab suggested no fix (an abstention).
         is_accepted: True if the suggestion was accepted, False if it was rejected.
-        is_same_project: whether the suggestion was for a build of the project that now needs a suggestion.
+        is_same_project: whether both builds belong to the same project.
     """
 
     incident: str | None

@@ -19,11 +19,13 @@ Settings: TypeAlias = Mapping[str, str]
 
 @dataclass(slots=True)
 class _Change:
-    """The evidence for one change of settings after which failed builds succeeded.
+    """The evidence that one change of settings was a fix: pairs of a failed build and a later successful build.
+
+    Both builds of a pair have the same input (the project's files). Their settings differ by this change.
 
     Attributes:
-        failed: the newest failed build after which a build of the same input succeeded with the change.
-        succeeded: `{build id: build}` of the builds of the same inputs that succeeded with the change.
+        failed: the newest failed build of the pairs.
+        succeeded: `{build id: build}` of the successful builds of the pairs.
     """
 
     failed: Build
@@ -35,8 +37,9 @@ def past_fixes(
 ) -> tuple[PastFix, ...]:
     """Return past fixes: the changes of settings after which failed builds of a project succeeded.
 
-    Each failed build is compared with later successful builds of the same input. Inputs are the same if their digests
-    are equal. For builds that relab did not run, they are the same if commit and job are equal.
+    Each failed build is compared with later successful builds of the same input (the project's files). Two builds have
+    the same input if the digests of their files are equal. relab does not know the files of a build that it did not
+    run; such builds have the same input if commit and job are equal.
 
     Args:
         failures: builds of one project that failed in the same way, newest first.
@@ -99,9 +102,13 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return the record that a failure was flaky: the build `succeeded` had the same input and settings as `failed`.
+    """Return a past fix of the kind `flaky`; None if the builds keep a cache or a workspace.
 
-    Return None if the builds keep a cache or a workspace, because the kept files may explain the success.
+    A kept cache or workspace may have changed between the two builds. This may explain the success.
+
+    Args:
+        failed: the build that failed.
+        succeeded: a later build with the same input and settings that succeeded.
     """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
         # The kept files may have changed between the builds, which may explain the different outcomes.
@@ -121,7 +128,10 @@ def _order(build: Build) -> tuple[int, str]:
 
 
 def _input_of(build: Build) -> tuple[str | None, ...]:
-    """Return a tuple that identifies the input of a build (the project's files); its first value is None if unknown."""
+    """Return a tuple that identifies the input of a build (the project's files).
+
+    The first value of the tuple is None if the input is unknown.
+    """
     if build.origin is None:
         return (build.input_digest,)
     return build.origin.commit, build.origin.job, "recorded"
@@ -139,7 +149,10 @@ def _values(configuration: BuildConfiguration) -> Settings:
 
 
 def _differences(failed: Build, succeeded: Build) -> dict[str, str | None]:
-    """Return `{setting: value in the succeeded build}` of the settings that differ; None for a missing setting."""
+    """Return `{setting: value in the succeeded build}` for each setting that differs between two builds.
+
+    The value is None if the succeeded build does not have the setting.
+    """
     before, after = _settings(failed), _settings(succeeded)
     return {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
 

@@ -1,4 +1,4 @@
-"""Read known failures from Markdown."""
+"""Read known failures (kinds of failures of builds, with their fixes) from Markdown, and split texts into words."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def words(text: str) -> tuple[str, ...]:
 
 @cache
 def shipped_failures() -> tuple[KnownFailure, ...]:
-    """Return the known failures that relab ships."""
+    """Return the known failures that relab ships, from its file `incidents.md`."""
     return parse_failures(files("relab.builds.suggestions").joinpath("incidents.md").read_text(encoding="utf-8"))
 
 
 def parse_failures(text: str) -> tuple[KnownFailure, ...]:
-    """Parse known failures of builds from a Markdown text with one section `## Title` for each.
+    """Parse the known failures of builds in a Markdown text. Each section `## Title` is one known failure.
 
     Raises:
         KnownFailuresInvalidError: a section has no id, category, sign or advice, or an id occurs twice.

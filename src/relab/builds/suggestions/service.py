@@ -1,4 +1,4 @@
-"""Suggest a fix for a failed build: the service of this package."""
+"""Suggest a fix for a failed build, from its log, past fixes and people's verdicts; the entry point of the package."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return a suggestion for the failure that a log shows, without past builds and without verdicts of people.
+    """Return a suggestion for the failure that a log shows. Past builds and people's verdicts are not considered.
 
     Args:
         lines: the relevant lines of the log.
@@ -80,7 +80,7 @@ def suggest(
 
 
 def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
-    """Return the known failures that the log and the error of a request show, and the template of the failure.
+    """Return the known failures that match the log and the error in a request, and the template of the failure.
 
     The template is the line that shows the failure, with `#` in place of numbers.
     """
@@ -102,7 +102,7 @@ def examine_lines(
     A template is a line with `#` in place of numbers. These comparisons are tried in this order, until one finds a
     known failure:
 
-    - the relevant lines with the signs (typical lines) of the known failures;
+    - the relevant lines with the signs (words of typical lines) of the known failures;
     - the last lines of `log` with the signs;
     - the relevant lines with the hints (weaker signs) of the known failures.
 
@@ -149,15 +149,15 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 
 
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
-    """Return the suggestion of a fix: the advice for the known failure that matches best, or else an abstention.
+    """Return the advice for the known failure that matches best. If there is none, return an abstention: no advice.
 
     A known failure is not suggested if people have mostly rejected its earlier suggestions.
 
     Args:
-        examined: the known failures that the log shows.
+        examined: the known failures that the log of the build shows.
         verdicts: people's verdicts about earlier suggestions for builds that failed with the same log line (apart from
             numbers in it) as the present build.
-        past: past fixes of the project; their texts follow the advice.
+        past: past fixes of the project. Their texts are appended to the advice or the abstention.
     """
     ranked = rank(examined.matches, verdicts)
     if not ranked:
@@ -197,7 +197,7 @@ def _abstention(examined: Examination, verdicts: Sequence[PastVerdict], past: Se
 
 
 def _counts(verdicts: Iterable[PastVerdict], failure: KnownFailure) -> tuple[int, int]:
-    """Return `(accepted, rejected)`: how many suggestions of a known failure people accepted and rejected."""
+    """Return `(accepted, rejected)`: the numbers of accepting and of rejecting verdicts about a known failure."""
     found = [verdict.is_accepted for verdict in verdicts if verdict.incident == failure.id]
     return sum(found), len(found) - sum(found)
 

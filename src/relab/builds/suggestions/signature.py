@@ -1,4 +1,7 @@
-"""Templates of the log lines that show how builds failed: builds with equal templates failed in the same way."""
+"""Identify how a build failed: make a template of the log line that shows the failure, and a key from the template.
+
+Builds with the same template count as failed in the same way.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def failure_template(text: str) -> str:
     """Return the template of a log line: at most 300 characters, without the parts that differ between builds.
 
-    Secrets are masked. Numbers, digests and paths of temporary files become `#`. Numbers that identify the failure
-    stay, as in `exit code 137` and `TS2307`.
+    Secrets are masked. Numbers and digests become `#`; so does the part of a path after `/tmp/`. Numbers that identify
+    the failure stay, as in `exit code 137` and `TS2307`.
     """
     # Recorded builds keep this much of a line.
     shown = _CONTROL.sub(" ", mask_secrets(text))[:MAX_TEMPLATE_CHARS]

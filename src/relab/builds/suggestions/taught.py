@@ -1,4 +1,4 @@
-"""Known failures that people have added to an installation: one file each, in one folder."""
+"""Read and add known failures of an installation. People add them: one Markdown file per known failure, in one folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SUFFIX: Final = ".md"
 
 
 def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
-    """Return the shipped known failures, and the known failures in a folder.
+    """Return the known failures that relab ships, and those in the files of a folder.
 
-    A failure of the folder replaces the shipped failure with the same id.
+    If both have a failure with the same id, the one in the folder is returned.
 
     Raises:
         KnownFailuresInvalidError: a file of the folder is unreadable or invalid; the message names the file.

@@ -1,4 +1,7 @@
-"""Messages of the C library, GCC, make, bash and git in other languages, so that the signs of known failures match them."""
+"""Translate error messages of the C library, GCC, make, bash and git into English.
+
+Log lines are compared with the signs (typical words) of known failures, and these signs are in English.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ _PHRASES: Final = sorted(
 
 
 def in_english(text: str) -> str:
-    """Return a line in lower case, with known messages of other languages in English; for comparisons only."""
+    """Return a line in lower case, with the known error messages in it translated into English; for comparisons only."""
     lower = text.lower()
     for phrase, english in _PHRASES:
         if phrase in lower:

@@ -97,7 +97,7 @@ def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
 
 
 class _Curve(BaseCallback):  # type: ignore[misc] # the checker does not read the package
-    """Adds a point to the learning curve each time another 5 % of the training is done."""
+    """Measures the mean reward after each 5 % of the training, and adds it to the learning curve as a point."""
 
     def __init__(self, simulator: BuildSimulator, builds: int, on_point: OnPoint) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Gymnasium environment of a simulated project; needs the extra `[rl]`."""
+"""The Gymnasium environment in which the policy `dqn` learns from simulated builds; needs the extra `[rl]`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Observation = NDArray[np.float32]
 class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read the package
     """A Gymnasium environment in which an agent learns to choose actions (configuration changes) for builds.
 
-    An episode is one input of a simulated project: a first build, then at most `BUDGET` builds, each after an action.
-    An episode ends early if a build after an action succeeds. The observation consists of the values of `FEATURES`
-    after the last build. The action is the id of an action of the catalogue; if it is not possible, the configuration
-    is kept. The reward of a step is the reward of the build after the action.
+    An episode simulates the builds of one input (state of the project's files): a first build, then at most `BUDGET`
+    builds, each after an action. An episode ends early if a build after an action succeeds. The observation consists of
+    the values of `FEATURES` after the last build. An action is an id in the catalogue of actions. An action that is not
+    possible changes nothing. The reward of a step is the reward of the build after the action.
 
     Args:
         simulator: simulates the builds.

@@ -1,4 +1,4 @@
-"""The names of the jobs of trainings."""
+"""The name of the job that trains the policy `dqn`, as it is in the job queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of trainings: the request, the progress and the result."""
+"""Models for the training of the policy `dqn`: the request, the progress and the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML page of a learning curve: one file that needs no network access."""
+"""Render the learning curve of a trained policy as an HTML page: one file that needs no network access."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def render_page(name: str, info: PolicyModelInfo) -> str:
 
 @unchecked
 def curve_chart(curve: tuple[CurvePoint, ...]) -> dict[str, Any]:
-    """Return the Vega-Lite specification of the learning curve: the mean reward by the number of simulated builds."""
+    """Return the Vega-Lite specification of a learning curve: the mean reward after each number of simulated builds."""
     rows = [point.model_dump() for point in curve]
     chart = (
         alt.Chart(alt.InlineData(values=rows))

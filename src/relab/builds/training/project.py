@@ -1,4 +1,4 @@
-"""A project whose builds are simulated, for the training of policies. Pure."""
+"""Simulate the builds of a project, to train policies (rules that choose build actions). Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class SimulatedProject:
     """A simulated project on which a policy is trained.
 
     The project has one input (state of its files) after another. Each input has one random fault, which makes builds
-    fail. Actions (changes of the configuration) do not add up: each action changes the default configuration.
+    fail. An action is a change of the configuration. Each action starts from the default configuration, and not from
+    the configuration of the last build.
 
     Args:
         simulator: simulates the builds.
         generator: the source of randomness for the fault and the first build of each input.
-        outcomes: the source of randomness for the builds after an action; None: `generator` is used. With a separate
-            source, the faults and the first builds of later inputs do not depend on the chosen actions.
+        outcomes: the source of randomness for the builds after an action; if None, `generator` is used. With a
+            separate source, the faults and the first builds of later inputs do not depend on the chosen actions.
 
     Attributes:
         fault: the fault of the current input; policies do not see it.
@@ -54,9 +55,10 @@ class SimulatedProject:
 
     @property
     def actions(self) -> list[int]:
-        """The ids of the actions (configuration changes) that `apply` can simulate for the current fault.
+        """The ids of the actions (configuration changes) from which a policy may choose now.
 
-        As for real builds, actions that cannot help after the last build are left out.
+        The simulator knows these actions for the current fault. Actions that cannot help against the failure of the last
+        build are left out, as for real builds.
         """
         return suitable_actions(self._simulator.actions(self.fault), self.situation.failure)
 

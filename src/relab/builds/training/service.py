@@ -1,4 +1,4 @@
-"""Use cases of training: request a training, run it as a job, report its progress."""
+"""Train the policy `dqn`, which chooses actions for builds: request a training, run it as a job, report its progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEP = "train"
 
 
 class TrainingService:
-    """Trains the policy `dqn`, a neural network that chooses build actions, in jobs of the lane (queue) `training`.
+    """Trains the policy `dqn`, a neural network that chooses build actions. Each training is a job of a worker.
 
     Args:
         database, clock, queue, progress: the database, clock, job queue and progress events of this process.
@@ -42,7 +42,7 @@ class TrainingService:
         self._models = models
 
     def request(self, request: TrainingRequest) -> Training:
-        """Enqueue a training for a worker, and return the training.
+        """Enqueue a training as a job for a worker, and return its id and first status (`pending`).
 
         Raises:
             RlExtraMissingError: the extra `[rl]` is not installed.
@@ -64,7 +64,7 @@ class TrainingService:
         return waiting
 
     def get(self, training_id: str) -> Training:
-        """Return the progress of a training.
+        """Return the newest status of a training.
 
         Raises:
             TrainingNotFoundError: there is no training with this id.
@@ -123,7 +123,7 @@ class TrainingService:
         return trained
 
     def fail(self, training_id: str, error: str) -> None:
-        """Publish the progress event that a training has failed; `error` is the message for people."""
+        """Publish the failure of a training as its last progress event; `error` is the message for people."""
         self._progress.publish(training_id, status="failed", step=_STEP, pct=0, message=error)
 
 
@@ -138,11 +138,14 @@ def require_rl() -> None:
 
 
 def _with_curve(file: Path, info: PolicyModelInfo) -> TrainedPolicy:
-    """Write the learning curve of a trained policy beside its file, as JSON and as an HTML page; return all paths.
+    """Write the learning curve of a trained policy into the policy's folder, as a JSON file and as an HTML page.
 
     Args:
         file: the path of the policy's file.
         info: the facts about the training, with the learning curve.
+
+    Returns:
+        The paths of all three files, and `info`.
     """
     from relab.builds.training.page import render_page
 

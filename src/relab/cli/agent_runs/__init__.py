@@ -1,1 +1,1 @@
-"""`lab agent-runs`: stored runs, listed, shown, exported and computed again."""
+"""`lab agent-runs`: ingest, list, show, replay, export, recompute and delete agent runs."""

@@ -69,8 +69,8 @@ def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -
     """Check that the output can be written, before any run is exported.
 
     Raises:
-        InvalidInputError: the folder of the output file does not exist; the path exists, but is not a regular file; or
-            the output is stdout, which is a terminal (Parquet) or also gets the result as JSON (`as_json`).
+        InvalidInputError: the folder of the output file does not exist, or the path exists but is not a regular file.
+            For stdout: `as_json` also writes to stdout, or the format is Parquet and stdout is a terminal.
         ConflictError: the output file exists, and `force` is false.
         ConfigurationError: the output file cannot be accessed.
     """
@@ -114,7 +114,7 @@ def _target(output: str, *, force: bool) -> Iterator[Path]:
     After an error in the block, the output file is not changed.
 
     Args:
-        output: the path of the output file, or `-`: the content is copied to stdout.
+        output: the path of the output file; `-` copies the content to stdout instead.
         force: whether to replace an existing output file.
 
     Raises:

@@ -95,7 +95,7 @@ def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def moment_us(option: str, text: str | None, now_us: int) -> int | None:
-    """Return the time that the value of an option means, in microseconds since 1970; None if `text` is None.
+    """Parse the value `text` of a time option; return the time in microseconds since 1970, or None if `text` is None.
 
     The value is a time, such as 2024-01-15T10:30:00Z, or an age, such as 24h, which is subtracted from `now_us`.
 

@@ -1,4 +1,4 @@
-"""Rows of tables that show a run and its timeline to people."""
+"""Build the rows of the tables in which commands show an agent run and its timeline."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
     Args:
         run: the agent run.
-        items: the run's timeline. A piece of evidence is shown with the title of the item that it quotes, or with its
-            own kind if `items` does not contain this item.
+        items: the run's timeline. Evidence is shown with the title of the timeline item that it quotes. If `items`
+            does not contain this item, it is shown with the item's kind, such as `tool call`.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question
@@ -134,7 +134,7 @@ def _took_ms(data: Mapping[str, Any]) -> float | None:
 
 
 def _title(item: TimelineItem) -> str:
-    """Return the title of a timeline item. If the item calls or hands over to another agent, add the agent's name."""
+    """Return the title of a timeline item. If another agent is called or takes over, its name is added."""
     target = item.data.get("to_agent")
     if target is None or item.title == f"handoff to {target}":
         return item.title

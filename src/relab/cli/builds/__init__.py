@@ -1,1 +1,1 @@
-"""`lab builds`: builds, run and recorded, with what explains and repairs their failures."""
+"""`lab builds`: run and record builds, explain their failures, suggest fixes, and choose policies for retries."""

@@ -294,7 +294,7 @@ def policies(
 
 
 def evaluation_json(found: PolicyEvaluation) -> dict[str, Any]:
-    """Return the evaluation of a policy as JSON; the ends of an infinite interval are None."""
+    """Return the evaluation of a policy as JSON. Both limits of a confidence interval are None if one is infinite."""
     from dataclasses import asdict
 
     from relab.builds.promotion.service import finite_ends

@@ -154,8 +154,8 @@ def _check(name: str, value: str | None) -> None:
         value: the value; None (the option is not given) is valid.
 
     Raises:
-        InvalidInputError: the text is empty, too long, or contains control characters; or it is a URL with another
-            scheme than http or https.
+        InvalidInputError: the value is empty, is too long, or contains unprintable characters. For the option `url`,
+            also if the value does not begin with http:// or https://.
     """
     longest = 2_000 if name == "url" else 200
     if value is not None and (not 1 <= len(value) <= longest or not value.isprintable()):

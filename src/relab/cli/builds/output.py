@@ -1,4 +1,4 @@
-"""Common parts of the commands that run builds: print a build, a decision and a suggestion; read knobs."""
+"""Print builds, decisions and suggestions, and parse `--set KNOB=VALUE`, for the commands that run builds."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def print_responder(fix: FixSuggestion) -> None:
 
 
 def print_pass_facts(done: BuildPass) -> None:
-    """Print what is special about a pass (a build and its retries); print nothing if nothing is.
+    """Print a warning if a pass was flaky, and one if its last build ran other tests than its first build.
 
-    A pass is special if it is flaky, or if its last build ran other tests than its first one.
+    A pass is a build and its retries. It was flaky if the same input and configuration both failed and succeeded.
     """
     if done.is_flaky:
         print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)

@@ -18,8 +18,8 @@ def check_project(builds: BuildService, project: str | None, items: Sequence[obj
     Args:
         builds: the builds of this installation.
         project: the project that the command names; None if it names no project.
-        items: the builds, decisions or suggestions that the command found; the project is checked only if there are
-            none.
+        items: the builds, decisions or suggestions that the command found. The project is checked only if this is
+            empty.
 
     Raises:
         BuildProjectNotFoundError: nothing is recorded for the project.

@@ -102,7 +102,7 @@ def evidence_text(test: JudgedTest) -> str:
 def _outcome(evidence: HistoryEvidence) -> str:
     """Return the outcome of a test in a build as text.
 
-    The text says so if the test counts as passed only because the build succeeded and its log does not name the test.
+    If a build succeeded and its log does not name the test, the test counts as passed. The text then says so.
     """
     if evidence.is_inferred:
         return f"counts as passed in build {_named(evidence)}, which succeeded and whose log does not name it"
