@@ -1,6 +1,6 @@
 """The composition root: builds all services from the settings.
 
-Each context (a part of relab, such as builds) has one module that builds its services; `services.py` combines them.
+Most modules build the services of one context (a part of relab, such as builds); `services.py` combines them.
 """
 
 from __future__ import annotations
