@@ -1,4 +1,4 @@
-"""Values of builds: configurations, results, records and simulated builds."""
+"""The data classes of builds: configurations, results, records, and simulated builds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class BuildFailure(StrEnum):
 
     @property
     def is_in_log(self) -> bool:
-        """Whether the log may show why the build failed: its command failed by itself, and relab did not end it."""
+        """Whether the log may show why the build failed.
+
+        True if the build's command failed (exit code or signal). False if the build exceeded a limit or did not start.
+        """
         return self in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
 
 
@@ -125,7 +128,7 @@ class BuildOrigin(BaseModel):
 
     Attributes:
         kind: the source of the record: a CI system such as `github` (`LogFormat.ci`), `log` (any other text), `junit`
-            (a JUnit XML file), or `report` (a report of a CI without a log).
+            (a JUnit XML file), or `report` (a CI reported the build, but sent no log).
         commit: the commit that was built.
         branch: the branch or tag.
         job: the name of the CI's job.
@@ -246,9 +249,9 @@ class Build(BaseModel):
 
 
 def agent_run_id(build_id: str) -> str:
-    """Return the id, in telemetry, of the agent run of a pass (a build and its retries).
+    """Return the id of the agent run that telemetry stores for a build together with its retries.
 
-    `build_id` is the id of the first build of the pass.
+    `build_id` is the id of the build, not of a retry.
     """
     return f"build.{build_id}"
 
@@ -287,14 +290,15 @@ class SimulationRequest(BaseModel):
 class SimulatedBuild(BaseModel):
     """A simulated build.
 
+    Some values are from comparable builds: real builds of `examples/build` with the same fault, action, status and kind
+    of failure.
+
     Attributes:
         status: `success` or `failed`.
         duration: the duration in seconds.
-        error: the error of a measured build with equal fault, action, status and kind of failure; None if the simulated
-            build succeeded. The measured builds are real builds of `examples/build`.
+        error: the error of one comparable build; None if the simulated build succeeded.
         failure: the kind of the failure; None if the simulated build succeeded.
-        peak_memory_mb: the median memory peak, in MB, of all measured builds with equal fault, action, status and kind
-            of failure.
+        peak_memory_mb: the median memory peak of the comparable builds, in MB.
         fault: the fault that was switched on in the example project to make its builds fail, such as `memory`; `none`
             for no fault.
         action_id: the id of the action (a change of the configuration) whose effect was simulated.
@@ -320,11 +324,11 @@ class KeptFiles:
     """The amount of files (caches, workspaces, snapshots) that builds have left on this machine for later builds.
 
     Attributes:
-        folders: the number of projects that have kept files after the removal. A preview removes nothing, so it counts
-            all projects with kept files.
-        size_bytes: the size of the files of the projects that `folders` counts.
-        removed_folders: the number of projects whose files were removed or, in a preview, would be removed.
-        removed_bytes: the size of the files of the removed projects.
+        folders: the number of projects that have kept files now: after a removal, the remaining ones.
+        size_bytes: the size of the files of these projects.
+        removed_folders: the number of projects whose files were removed. In a preview, which removes nothing: the
+            number of projects whose files would be removed.
+        removed_bytes: the size of the files of the projects in `removed_folders`.
     """
 
     folders: int

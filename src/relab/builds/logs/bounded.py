@@ -1,4 +1,4 @@
-"""A bound for the size of logs, so that a stream without an end is not read for ever."""
+"""Limit the size of a log that is read, so that relab does not read an endless stream for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_LOG_BYTES: Final = 4 << 30
 
 
 class BoundedSource:
-    """Returns the bytes of another source, and rejects the source once it has more than `most_bytes` bytes."""
+    """Returns the bytes of another source; `read` raises an error if the source has more than `most_bytes` bytes."""
 
     def __init__(self, source: ByteSource, most_bytes: int = MAX_LOG_BYTES) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Recognise lines that report the failure of a build without its reason."""
+"""Recognise lines that report a failure but not its reason, such as "build failed"."""
 
 from __future__ import annotations
 

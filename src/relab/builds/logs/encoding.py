@@ -1,4 +1,4 @@
-"""Encodings of logs: UTF-16, which PowerShell writes on Windows, is read as UTF-8; compressed logs are recognised."""
+"""Convert logs in UTF-16, which PowerShell writes on Windows, to UTF-8, and recognise compressed logs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
 
     Args:
         source: the source.
-        size: the largest number of first bytes.
+        size: the number of first bytes; fewer are returned if the source is shorter.
     """
     head = b""
     while len(head) < size and (piece := source.read(size - len(head))):
@@ -60,7 +60,7 @@ class _Rest:
 
 
 class _Utf16:
-    """A source in UTF-16, read as UTF-8; invalid code units become U+FFFD."""
+    """Converts a source in UTF-16 to UTF-8; invalid code units become U+FFFD."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -69,7 +69,7 @@ class _Utf16:
         self._has_ended = False
 
     def read(self, size: int, /) -> bytes:
-        """Read UTF-16 from the source, and return it as at most `size` bytes of UTF-8; empty at the end."""
+        """Return at most `size` bytes of the source, converted to UTF-8; empty at the end."""
         while not self._ready and not self._has_ended:
             piece = self._source.read(size)
             self._has_ended = not piece

@@ -1,4 +1,4 @@
-"""The group of a failed build: builds that failed for the same cause have the same key."""
+"""Find the cause of a build's failure. Failed builds with the same cause form a group, which has a key."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ class FailureCause:
 
     @property
     def is_reported(self) -> bool:
-        """Whether the cause is from a line that reports an error. False: it is the last output before the failure."""
+        """Whether the cause is from an error in the log or from a failed test.
+
+        False: it is the last output before the failure, or relab measured it (such as a time-out).
+        """
         return self.parts[0] == "cause"
 
     def group_of(self, project: str) -> str:

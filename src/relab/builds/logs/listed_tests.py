@@ -43,7 +43,7 @@ class _OpenList:
 
 
 class FailedTestLists:
-    """Reads lists of failed tests. Each line of the log, also each blank one, must be given to `read` in order."""
+    """Reads lists of failed tests. The caller calls `read` once for each line of the log, in order, even if it is blank."""
 
     def __init__(self) -> None:
         self._open: dict[str, _OpenList] = {}

@@ -1,4 +1,4 @@
-"""The lines of a build's log, and the lines among them that explain a failure."""
+"""Classes for the log of a build: the log, its lines, and the lines that explain a failure."""
 
 from __future__ import annotations
 

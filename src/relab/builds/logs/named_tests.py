@@ -22,12 +22,13 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Join the patterns of all log formats for lines about tests; return `(places, joined pattern)`.
+    """Join the patterns for lines about tests, of all log formats, to one pattern; return `(places, joined pattern)`.
 
-    In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` says which
-    rule has this pattern: `(i, k)` means `FORMATS[i].tests[k]`, a rule for the result of a test. `(i, None)` means
-    `FORMATS[i].test_scope`, the rule for the file, package or crate of tests. `(i, -1 - k)` means the pattern of a line
-    that only names the test, `FORMATS[i].tests[k].named_before`.
+    The joined pattern has a group `r0`, `r1` and so on for each pattern. `places[n]` says which pattern is group `rn`:
+
+    - `(i, k)`: `FORMATS[i].tests[k].line`, the result of a test.
+    - `(i, -1 - k)`: `FORMATS[i].tests[k].named_before`, the name of a test without its result.
+    - `(i, None)`: `FORMATS[i].test_scope.line`, the file, package or crate of tests.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []
@@ -87,13 +88,13 @@ class LoggedTests:
 def named_tests(lines: Iterable[BuildLine], *, has_succeeded: bool = False) -> LoggedTests:
     """Return the tests whose results these lines name. Most tools name only the tests that failed.
 
-    A test that is named repeatedly gets the worst of its outcomes, unless its tool reports later that it passed when
-    repeated.
+    A test with several outcomes gets the worst one, unless its tool reports later that it passed when repeated.
 
     Args:
         lines: the lines of the log.
-        has_succeeded: whether the build succeeded. If so, a test that failed and passed is flaky: the tool repeated it.
-            If not, the two outcomes may be of two tests with one name, unless the tool ensures that names are unique.
+        has_succeeded: whether the build succeeded. If True, a test that failed and passed is flaky, because the tool
+            must have repeated it. If False, such a test is failed, because two tests may have the same name; it is
+            flaky only if its format says that names are unique (`NamedTestRule.part_edges`).
     """
     reader = _Reader(has_succeeded)
     lists = FailedTestLists()
@@ -199,9 +200,12 @@ class _Reader:
         return self._found
 
     def _read_edge(self, source: tuple[int, str], part: str | None, line: int) -> None:
-        """Store that a part of the log starts or, if `part` is None, that a run of the tool ends.
+        """Apply a line that starts a part of the log (`NamedTestRule.part_edges`), or that ends the run of a tool.
 
-        `part` is the name of the part, `source` is `(number of the format, worker)`, and `line` is the line number.
+        Args:
+            source: `(index of the format in FORMATS, worker)`; the worker is the parallel process that wrote the line.
+            part: the name of the part that starts; None if the line ends the run.
+            line: the line number.
         """
         if part is None:
             self._run_starts[source] = line
@@ -210,7 +214,9 @@ class _Reader:
             self._parts[source] = source[1], self._run_starts.get(source, 0), part
 
     def _note_repetition(self, test: BuildTest, part: _Part | None) -> None:
-        """Update `_repeated`, the names of the tests that failed, and later passed in each part in which they had failed.
+        """Update `_repeated`, the names of the tests that failed and then passed when repeated.
+
+        A test that failed in several parts of the log must have passed later in each of these parts.
 
         Args:
             test: the result that was just read.

@@ -1,4 +1,7 @@
-"""Read a log from a file, in bounded memory, with true line numbers, without the CI system's timestamps and prefixes."""
+"""Read a log from a file or stream in bounded memory.
+
+Each line keeps its number in the file, and loses the timestamp and the prefixes that a CI system put before it.
+"""
 
 from __future__ import annotations
 
@@ -167,10 +170,10 @@ class LineEnds:
 
 
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
-    """Read a log; return `(beginning, end, number of lines left out between them)`.
+    """Read a log; return `(beginning, end, number of line ends between them)`.
 
-    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise, the beginning has at most 4 MiB
-    and the end at most 12 MiB. Both parts are cut between lines. A part without a line end is cut inside its
+    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise, the beginning has at most 4 MiB,
+    and the end at most 12 MiB. Each is cut after a line end. A beginning or end without a line end is cut inside a
     line.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)

@@ -64,9 +64,10 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are neither blank nor noise nor in the passing log.
+    """Return the last 100 lines of a log, except blank lines, noise, and lines that the passing log contains.
 
-    Each returned line has the role `LineRole.DETAIL` and a low score.
+    Noise is a line that explains no failure, such as the progress of a download. Each returned line has the role
+    `LineRole.DETAIL` and a low score.
 
     Args:
         log: the log of the failed build.
@@ -98,15 +99,17 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return the blocks of a failed build's log that the log of a passing build does not contain.
+    """Return the blocks that explain why a build failed, by comparison with the log of a build that passed.
 
-    - A block that reports an error is returned if its first line is new, or if at least 30 % of its lines are new.
-    - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after a
-      returned block.
+    A block has the lines that report one error or one consequence. A line is new if the passing log does not contain
+    it.
+
+    - An error is returned if its first line is new, or if at least 30 % of its lines are new.
+    - A consequence is returned if its first line is new, or if it begins at most 15 lines after a returned block.
 
     Args:
         blocks: the blocks of the failed build's log, in the order of the log.
-        is_new: for each line of the failed build's log, whether the passing log does not contain the line.
+        is_new: for each line of the failed build's log, whether it is new.
     """
     kept: list[Block] = []
     for block in blocks:
@@ -123,14 +126,16 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return further lines to choose: new lines near an error. A line is new if the passing log does not contain it.
+    """Return further lines that explain the failure: new lines near an error, `{position: line}`.
+
+    A line is new if the passing log does not contain it. Near an error means in the same run of new lines. In a run of
+    more than 60 lines, it means at most 3 lines away.
 
     Args:
         lines: all lines of the failed build's log.
         blocks: the blocks of this log; a block has the lines that report one error or one consequence.
         is_new: for each line of the log, whether it is new.
-        chosen: the lines that have already been chosen to explain the failure, `{position: line}`; they are not
-            returned.
+        chosen: the lines that are already chosen, `{position: line}`; they are not returned.
     """
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
     of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
@@ -175,12 +180,12 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     A block has the lines that report one error, or one consequence of an error (such as "the build failed"). Its weight
     (0 to 1) says how surely it explains a failure.
 
-    - Errors after the line that reports the failed step are ignored.
-    - An error is sure if its weight is at least 0.65. If no error is, a weight of 0.5 is enough; if no error has 0.5,
-      all errors are sure.
-    - The failed step is the step with the last sure error.
-    - A block near a sure error of the failed step is returned too, whether it is an error or a consequence. So is a
-      consequence shortly after the line that reports the failed step.
+    1. Take the errors up to the line that reports the failed step (`BuildSteps.failure`), or all if no line does.
+    2. The sure errors are those with a weight of at least 0.65. If there are none, those of at least 0.5. If there are
+       none either, all errors.
+    3. The failed step is the step with the last sure error. Its sure errors are returned.
+    4. Blocks of this step near one of these errors are returned too: other errors and consequences.
+    5. Consequences at most 15 lines after the line that reports the failed step are returned too.
 
     The result is empty if there is no error.
 
@@ -216,9 +221,9 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
 
 
 def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> bool:
-    """Return whether one of `positions` is at most `reach` lines before the line `first` or after the line `last`.
+    """Return whether one of `positions` is in the range from `first - reach` to `last + reach`, ends included.
 
-    Positions of lines between `first` and `last` count as well. `positions` must be in ascending order.
+    `positions` must be in ascending order.
     """
     index = bisect_left(positions, first - reach)
     return index < len(positions) and positions[index] <= last + reach
@@ -240,8 +245,8 @@ def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: B
     """Return the last five lines of output before the first error, if no error gives a reason, as `{position: line}`.
 
     An error gives no reason if it only says that a command failed, such as "make: *** [all] Error 1". The reason is
-    then in the output of the command. Only lines of the same step are returned that are neither blank nor noise, and
-    say more than that something failed. The result is empty if an error gives a reason.
+    then in the output of the command. The lines are from the same step as the error. Blank lines, noise, and lines that
+    only say that something failed are skipped. The result is empty if an error gives a reason.
 
     Args:
         lines: all lines of the log.
@@ -264,10 +269,10 @@ def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: B
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines to add to the chosen lines, as `{position: line}`, so that a quotation has fewer gaps.
+    """Return the blank lines between chosen lines that are close to each other, as `{position: line}`.
 
-    If only one or two blank lines separate two chosen lines, these blank lines are returned. Chosen lines with the role
-    `LineRole.CONSEQUENCE` report only that the build failed; this function ignores them.
+    A blank line is returned if only one or two blank lines separate two chosen lines. The chosen lines then form one
+    piece of the log without a gap. Chosen lines with the role `LineRole.CONSEQUENCE` are ignored.
     """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)

@@ -17,7 +17,7 @@ _PATTERNS: Final = tuple(rule.line.pattern.replace("?P<duration>", "?:") for _, 
 
 
 def _joined(has_context: bool) -> re.Pattern[str]:
-    """Join the patterns of result rules to one; in it, the pattern of `_RULES[n]` is the named group `rn`, such as `r0`.
+    """Join the patterns of result rules to one pattern, in which the group `r0` is the pattern of `_RULES[0]`, etc.
 
     Args:
         has_context: True: join the rules that need an earlier line (`ResultRule.follows`). False: join all others.
@@ -65,7 +65,8 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
 
     Args:
         lines: the lines of the log.
-        is_whole: whether the lines are the whole log. If false, the absence of failures does not count as a success.
+        is_whole: whether the lines are the whole log. If False, weak evidence (`ResultRule.is_default`) is ignored,
+            because the missing lines may report a failure.
     """
     reader = _Reader(is_whole)
     for position, line in enumerate(lines):
@@ -135,7 +136,11 @@ class _Reader:
             self._is_decided, self._is_tolerated = rule.is_lasting, False
 
     def _yields(self, name: str, rule: ResultRule) -> bool:
-        """Return whether the status of `rule` is ignored because an earlier status of the tool `name` counts."""
+        """Return whether `rule` is ignored, because the last result is one of its `yields_to`.
+
+        That result must be from the same tool, `name`, and from the same run of it (`ResultRule.between`). A result
+        that the build tolerated does not count.
+        """
         if self._of_tool is None or self._is_tolerated:
             return False
         is_of_same_run = rule.between is None or self._seen.get(rule.between, -1) >= self._decided_at

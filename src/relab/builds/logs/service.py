@@ -1,4 +1,4 @@
-"""Explain failures from the files of logs: the service of this package."""
+"""Open the log of a build, and list its failed tests. `lab builds explain` uses this package through this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Shorten logs: write the line that replaces the middle, and read shortened logs with the whole log's line numbers."""
+"""Return the line that replaces the middle of a shortened log, and read shortened logs.
+
+The lines of a shortened log are read with their numbers in the whole log.
+"""
 
 from __future__ import annotations
 

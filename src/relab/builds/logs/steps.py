@@ -1,4 +1,4 @@
-"""Divide a log into the steps of its build, and find the reported failure."""
+"""Divide a log into the steps (such as commands) of its build, and find the line that reports the failed step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class BuildSteps:
 
     Attributes:
         starts: the positions of the lines that start a step, ascending; the first is 0.
-        failure: the position of the line that reports the first failed step, or None if no line does;
-            a step whose failure was tolerated does not count.
+        failure: the position of the line that reports the first failed step; None if no line does. A failed step is
+            ignored if a later line says that the build continues in spite of the failure.
     """
 
     starts: tuple[int, ...]

@@ -1,4 +1,7 @@
-"""Templates of lines: the same message in the logs of two builds has the same template."""
+"""Replace the numbers, digests and addresses in a line with `#`. The result is the template of the line.
+
+If the logs of two builds contain the same message, both lines have the same template.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real builds: the file that describes a project, its copy, the build in a sandbox, its log, and its record.
+"""Run real builds: read a project's `build.yaml`, copy the project, run its build in a sandbox, and store the result.
 
-A project and a configuration come in; a stored `Build` goes out.
+In: a project and a configuration. Out: a stored `Build`, with its log.
 """

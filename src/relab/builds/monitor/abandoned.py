@@ -1,4 +1,7 @@
-"""Builds whose process has died, for example because it was killed: their records become `interrupted`."""
+"""Clean up after builds whose relab process has ended, for example because it was killed.
+
+Processes that such a build left are ended, and its record becomes `interrupted`.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,16 @@ def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
 
 
 def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -> None:
-    """End the processes that dead builds left in the project folders, and set the builds to `interrupted`.
+    """End the processes of all dead builds in the project folders, and set their `running` records to `interrupted`.
 
-    A dead build is a build whose relab process has ended. A project folder is skipped if a process holds its lock, or
-    if an error occurs; the error is logged.
+    A dead build is a build whose relab process has ended. A project folder is skipped if another process holds its
+    lock, because its build is still running. An error in one folder is logged, and the next folder follows.
 
     Args:
         home: the parent of the project folders.
         store: the records of builds.
-        running: the digests (`BuildFolder.identity`) of the folders of all builds with the status `running`. Digests of
-            folders on other machines are ignored.
+        running: the values of `BuildFolder.identity` of the project folders that have a build with the status
+            `running`. Other folders are skipped. Values of folders on other machines have no effect.
     """
     for folder in _folders(home):
         # Locking every folder would make builds that begin at this moment fail, because their folder is busy.

@@ -99,9 +99,9 @@ class BuildFile(_Section):
         defaults: the configuration of a build if no other one is chosen.
         limits: the largest allowed values of `parallelism`, `memory_mb`, `time_limit_s` and `retries`. Without a limit,
             the largest allowed value is the one in `defaults`.
-        knobs: `{knob: {value: change of the build command}}`; the value `any` stands for all other values. The runner
-            itself applies `memory_mb`, `time_limit_s`, `retries`, `incremental` (keeps the workspace) and `cache`
-            (keeps the cache folder).
+        knobs: `{knob: {value: change of the build command}}`; the key `any` applies to all values without a key of
+            their own. These knobs have an effect even without an entry: `memory_mb`, `time_limit_s`, `retries`,
+            `incremental` (keeps the workspace) and `cache` (keeps the cache folder).
     """
 
     name: ExternalId
@@ -202,10 +202,11 @@ class BuildFile(_Section):
         return command, environment
 
     def differ(self, first: BuildConfiguration, second: BuildConfiguration) -> bool:
-        """Return whether builds with two configurations can differ, apart from the number of retries.
+        """Return whether two configurations lead to different builds.
 
-        These settings can make a difference: the command, its environment, the memory limit, the time limit, and
-        whether the workspace and the cache are kept. The cache has an effect only if a knob's text contains `{cache}`.
+        Builds differ by command, environment variables, memory limit, time limit, and whether the workspace or the
+        cache is kept. A kept cache makes a difference only if a knob's text contains `{cache}`. `retries` makes no
+        difference to a single build.
         """
         changes = [change for values in self.knobs.values() for change in values.values()]
         texts = [text for change in changes for text in (*change.arguments, *change.environment.values())]

@@ -1,4 +1,7 @@
-"""The files (caches, workspaces) that builds keep for later builds of the same project, and the limit of their total size."""
+"""Measure and remove the files (caches, workspaces) that builds keep for later builds of the same project.
+
+The total size of these files has a limit.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class KeptFolders:
         self.limit_bytes = limit_bytes
 
     def note_use(self, root: Path, now_us: int) -> None:
-        """Record a use of a project's folder: store its size and the time in the folder.
+        """Store the size of a project's folder and the time of its last use, in a file in the folder.
 
         The caller holds the lock of the folder.
 
@@ -55,10 +58,10 @@ class KeptFolders:
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Return the amount of kept files (caches, workspaces), and the amount that `enforce` would remove.
+        """Return how many files (caches, workspaces) are kept, and how many of them `enforce` would remove.
 
-        An amount is a number of projects and a number of bytes. Nothing is removed. Projects that are being built are
-        counted too, although `enforce` would skip them.
+        Both are given as a number of projects and a size in bytes. Nothing is removed. The second number also includes
+        projects that are being built; `enforce` skips these projects.
 
         Args:
             unused_since_us: `enforce` would also remove the files of projects whose last use was before this time, in
@@ -71,8 +74,8 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        A project that another process is building is skipped. Return the numbers of projects and the sizes in bytes,
-        of the removed and of the remaining files.
+        A project that is being built is skipped; the rest may then exceed the limit. Return how many files were removed
+        and how many remain, each as a number of projects and a size in bytes.
 
         Args:
             unused_since_us: also remove the files of projects whose last use was before this time, in microseconds
@@ -109,7 +112,8 @@ class KeptFolders:
     def _remove(self, root: Path) -> bool:
         """Move a project's kept files (caches, workspaces) into a folder for removal; return whether they were moved.
 
-        Nothing is moved if a build uses the project's folder. An error is logged, and the result is False.
+        If a build uses the project's folder, nothing is moved. If an error occurs, it is logged, and the result is
+        False.
         """
         try:
             with try_lock(root) as is_ours:
@@ -143,9 +147,10 @@ class KeptFolders:
 
 
 def _read(root: Path) -> _Kept:
-    """Return a project's folder with its size and the time of its last use, as `note_use` stored them.
+    """Return a project's folder with its size and the time of its last use.
 
-    Without stored values, the size is measured, and the time is the folder's time of modification.
+    Both values are from the file that `note_use` wrote in the folder. Without a readable file, the size is measured,
+    and the time is the modification time of the folder.
     """
     try:
         use = json.loads((root / _USE).read_text())

@@ -81,7 +81,7 @@ def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folde
     Args:
         project: the project, with its build file.
         configuration: the configuration of the build, with its memory limit.
-        folder: the folder of the project's builds; its key marks the processes of the sandbox.
+        folder: the folder of the project's builds; its `key` is part of the sandbox's id.
 
     Raises:
         BuildSandboxError: the build file requires bubblewrap, which does not work on this machine.

@@ -1,4 +1,7 @@
-"""How tools write their logs: one module per tool, each with its `FORMAT`; `registry.py` finds them."""
+"""The log formats that relab recognises. Each module describes the logs of related tools in its constant `FORMAT`.
+
+`registry.py` collects these constants in `FORMATS`. `descriptor.py` defines their classes.
+"""
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
 from relab.builds.logs.formats.registry import FORMATS

@@ -1,4 +1,7 @@
-"""The log format of Azure Pipelines: its tasks. The format of GitHub Actions also recognises Azure's annotations."""
+"""The log format of Azure Pipelines: the start and the end of each task.
+
+Its annotations, such as `##[error]`, look like those of GitHub Actions; `github.py` recognises both.
+"""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The description of a format: how a tool reports errors in a log, as patterns."""
+"""Classes that describe the log of a tool as patterns: its errors, steps, results and tests."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ MAX_BLOCK_LINES: Final = 3_000
 class BlockRule:
     """Recognises a block: consecutive lines of a log that report one error or one consequence.
 
-    Each pattern is matched at the start of a line's text (`re.match`). The exception is `starts` if `words` is not
-    empty: it may match anywhere in the line. A pattern must match in linear time.
+    Each pattern is matched at the start of a line's text (`re.match`). Exception: if the rule has `words`, `starts` may
+    match anywhere in the line. Each pattern must match in linear time.
 
     Attributes:
         why: the name of the block for people, such as "compiler error".
         starts: the pattern of the block's first line.
         continues: the pattern of each further line; None if the block has one line.
-        until: the pattern of the first line after the block; None: the block ends where `continues` no longer matches.
-        bridge: how many lines in a row inside the block may fail to match `continues`.
+        until: the pattern of a line that ends the block; this line is not part of the block. None: only lines that do
+            not match `continues` end the block (see `bridge`).
+        bridge: the largest number of consecutive lines that do not match `continues` and do not end the block.
         weight: how surely a block of this rule explains the failure of a build, from 0 to 1.
         role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
-        failed: the pattern of a line that names the package that failed (group `name`); None if blocks name none.
-        survived: the pattern of a later line that lists the installed packages (group `names`), such as `foo-1.2`. If
-            the package that failed is in this list, the tool got past the error, and the block is dropped. None if the
-            tool prints no such line.
-        needs_more: whether a block must have a line that matches `continues`; the first line alone is then not a block.
-        reason_before: whether the block only says that a command failed; the reason is then in the output before it.
-        words: words in lower case. If there are any, only a line with one of them can start the block; the line is
-            compared in lower case.
+        words: words in lower case, one of which the first line must contain. The line is converted to lower case
+            before `words` and `starts` are searched in it. Empty: no such condition.
+        failed: the pattern of a line, in the block or shortly after it, that names the package whose installation
+            failed (group `name`). None: the package is unknown.
+        survived: the pattern of a line that lists installed packages (group `names`), such as `foo-1.2`. If such a line
+            after the block lists the failed package, the block is ignored. None: the tool prints no such line.
+        needs_more: whether the first line alone is not a block: a line that matches `continues` must follow.
+        reason_before: whether the block only says that a command failed. The reason is then in the output before it.
     """
 
     why: str
@@ -63,25 +64,25 @@ class ResultRule:
     Attributes:
         line: the pattern, which must match at the start of the line. Its optional group `duration` is the duration of
             the build.
-        status: the status that the line reports; None if it reports only a duration. `unknown` takes back an earlier
-            status: that of the job if `is_final`, otherwise that of a tool.
+        status: the status that the line reports; None if it reports only a duration. `unknown` cancels the status that
+            an earlier line reported: the status of the job if `is_final`, otherwise the status of the last tool.
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
-        is_default: whether the line is weak evidence. A weak line is ignored if an earlier line with strong evidence
-            reported the end of the whole job, or if the log was shortened.
-        yields_to: the line is ignored if the last result of a tool has one of these statuses, and is from the same
-            tool. For example, a tool may print the number of failed tests and then the number of passed tests.
-        only_after: the line counts only if the last result of a tool has this status, and is from the same tool. None:
-            no such condition.
-        is_lasting: whether the tool goes on after the line, but will end with this status. Results of single tools
-            after the line are then ignored, until the build starts its next step or command: the build has then
-            tolerated the failure. For example, npm runs the tests of the other workspaces after a failure.
-        is_outer: whether the tool runs other tools and reports their common result; the line counts even after a
-            lasting result.
-        follows: the line counts only after an earlier line that matches this pattern, because other tools print the
-            same line. None: no such condition.
+        is_default: whether the line is weak evidence. A weak line is ignored if the log was shortened. It is also
+            ignored after a line that is strong evidence for the end of the whole job.
+        yields_to: statuses. The line is ignored if the previous result has one of them and is from the same tool. For
+            example, a tool may print the number of failed tests and then the number of passed tests.
+        only_after: the line counts only if the previous result has this status and is from the same tool. None: no such
+            condition.
+        is_lasting: whether the tool continues after the line, but will end with this status. For example, npm runs the
+            tests of the other workspaces after a failure. Results of tools are then ignored until the next step or
+            command of the build starts; its start shows that the build tolerated the failure.
+        is_outer: whether the tool runs other tools and reports their common result. The line then counts even after a
+            result with `is_lasting`.
+        follows: the line counts only if a line that matches this pattern was shortly before it (see `within`). Used if
+            other tools print the same line. None: no such condition.
         within: the largest distance, in lines, between the line and the earlier line that matches `follows`.
-        between: the pattern of a line that starts the next part of a run of the tool. Without such a line after the
-            earlier result, the line is from another run, and `yields_to` is not applied. None: no such condition.
+        between: the pattern of a line between two results of one run of the tool. Without such a line since the
+            previous result, the line is from a new run, and `yields_to` has no effect. None: `yields_to` always counts.
     """
 
     line: re.Pattern[str]
@@ -102,18 +103,18 @@ class NamedTestRule:
     """Recognises a line with the result of one test.
 
     Attributes:
-        line: the pattern of the line, matched at its start, with the groups `name` (unless `named_before` has it) and
-            `outcome`; the groups `duration` and `message` are optional.
-        outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
+        line: the pattern of the line, matched at its start. Its groups are `outcome`, `name` (unless `named_before` is
+            given) and, optionally, `duration` and `message`.
+        outcomes: `{text of the group outcome: outcome}`; `flaky` means that the test failed and the tool repeats it.
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
-        corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
-            passed when repeated. Without an earlier line about the test, the line is ignored.
-        named_before: the pattern of an earlier line that names the test (groups `name` and, optionally, `duration`);
-            the last such line counts. None: `line` names the test.
-        part_edges: the pattern of a line that starts a part of the log; the group `part` is the name of the part, and
-            parts may alternate. Within a part, test names are unique: a test that failed and later passed was repeated,
-            so it is flaky even if the build failed. A match without the group ends the run of the tool, and all its
-            parts. None: different tests may have one name.
+        corrects: whether the line replaces the outcome that an earlier line reported for the test, for example because
+            the test passed when repeated. Without an earlier line about the test, the line is ignored.
+        named_before: the pattern of an earlier line that names the test (groups `name` and, optionally, `duration`).
+            The last such line counts. None: `line` names the test.
+        part_edges: the pattern of two kinds of lines. A line with the group `part`, a name, starts or continues the
+            part of the log with this name, such as the output of one task. A line without this group ends the run of
+            the tool. Give this pattern only if test names are unique within a part: a test that failed and later passed
+            in the same part is then flaky, even if the build failed. None: different tests may have one name.
     """
 
     line: re.Pattern[str]
@@ -131,11 +132,11 @@ class FailedListRule:
     Each pattern is matched at the start of a line.
 
     Attributes:
-        opens: the pattern of the line before the list. The line may have the first item itself.
-        item: the pattern of the first line of an item; its group `name` is the name of the test.
+        opens: the pattern of the line that starts the list: a title, or already the first item.
+        item: the pattern of the first line of an item; its group `name` is the name of the test, or its beginning.
         closes: the pattern of the first line after the list.
-        continues: the pattern of a further line of a name (group `name`); a line that ends with a colon is the last
-            line of the name. None: each name is on one line.
+        continues: the pattern of each further line of a name (group `name`). The name ends at the first line whose
+            group ends with a colon. None: each name is on one line.
         is_fallback: whether the list counts only if no `NamedTestRule` of the format found a failed test in the log.
     """
 
@@ -150,7 +151,7 @@ class FailedListRule:
 class ScopeRule:
     """Recognises a line that names the scope of tests: their file, package or crate.
 
-    The names of these tests become `scope::name`.
+    The stored name of a test is then `scope::name`.
 
     Attributes:
         line: the pattern of the line, matched at its start; its group `scope` is the name of the scope.
@@ -169,20 +170,22 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
-        headers: the pattern of the first line of a block if the error message is in a later line.
+        headers: the pattern of a block's first line that is only a header, such as "Traceback"; the error message is
+            then in a later line.
         noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
         step_starts: the pattern of the first line of a step or command of the build.
         step_ends: the pattern of the last line of a step, if steps can be nested.
         step_fails: the pattern of the line that reports the failure of the step before it.
-        step_tolerated: the pattern of a line after `step_fails`: the build goes on as if the step had succeeded.
+        step_tolerated: the pattern of a line after the line of `step_fails`, which says that the build continues as if
+            the step had succeeded.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         failed_lists: the rules for lists of failed tests.
         test_scope: the rule for a line that names the file, package or crate of tests.
         ci: the short name of the CI system that writes such logs, such as `github`; None for any other tool.
-        ci_sign: the pattern of a line near the beginning of a log that only this CI system writes.
-        is_vague: whether the rules may match lines of other tools; such a format is tried last.
+        ci_sign: the pattern of a line that only this CI system writes, and writes near the beginning of its logs.
+        is_vague: whether the rules may match lines of other tools. Such a format is tried after the others.
     """
 
     name: str

@@ -1,4 +1,8 @@
-"""How `go build` and `go vet` end: they print no result, only the name of a package and the places of its errors."""
+"""The rule for a failed `go build` or `go vet`.
+
+These commands print no result. They print the name of a package and then the places of its errors, so a first place
+after the name of a package counts as a failure.
+"""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The log format of package managers of Node.js besides npm: Yarn from version 2, pnpm, and Bun with its tests."""
+"""The log format of package managers of Node.js other than npm: Yarn (version 2 or later), pnpm, and Bun with its tests."""
 
 import re
 

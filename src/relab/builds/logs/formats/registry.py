@@ -1,4 +1,4 @@
-"""The formats, one per module of this package: a module that defines `FORMAT` is registered."""
+"""Import all modules of this package, and collect their constants `FORMAT` in `FORMATS`."""
 
 from __future__ import annotations
 
