@@ -1,4 +1,4 @@
-"""Builds the services of builds from the settings, and their job handlers."""
+"""Creates the services that run builds, and train and promote their policies, from the settings; and job handlers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _GB: Final = 1_073_741_824
 
 
 def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
-    """Return the service of builds, which keeps workspaces and caches in the folder `builds` of relab's home folder.
+    """Return the service that runs, records and explains builds.
+
+    The service keeps workspaces and caches in the folder `builds` of relab's home folder.
 
     Args:
         base: the database, clock and settings of the process.

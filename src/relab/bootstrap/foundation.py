@@ -28,8 +28,7 @@ class Foundation:
         database: the database of this installation.
         job_backend: announces new jobs to workers.
         signal: wakes the processes that wait for new progress events.
-        given_gateway: the gateway to a language model that replaces the gateway of the settings; None: the gateway that
-            the settings describe is used.
+        given_gateway: the gateway to the language model; None: services use the gateway that the settings describe.
     """
 
     settings: Settings
@@ -48,7 +47,7 @@ class Foundation:
 
     @composed
     def progress(self) -> ProgressLog:
-        """The progress events of jobs and other work, which are stored in the database."""
+        """The log of progress events in the database."""
         from relab.progress.service import ProgressLog
 
         return ProgressLog(self.database, self.clock, self.signal)

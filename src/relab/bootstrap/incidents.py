@@ -30,9 +30,13 @@ def build_incidents(
 ) -> IncidentService:
     """Return the service of the incident responder.
 
-    The responder reads runbooks from `knowledge`, stores its work as agent runs in `telemetry`, and may call the
-    language model of the gateway that `gateway` returns. Invalid settings of the watched service or of the model are
-    reported only when the responder uses them. `base` has the database, clock and settings of the process.
+    Invalid settings of the target or of the language model are reported only when the responder uses them.
+
+    Args:
+        base: the database, clock and settings of the process.
+        knowledge: the runbooks that the responder reads.
+        telemetry: stores the work of the responder as agent runs.
+        gateway: returns the gateway to the language model; called only if the responder may use the model.
     """
     return IncidentService(
         base.database,
@@ -46,7 +50,10 @@ def build_incidents(
 
 
 def build_notices(base: Foundation, incidents: IncidentService) -> NoticeService:
-    """Return the service that notifies people of incidents; `base` has the database and settings of the process."""
+    """Return the service that notifies people of incidents, and of behaviours that runs show.
+
+    `base` has the database, clock and settings of the process.
+    """
     return NoticeService(base.database, base.clock, incidents, _notice_settings(base.settings))
 
 
@@ -93,10 +100,10 @@ def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTa
 
 
 def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> MeteredGateway | None:
-    """Return the gateway to the language model that the responder may call for a second opinion.
+    """Return the gateway by which the responder asks the language model for a second opinion.
 
-    None if no model is configured, or if the setting `ask_model` is `never`. `gateway` returns the gateway that the
-    settings describe.
+    Return None if no model is configured, or if the setting `ask_model` is `never`. `gateway` returns the gateway to
+    the configured model; with `never`, it is not called.
     """
     if settings.incidents.ask_model == "never":
         return None
@@ -108,7 +115,7 @@ def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> Me
 
 
 def _notice_settings(settings: Settings) -> NoticeOptions:
-    """Return the settings of notifications: the channels, and the people who may answer in Slack."""
+    """Return the settings of notifications, such as the channels, and the people who may give commands in Slack."""
     given = settings.notices
     return NoticeOptions(
         channels=channels_from(dict(given)),

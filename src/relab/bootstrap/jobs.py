@@ -1,4 +1,4 @@
-"""Builds from the settings the back end of the job queue, and the signal that announces new progress events."""
+"""Builds the back end of the job queue, and the signal that announces new progress events, from the settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RQ_FUNCTION = "relab.bootstrap.run_queued_job"
 
 
 def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
-    """Return the time limits of jobs from the settings: `{lane: seconds}`; a lane is a class of urgency."""
+    """Return the time limits of jobs from the settings: `{lane: seconds}`; a lane is the urgency of a job."""
     long = dict.fromkeys((Lane.LONG, Lane.TRAINING), jobs.long_time_limit_s)
     return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), **long}
 
@@ -37,9 +37,9 @@ def build_backend(settings: Settings) -> JobBackend:
 
 
 def build_signal(settings: Settings) -> ProgressSignal:
-    """Return the signal that wakes the readers of progress events; it is not connected yet.
+    """Return the signal by which readers of progress events learn of new events; it is not connected yet.
 
-    The signal uses Redis if a Redis URL is set. Without Redis, the readers poll the database.
+    With a Redis URL in the settings, Redis wakes the readers. Without one, the readers poll the database.
     """
     url = _redis_url(settings)
     return PollingSignal() if url is None else RedisSignal(url)

@@ -30,12 +30,12 @@ def build_gateway(settings: Settings) -> LlmGateway:
     """Return the gateway to the language model that the settings describe.
 
     Returns:
-        A `NullGateway`, which has no model, if the settings have neither an API key nor a base URL.
-        A `NullGateway` too, with a warning in the log, if the Python package of the provider is not installed.
-        Otherwise a `LangChainGateway`.
+        A `NullGateway`, which has no model, if the settings have neither an API key nor a base URL. If the Python
+        package of the provider is not installed: a `NullGateway` too, and a warning is logged. Otherwise a
+        `LangChainGateway`.
 
     Raises:
-        ConfigurationError: no provider has the name in the settings, or another setting of the model is not valid.
+        ConfigurationError: the name of the provider is unknown, or another setting of the model is not valid.
     """
     llm = settings.llm
     check_provider(settings)
@@ -91,8 +91,8 @@ def check_provider(settings: Settings) -> None:
 def _provider(settings: Settings) -> str:
     """Return the name of the language model provider to use.
 
-    The setting `provider` names the provider. If its value is `auto`, the default provider is used if the settings have
-    a key for it, or a base URL. Otherwise, the first provider that has a key is used.
+    If the setting `provider` is not `auto`, it names the provider. With `auto`, the default provider is used if the
+    settings have its key, a key without a provider, or a base URL; otherwise the first provider with a key is used.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

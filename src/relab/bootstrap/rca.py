@@ -52,12 +52,11 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
     """Return `(judge of failures, judge of behaviours)`, two functions that call the language model.
 
-    The judge of failures names the first wrong step of a run, for the report of its failure. The judge of behaviours
-    decides whether a run shows a behaviour that a rule describes in words, as a sentence. Both are None if no model is
-    configured.
+    The judge of failures names the first wrong step of a run. The judge of behaviours decides whether a run shows a
+    behaviour, which a rule describes in a sentence. Both are None if no model is configured.
 
     Raises:
-        ConfigurationError: the cost is limited, and a price is not set.
+        ConfigurationError: the settings limit the cost of the judges, but do not give the prices of the model's tokens.
     """
     if isinstance(gateway, NullGateway):
         return None, None
@@ -90,7 +89,7 @@ def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> 
 
     Args:
         service: the service of root cause analysis.
-        notices: returns the service that notifies people; called for each job that posts a notification.
+        notices: returns the service that notifies people; it is called only for jobs that post a notification.
     """
 
     def post(args: Mapping[str, Any]) -> None:

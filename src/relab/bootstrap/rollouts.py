@@ -26,14 +26,14 @@ def build_rollouts(
     experiments: Callable[[], ExperimentService],
     gateway: Callable[[], LlmGateway],
 ) -> RolloutService:
-    """Return the service that executes rollouts: it measures a changed flag, and applies the change if it passes.
+    """Return the service of rollouts: it measures changes of feature flags, and applies a change that passes.
 
     Args:
         base: the database, clock, queue and settings of the process.
-        flags: the service of this product's flags.
+        flags: the service that stores relab's own feature flags.
         telemetry: stores each rollout as an agent run.
-        experiments: returns the service that compares the variants of experiments; called at its first use.
-        gateway: returns the gateway to the language model; called at its first use.
+        experiments: returns the service of experiments; it is called only when a rollout needs this service.
+        gateway: returns the gateway to the language model; it is called only when a rollout needs the model.
     """
     from relab.rollouts.service import RolloutService
 

@@ -103,7 +103,7 @@ class Services(Foundation):
 
     @composed
     def rollouts(self) -> RolloutService:
-        """The service that executes rollouts: it measures a changed flag, and applies the change if it passes."""
+        """The service of rollouts: it measures changes of feature flags, and applies a change that passes."""
         from relab.bootstrap.rollouts import build_rollouts
 
         return build_rollouts(self, self.flags, self.telemetry, self.experiments, lambda: self.gateway)
@@ -117,7 +117,7 @@ class Services(Foundation):
 
     @composed
     def build_promotion(self) -> PromotionService:
-        """The service that stores which build policy each project uses; only a better policy may replace it."""
+        """The service that decides which build policy a project uses; only a better policy replaces the current one."""
         from relab.bootstrap.builds import build_promotion
 
         return build_promotion(self, self.flags)
@@ -131,13 +131,13 @@ class Services(Foundation):
 
     @composed
     def notices(self) -> NoticeService:
-        """The service that notifies people of incidents."""
+        """The service that notifies people of incidents, and of behaviours that runs show."""
         from relab.bootstrap.incidents import build_notices
 
         return build_notices(self, self.incidents)
 
     def experiments(self) -> ExperimentService:
-        """Return the service that runs experiments; it stores each trial as an agent run in this database."""
+        """Return the service that runs experiments; it stores each trial as an agent run."""
         from relab.experiments.service import ExperimentService
 
         return ExperimentService(self.clock, self.telemetry, signing_key=signing_key_path(self.settings.home))
@@ -152,7 +152,7 @@ class Services(Foundation):
         prepare(self.database)
 
     def subscriptions(self) -> Sequence[Subscription]:
-        """Return the job handlers of all parts of relab (builds, incidents, rollouts, and so on); workers call them."""
+        """Return the job handlers of telemetry, root cause analysis, rollouts and builds; workers call them."""
         from relab.bootstrap import builds, rca, rollouts, telemetry
 
         return [
@@ -163,7 +163,7 @@ class Services(Foundation):
         ]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
-        """Return a job runner for one worker; it runs only jobs of these lanes (queues by urgency)."""
+        """Return a job runner for one worker; it runs only jobs in these lanes (classes of urgency)."""
         from relab.jobs.runner import JobRunner
 
         jobs = self.settings.jobs
@@ -197,11 +197,11 @@ class Services(Foundation):
                 )
 
     def tailer(self) -> ProgressTailer[ProgressEvent]:
-        """Return a new tailer, which sends new progress events of jobs to its subscribers in one event loop."""
+        """Return a new tailer, which sends new progress events to subscribers that run in the same event loop."""
         return self._tailer(self.progress)
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
-        """Return a new tailer, which sends new events of incident timelines to its subscribers in one event loop."""
+        """Return a new tailer, which sends new incident events to subscribers that run in the same event loop."""
         return self._tailer(self.incidents.log)
 
     def _tailer(self, log: EventLog[Event]) -> ProgressTailer[Event]:
@@ -213,9 +213,9 @@ class Services(Foundation):
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
-        """Work as a worker until `stop` is set: run jobs of these lanes (queues by urgency), and clean up regularly.
+        """Work as a worker until `stop` is set: run jobs in these lanes (classes of urgency), and housekeep regularly.
 
-        If `lanes` contains `background`, a thread also computes agent runs from the spans that have just been received.
+        If `lanes` contains `background`, a thread also computes agent runs from received spans.
         """
         from relab.jobs.worker import Sweeper, work_until
 
@@ -256,9 +256,12 @@ class Services(Foundation):
     def housekeep(self, runner: JobRunner) -> None:
         """Do the regular work of a worker once: clean up the job queue, end incomplete runs, queue analyses.
 
-        `runner` is the job runner of this worker. A run is incomplete if its trace has received no spans for some time.
-        If the settings ask for it, an analysis is queued for each failed run that has just arrived, and a search for
-        behaviours (patterns that rules describe) in the runs that have just arrived.
+        A run is incomplete if its end was not reported and its trace has received no spans for some time. If the
+        settings say so, root cause analyses of new failed runs are queued. If the settings say so, a search for
+        behaviours (patterns that rules describe) in new runs is queued too.
+
+        Args:
+            runner: the job runner of this worker.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -287,8 +290,8 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         llm: the gateway to a language model; None: the gateway that the settings describe.
 
     Raises:
-        ConfigurationError: the settings contradict each other, or need an extra that is not installed. A wrong setting
-            of one service is reported only when that service is first used.
+        ConfigurationError: the settings of the database or of the job back end are invalid, or need an extra that is
+            not installed. Other invalid settings are reported when a service first uses them.
     """
     clock = clock or SystemClock()
     database = Database.open(

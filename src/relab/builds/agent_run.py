@@ -103,9 +103,9 @@ def _call(build: Build, number: int, log_of: Callable[[str], str | None]) -> dic
 
 
 def _outcome(build: Build) -> dict[str, Any]:
-    """Return the status, the times and the error of a build, as fields that steps and tool calls have in common.
+    """Return the status, the times and the error of a build, as fields of a step or of a tool call.
 
-    In the agent run of a pass (a build and its retries), each build becomes a step with one tool call.
+    An agent run of builds has a step with one tool call for each build; both get these fields.
     """
     found: dict[str, Any] = {
         "status": _STATUS[build.result.status],

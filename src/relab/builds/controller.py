@@ -1,6 +1,6 @@
 """One pass over a project: build it, and retry with a configuration that the optimizer chooses.
 
-A pass ends when a build succeeds, or when the budget of retries is spent.
+A pass ends when a build does not fail, or when the number of retries reaches its limit.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class BuildPass:
 
     Attributes:
         builds: the build and its retries, in order; the outcome of the last one is the outcome of the pass.
-        decisions: the optimizer's decision before each retry, with its reward.
-        fix: the suggestion for the failure of the last build; None if the last build did not fail.
+        decisions: the optimizer's decision before each retry. A decision has a reward after its retry has ended; it has
+            none if the retry was interrupted.
+        fix: the suggestion of a fix for the last build; None if the last build did not fail.
     """
 
     builds: list[Build] = field(default_factory=list)
@@ -41,12 +42,12 @@ class BuildPass:
 
     @property
     def is_flaky(self) -> bool:
-        """Whether two builds of this pass had equal files and configuration, but one succeeded and the other failed."""
+        """Whether a build of this pass succeeded and another one, with equal files and configuration, failed."""
         return had_two_outcomes(self.builds)
 
     @property
     def replaced_tests(self) -> tuple[str, str] | None:
-        """`(test selection of the first build, test selection of the last build)` if they differ, otherwise None."""
+        """`(test selection of the first build, that of the last build)`; None if the two are equal."""
         first, last = self.builds[0].configuration, self.builds[-1].configuration
         return None if first is None or last is None or first.tests == last.tests else (first.tests, last.tests)
 
@@ -69,10 +70,10 @@ class PassEvents:
 
 
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
-    """Return whether two of these builds had equal input and configuration, but one succeeded and the other failed.
+    """Return whether one of these builds succeeded and another one, with equal input and configuration, failed.
 
-    A build is ignored if it keeps a cache or a workspace, if relab did not run it, or if its status is neither
-    `success` nor `failed`. Configurations count as equal even if their setting `retries` differs.
+    A build is ignored if its cache or workspace may have files of earlier builds, if relab did not run the build, or if
+    its status is neither `success` nor `failed`. The setting `retries` of the configurations is not compared.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:
@@ -88,7 +89,7 @@ def had_two_outcomes(builds: Iterable[Build]) -> bool:
 
 
 class BuildController:
-    """Runs passes (a build and its retries) over one project, whose folder this process has locked.
+    """Runs passes over one project: each pass is a build and its retries. This process must hold the project's lock.
 
     Args:
         builds: runs builds of the project.
@@ -115,8 +116,8 @@ class BuildController:
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
         """Build the project; while the build fails, build it again with a change that the optimizer chooses.
 
-        The pass ends when a build does not fail, when the number of retries reaches the knob `retries` of the
-        configuration, or when `stop` is set.
+        The pass ends when a build does not fail, when the number of retries reaches `retries` in the configuration, or
+        when `stop` is set.
 
         Args:
             configuration: the configuration of the first build.
@@ -127,8 +128,10 @@ class BuildController:
             The pass: all builds, with the decision before each retry.
 
         Raises:
-            BuildSandboxError, BuildFolderError: a build cannot be run.
-            UnknownPolicyError, UnknownBuildActionError: the policy is unknown.
+            BuildSandboxError: the sandbox cannot be used.
+            BuildFolderError: a file or folder of a build cannot be written.
+            UnknownPolicyError: no policy has the name that this controller was given.
+            UnknownBuildActionError: the policy is `fixed:ID` (it always chooses one action), and no action has this ID.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
         done = BuildPass()

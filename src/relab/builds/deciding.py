@@ -1,4 +1,7 @@
-"""Use cases of the optimizer: choose an action, store the outcome of a decision, list decisions, evaluate policies."""
+"""Use the build optimizer, which chooses changes (actions) of a build's configuration.
+
+The functions choose an action, store the outcome of a decision, list decisions, and evaluate policies.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class BuildDecisions:
-    """Makes, stores and lists decisions of the optimizer.
+    """Makes, stores and lists decisions of the build optimizer, and evaluates its policies.
+
+    A decision is the choice of an action, which changes a build's configuration. A policy is the rule that chooses.
 
     Args:
         database, clock: the database and the clock of this process.
@@ -39,8 +44,9 @@ class BuildDecisions:
             default_policy: the name of the policy (rule that chooses build actions) to use if the symptoms name none.
 
         Raises:
-            UnknownBuildActionError: `symptoms` contain an unknown id of an action.
-            UnknownPolicyError: no policy has this name.
+            UnknownBuildActionError: `symptoms` name an action that does not exist, or the policy is `fixed:ID` (it
+                always chooses one action), and no action has this ID.
+            UnknownPolicyError: no policy has the name in `symptoms`, or the name `default_policy`.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
         decision = self.optimizer().decide(
@@ -73,7 +79,7 @@ class BuildDecisions:
         """Return a page of at most `limit` decisions, newest first.
 
         Args:
-            project: only decisions for the project with this name.
+            project: only decisions for the project with this name; None for all projects.
             before: only decisions whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of decisions.
         """
@@ -87,21 +93,22 @@ class BuildDecisions:
         )
 
     def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
+        """Estimate the mean reward that each policy would have earned in a project; return `{policy: evaluation}`.
 
-        Policies are the rules that choose actions for builds. They learn from the older half of the decisions, and are
-        evaluated on the newer half.
+        A policy is a rule that chooses actions for builds. Each policy learns from the older half of the project's
+        logged decisions, and is evaluated on the newer half. The policy `dqn` is left out if it is not trained.
 
         Raises:
             DecisionLogError: the log of decisions is too short.
-            PolicyModelError, RlExtraMissingError: the policy `dqn` is trained, and its network cannot be read.
+            PolicyModelError: the file of the trained policy `dqn` cannot be used.
+            RlExtraMissingError: the policy `dqn` is trained, and the extra `[rl]` is not installed.
         """
         from relab.builds.optimizer.policies.registry import usable_policies
 
         return self.optimizer().evaluate(usable_policies(self.models()), project)
 
     def optimizer(self) -> BuildOptimizer:
-        """Return the optimizer; it learns from the log of decisions, and adds each of its decisions to the log."""
+        """Return the build optimizer, which learns from the log of decisions and logs its own decisions there."""
         import numpy as np
 
         from relab.builds.optimizer.optimizer import BuildOptimizer

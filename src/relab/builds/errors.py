@@ -24,7 +24,7 @@ class BuildNotFoundError(NotFoundError):
 
 
 class BuildProjectNotFoundError(NotFoundError):
-    """Nothing is recorded for a project of this name: no build, no decision and no suggestion."""
+    """No build, decision or suggestion is recorded for a project of this name."""
 
     code = "build_project_not_found"
 
@@ -51,7 +51,7 @@ class BuildFileInvalidError(InvalidInputError):
 
 
 class BuildConfigurationError(InvalidInputError):
-    """A configuration of a build is invalid, or names a value that the project's build file does not describe."""
+    """A configuration of a build is invalid, or has a value that the project's build file does not allow."""
 
     code = "build_configuration_invalid"
 
@@ -87,7 +87,7 @@ class UnknownPolicyError(InvalidInputError):
 
 
 class PolicyFlagError(ConfigurationError):
-    """The flag that names a project's policy (the rule that chooses actions for its builds) has an invalid value."""
+    """The feature flag with a project's policy (rule that chooses build actions) has a value that is no policy."""
 
     code = "policy_flag_invalid"
     is_safe_to_show = True
@@ -100,7 +100,7 @@ class PolicyFlagError(ConfigurationError):
 
 
 class PolicyInUseError(ConflictError):
-    """The policy (rule that chooses build actions) to promote is in use by the project already."""
+    """A request asks a project to use a policy (rule that chooses build actions) that the project uses already."""
 
     code = "policy_in_use"
 
@@ -145,7 +145,7 @@ class DecisionLogError(ConflictError):
 
 
 class UnmeasuredFaultError(InvalidInputError):
-    """The build simulator cannot simulate this fault, because no builds with this fault were measured."""
+    """The build simulator has no measurements of builds with this fault (cause of failures)."""
 
     code = "unknown_fault"
 

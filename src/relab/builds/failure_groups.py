@@ -1,4 +1,4 @@
-"""Groups of failed builds that share a cause."""
+"""List groups of builds that failed for the same cause, and count how often a cause occurred."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FailureGroup(BaseModel):
 
     Attributes:
         group: the key of the group, equal to `failure_group` of its builds.
-        line: the line that shows the cause, from the group's last build, secrets masked.
+        line: the log line of the group's last build that shows the cause, with secrets masked.
         count: the number of stored builds in the group.
         first_build, last_build: the ids of the builds that started first and last.
         first_at, last_at: when these two builds started.
         projects: the projects with builds in the group, at most 20.
-        goes_on: whether the cause is still present: in at least one of `projects`, the newest build belongs to the
-            group. Builds that neither succeeded nor failed are ignored.
+        goes_on: whether the newest build of at least one of `projects` belongs to the group; the cause is then still
+            present. Builds that neither succeeded nor failed are ignored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,10 +51,10 @@ class FailureGroupPage(BaseModel):
 
 
 class FailureRecurrence(BaseModel):
-    """How many builds have failed for the same cause, up to a given build.
+    """How many builds have failed for the same cause as a given build, and since when. Later builds are not counted.
 
     Attributes:
-        count: the number of builds with this cause that started before the given build, plus 1 for the given build.
+        count: the number of these builds, including the given build.
         since: when the first of these `count` builds started.
     """
 
@@ -77,10 +77,12 @@ class FailureGroups:
     def list_groups(
         self, *, project: str | None = None, before: str | None = None, limit: int = 50
     ) -> FailureGroupPage:
-        """Return a page of at most `limit` groups of builds that failed for the same cause, newest builds first.
+        """Return a page of at most `limit` groups of builds that failed for the same cause.
+
+        Groups with the newest builds come first.
 
         Args:
-            project: only builds of this project are counted; None for all.
+            project: only builds of this project; None for all projects.
             before: `next_before` of the previous page; None for the first page.
             limit: the largest number of groups.
 
@@ -99,9 +101,9 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how many builds failed for the same cause as `build` until it started, including `build` itself.
+        """Return how many builds have failed for the same cause as `build`, and since when.
 
-        Return None if `build` belongs to no failure group.
+        `build` is counted; builds that started after it are not. Return None if `build` belongs to no failure group.
         """
         if build.failure_group is None:
             return None
@@ -113,14 +115,14 @@ class FailureGroups:
 def _group(
     session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
-    """Return the `FailureGroup` for a row of the query; None if the group's builds were deleted after the query.
+    """Return the `FailureGroup` for a row of the query of groups; None if its builds have been deleted since the query.
 
     Args:
         session: the session of the transaction.
         row: the key of the group, the number of its builds, and the starts of its first and last build.
         project: only builds of this project count; None for all projects.
-        last_groups: a cache, `{project: key of the failure group of the project's last build, or None}`. This function
-            adds missing projects.
+        last_groups: a cache, `{project: key of the group of its last build}`; None if that build is in no group. This
+            function adds missing projects.
     """
     first = queries.end_of_group(session, row.group, project, is_last=False)
     last = queries.end_of_group(session, row.group, project, is_last=True)

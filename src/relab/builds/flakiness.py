@@ -42,10 +42,11 @@ class ObservedOutcome:
         started_at: when the build started, in microseconds since 1970.
         input: identifies what was built (such as the commit) and the settings of the build; None if unknown. A test
             with different outcomes for the same input is flaky.
-        lane: identifies a sequence of comparable builds: the same job, configuration and branch. Changes of the outcome
-            count only within a lane.
+        lane: identifies a sequence of comparable builds, such as builds with the same job, configuration and branch.
+            An outcome is compared with earlier outcomes of the same lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
-        is_inferred: True if the log does not name the test; it counts as passed, because the build succeeded.
+        is_inferred: True if the log does not name the test. The test then counts as passed, because the build
+            succeeded.
     """
 
     build_id: str
@@ -65,10 +66,9 @@ class HistoryVerdict:
         evidence: the one or two builds that show the status, the earlier one first. For `flaky`: two builds of one
             input, or one build with both outcomes. For `broken`: the last pass and the first failure after it. For
             `failing`: the first and the last failure. For `fixed`: the last failure and the first pass after it. For
-            `changing` (the test passes and fails in turn, but never both for one input): the last pass and the last
-            failure. Empty for `stable`.
-        streak: how many of the newest builds in a row have the same outcome of the test. Only builds of one lane (the
-            same job, configuration and branch) are counted.
+            `changing`: the last pass and the last failure. Empty for `stable`.
+        streak: how many of the newest builds in a row have the same outcome of the test. Only builds of one lane
+            (comparable builds, such as those with the same job, configuration and branch) are counted.
         was_flaky: whether the test has both failed and passed for the same input.
     """
 
@@ -89,13 +89,15 @@ def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     - flaky: the test both failed and passed for the same input.
     - broken: it passed earlier, and its newest outcomes are failures.
     - failing: it has never passed.
-    - changing: its outcome changes from build to build, but no input is known to have had both outcomes.
+    - changing: its outcome changed several times, but no input is known with both outcomes.
     - fixed: it failed earlier, and its newest outcomes are passes.
     - stable: it has never failed.
 
-    Each lane (builds with the same job, configuration and branch) gets a status; of different statuses, the first in
-    this list is returned. A flaky or changing test becomes broken or fixed only after a long streak of equal outcomes.
-    A streak is long if its probability is below 1 %, given the earlier outcomes. Skipped tests are ignored.
+    The test is judged in each lane (comparable builds, such as those with the same job, configuration and branch). If
+    the statuses differ, the first one in this list is returned. Outcomes of skipped tests are ignored.
+
+    A flaky or changing test becomes broken or fixed only after a long streak of equal outcomes. A streak is long if its
+    probability, estimated from the earlier outcomes, is below 1 %.
 
     Args:
         observations: the outcomes of the test in any order.
@@ -143,8 +145,9 @@ def _judge_lane(
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
     """Return the newest evidence that a test is flaky.
 
-    The evidence is `(earlier, later)` with different outcomes for the same input (what was built, such as a commit), or
-    `(outcome,)` if the test both failed and passed in one build. Without evidence, the tuple is empty.
+    If the test both failed and passed in one build, the evidence is `(outcome,)`. Otherwise it is `(earlier, later)`:
+    two outcomes that differ, although their builds have the same input (what was built, such as a commit). Without
+    evidence, the tuple is empty.
 
     Args:
         ordered: the outcomes of the test, oldest first.
@@ -177,7 +180,7 @@ def _changes(lane: Sequence[ObservedOutcome]) -> int:
 
 
 def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
-    """Return whether a streak of equal outcomes may be chance, that is, whether its probability is at least 1 %.
+    """Return whether a streak of equal outcomes may be chance: its probability is at least 1 %.
 
     Args:
         earlier: the outcomes before the streak; they are used to estimate the probability.

@@ -1,4 +1,7 @@
-"""Queries over groups of failed builds. Every function takes the session of a transaction."""
+"""Database queries about groups of builds that failed for the same cause.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the first or the last build of a group, by start, as JSON; None if no build of the group is stored.
+    """Return the build of a group that started first or last, as JSON; None if no build of the group is stored.
 
     Args:
         session: the session of the transaction.
@@ -79,10 +82,10 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the key of the failure group of a project's last build; None if that build is in no group.
+    """Return the key of the failure group to which a project's last build belongs; None if it belongs to no group.
 
-    A failure group has the builds that failed for the same cause. The last build is the one that started last among the
-    `_NEWEST` most recently recorded builds that succeeded or failed.
+    A failure group has the builds that failed for the same cause. The last build is the one with the latest start. Only
+    builds that succeeded or failed are searched, and of these only the last `_NEWEST` that were recorded.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])
@@ -96,8 +99,7 @@ def last_group_of(session: Session, project: str) -> str | None:
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
     """Count the builds of a group up to a given build; return `(count, start of the first build)`.
 
-    The builds that started before the given build are counted, and the given build itself. The start is in microseconds
-    since 1970.
+    The given build is counted; builds that started after it are not. The start is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.

@@ -1,4 +1,4 @@
-"""Job handlers of builds; each calls one use case with the arguments of a job."""
+"""The functions that a worker calls for jobs of the context `builds`: they train a policy of the optimizer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["TRAIN_JOB", "BuildHandlers"]
 
 
 class BuildHandlers:
-    """The functions that a worker calls for the jobs of builds.
+    """The functions that a worker calls to run jobs that train the policy `dqn` on simulated builds.
 
     Args:
-        training: returns the training service, which is created for the first job.
+        training: returns the training service; it is called only when a job runs.
     """
 
     def __init__(self, training: Callable[[], TrainingService]) -> None:
@@ -32,8 +32,10 @@ class BuildHandlers:
 
         `args` has `training_id` and the fields of a `TrainingRequest`.
 
-        If the database is unavailable, the error is raised so that the worker retries the job. Any other `RelabError`
-        is stored as the error of the training, and is not raised.
+        An error of the training itself (`RelabError`) is stored with the training, and is not raised.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the worker retries the job.
         """
         from relab.builds.training.models import TrainingRequest
 
@@ -47,5 +49,5 @@ class BuildHandlers:
             service.fail(training_id, str(error))
 
     def training_parked(self, job: Job, error: str) -> None:
-        """Mark a training as failed, with the message `error`. Called when its job is not retried any more."""
+        """Mark a training as failed, with the message `error`, because its job will not be run again."""
         self._training().fail(job.args["training_id"], error)

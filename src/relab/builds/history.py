@@ -33,9 +33,11 @@ class HistoryEvidence(BaseModel):
         build_id: the id of the build.
         started_at: when the build started.
         outcome: how the test ended in this build; `flaky` if it both failed and passed.
-        is_inferred: True if the log does not name the test; it counts as passed, because the build succeeded.
+        is_inferred: True if the log does not name the test. The test then counts as passed, because the build
+            succeeded.
         commit: the commit that was built; None if unknown.
-        job, branch: the CI job that built, and the branch that was built; None if unknown.
+        job: the name of the CI's job; None if unknown.
+        branch: the branch that was built; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,7 +66,8 @@ class JudgedTest(BaseModel):
         evidence: the builds that show the status, the earlier one first. For `flaky`: two builds of one input, or one
             build with both outcomes. For `broken`: the last pass and the first failure. For `fixed`: the last failure
             and the first pass.
-        streak: how many of the newest builds in a row, of one job and branch, have the same outcome of the test.
+        streak: how many of the newest builds in a row have the same outcome of the test. Only builds with the same
+            job, branch and configuration are counted.
         builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
         was_flaky: whether the test ever both failed and passed for one input.
@@ -100,10 +103,11 @@ class _BuildFacts:
     """The facts of a build that are needed to judge its tests.
 
     Attributes:
-        input: identifies the input of the build (such as its commit) and its settings; None if unknown.
-        lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether a test that the log does not name counts as passed. True if the build succeeded and ran the
-            same tests as the other builds of its lane.
+        input: identifies what was built (such as the commit) and the settings of the build; None if unknown.
+        lane: identifies a sequence of comparable builds. Builds that relab ran are comparable if they have the same
+            test selection; recorded builds, if they have the same job, branch and configuration.
+        passes_all: whether a test that the log does not name counts as passed. This is so if the build succeeded and
+            ran the same tests as the other builds of its lane.
     """
 
     build_id: str
@@ -136,14 +140,14 @@ class BuildHistory:
         before: str | None = None,
         limit: int = 50,
     ) -> JudgedTestPage:
-        """Return a page of at most `limit` tests that have failed; tests with the newest failures come first.
+        """Return a page of at most `limit` tests that failed at least once; tests with the newest failures come first.
 
-        With the status `stable`, the tests that never failed are listed instead, by project. A page may have fewer tests
-        than `limit`, or none, although a next page exists.
+        If `status` is `stable`, return tests that never failed instead, sorted by project. A call examines a limited
+        number of tests. So a page may be short or empty although `next_before` names a next page.
 
         Args:
             project: only tests of this project; None for all projects.
-            status: only tests with this status; None for all tests that ever failed, whatever their status is now.
+            status: only tests with this status; None for all tests that failed at least once.
             before: `next_before` of the previous page; None for the first page.
             limit: the largest number of tests.
 
@@ -253,10 +257,10 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: the reported outcomes in `rows`, and inferred passes.
 
-    Logs do not always name the tests that passed. So the test counts as passed in a build without a result in `rows` if
-    the build succeeded and ran the same tests as others (`passes_all`), and another build of its lane (same job,
-    configuration and branch) has a result. The results of skipped tests and of unfinished or interrupted builds are
-    ignored.
+    A log may not name the tests that passed. So passes are inferred for builds without a result in `rows`. Such a
+    build counts as passed if `passes_all` is true and another build of its lane (comparable builds) has a result.
+
+    Results of skipped tests are ignored, as are results of unfinished or interrupted builds.
 
     Args:
         rows: the results of the test, from the logs of builds.
@@ -328,8 +332,8 @@ def _write_cursor(cursor: tuple[str, int]) -> str:
 def _read_cursor(text: str) -> tuple[str, int]:
     """Decode the cursor of a page of tests: return `(position, test key)` of the last test on the previous page.
 
-    The position is the id of the last build in which the test failed. In the list of tests that never failed, it is the
-    project of the test.
+    The position is the id of the last build in which this test failed. For a list of tests that never failed, it is the
+    project of this test.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

@@ -1,4 +1,7 @@
-"""Make suggestions of fixes, taking verdicts and past builds into account, and store them."""
+"""Suggest fixes for failed builds, and store the suggestions.
+
+Verdicts of people about earlier suggestions, and the fixes of earlier builds, are taken into account.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,8 @@ class BuildAdvisor:
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
         """Return the known failures that the log of a failed build shows, and store the key of the failure.
 
-        The key is a digest of the log line that shows the failure; builds that failed in the same way have the same
-        key. If no line shows the failure, no key is stored.
+        The key is a digest of the line that shows the failure, with its numbers masked. So builds that failed in the
+        same way have the same key. If no line shows the failure, no key is stored.
 
         Args:
             build: the failed build, whose log is stored.
@@ -129,11 +132,12 @@ def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
 def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
     """Return past fixes from the notes that people wrote when they accepted suggestions for a project.
 
-    Each note gives one past fix. Equal notes are returned once; at most `MAX_RECORDED` past fixes are returned.
+    Each note gives one past fix; equal notes give it only once. The newest `MAX_RECORDED` past fixes are returned.
 
     Args:
-        judged: suggestions that people accepted or rejected, for failures with the same key, newest first.
-        project: the name of the project; other projects are skipped.
+        judged: suggestions that people accepted or rejected, for failures of one kind, newest first. Rejected ones and
+            those for other projects are skipped.
+        project: the name of the project.
     """
     found: dict[str, PastFix] = {}
     for suggestion in judged:

@@ -1,4 +1,4 @@
-"""Stored suggestions and the verdicts about them."""
+"""Models of stored suggestions of fixes for failed builds, and of the verdicts of people about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_VERDICTS: Final = 20
 
 
 class SuggestionState(StrEnum):
-    """Whether people accepted or rejected a suggestion; `open` means that there is no verdict yet."""
+    """Whether a person accepted or rejected a suggestion; `open` means that no person has given a verdict yet."""
 
     OPEN = "open"
     ACCEPTED = "accepted"
@@ -52,12 +52,12 @@ class StoredSuggestion(BaseModel):
         project: the name of the project; empty if the request named none.
         suggested_at: when the suggestion was made.
         build_id: the failed build; None if this installation has no record of the build.
-        failure_key: a digest of the first of `templates`; equal for failures of the same kind. None if no log line
-            shows the failure.
-        templates: log lines with `#` in place of numbers, and with masked secrets. The first line shows the failure;
-            the suggestion quotes the other lines.
+        failure_key: a digest of the line that shows the failure, with its numbers masked; equal for failures of the
+            same kind. None if no line shows the failure.
+        templates: the line that shows the failure, then the lines that the suggestion quotes. Each line has `#` in
+            place of numbers, and masked secrets.
         incident: the id of the suggested known failure; None for an abstention.
-        title: the name of the known failure for people; None for an abstention.
+        title: the title of the known failure; None for an abstention.
         category: the category of the known failure; None for an abstention.
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         state: `open`, `accepted` or `rejected`.
@@ -92,8 +92,8 @@ class VerdictRequest(BaseModel):
 
     Attributes:
         verdict: `accepted` or `rejected`.
-        note: the reason of the verdict, or the fix that helped. The note of an accepted suggestion is quoted when
-            another build of the project fails in the same way.
+        note: the reason of the verdict, or the fix that helped. If the verdict is `accepted`, suggestions for later
+            builds of the project that fail in the same way quote the note.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""List suggestions, and accept or reject them: the service of this package."""
+"""The service that lists suggestions of fixes for failed builds, and stores the verdicts of people about them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class SuggestionService:
-    """Lists the suggestions of this installation, and stores the verdicts of people about them.
+    """Lists stored suggestions of fixes for failed builds, and stores the verdicts of people about them.
 
     Args:
         database, clock: the database and the clock of this process.
@@ -54,8 +54,8 @@ class SuggestionService:
         """Return a page of at most `limit` suggestions, newest first.
 
         Args:
-            project: only suggestions for the project with this name.
-            state: only suggestions in this state.
+            project: only suggestions for the project with this name; None for all projects.
+            state: only suggestions in this state; None for all states.
             before: only suggestions whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of suggestions.
         """
@@ -67,8 +67,8 @@ class SuggestionService:
     def judge(self, suggestion_id: str, verdict: JudgedState, *, by: str, note: str = "") -> StoredSuggestion:
         """Store the verdict of a person about a suggestion, and return the suggestion.
 
-        The verdict decides the state of the suggestion, instead of earlier verdicts, and influences later suggestions
-        for the same failure. If the newest verdict is the same, and `note` is empty or the same, nothing is stored.
+        The newest verdict decides the state of the suggestion, and influences later suggestions for the same failure.
+        A verdict equal to the newest stored one is not stored again, unless it has a new note.
 
         Args:
             suggestion_id: the id of the suggestion.

@@ -1,5 +1,5 @@
-"""Builds that relab did not run: their records are read from logs and JUnit XML files, or reported by a CI.
+"""Record builds that relab did not run, from their logs, from JUnit XML files, or from the report of a CI.
 
-In: the bytes of a log, and facts about its build that are known from elsewhere. Out: one stored `Build` for each
-source.
+In: the bytes of a log or file, and facts about the build that a person or a CI gives. Out: one stored `Build` for each
+log, file or report.
 """

@@ -1,4 +1,4 @@
-"""A stream of bytes that computes its digest and size, and keeps its beginning and its end, while it is read."""
+"""Read a stream of bytes once; meanwhile compute its digest and size, and keep its beginning and its end."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ class RememberingSource:
         return self._take(size)
 
     def digest(self) -> str:
-        """Return the SHA-256 of all bytes that were read, in hex."""
+        """Return the SHA-256 of all bytes that were read so far, in hex."""
         return self._hash.hexdigest()
 
     def ends(self) -> tuple[bytes, bytes]:
         """Return `(beginning, end)`, the kept bytes at the beginning and at the end of the bytes that were read so far.
 
-        The two parts do not overlap. If no bytes are missing, the two parts together are all bytes.
+        The two parts do not overlap. If few bytes were read, the two parts together are all of them; otherwise bytes in
+        the middle are missing.
         """
         return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
 

@@ -1,4 +1,4 @@
-"""Errors of reading builds from files."""
+"""Errors of reading the log or the JUnit XML file of a build."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from relab.core.errors import InvalidInputError
 
 
 class BuildSourceInvalidError(InvalidInputError):
-    """A file is neither a log nor JUnit XML: it is empty, binary, or XML that is malformed, too deep or declares entities."""
+    """A file cannot be used as a log or as JUnit XML.
+
+    It cannot be read, is empty, binary or too large, or is XML that is malformed, nested too deep or not JUnit XML.
+    """
 
     code = "build_source_invalid"
 

@@ -1,4 +1,7 @@
-"""Read JUnit XML as a stream, in bounded memory. A document type is rejected, so no entity can be expanded."""
+"""Read test results from JUnit XML as a stream, in bounded memory.
+
+XML with a document type (`<!DOCTYPE`) is rejected, because a document type can declare entities of unlimited size.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,16 @@ class JUnitReport:
     """The content of a JUnit XML file.
 
     Attributes:
-        tests: the first `MAX_TESTS` tests of the file, then at most `MAX_LATE_FAILURES` later tests that failed.
-            Several executions of one test are joined to one result.
-        failure_texts: `{name of the test: failure message}` for the first `MAX_FAILURE_TEXTS` tests that failed. A
-            message here has up to `MAX_FAILURE_CHARS` characters; in `tests`, the message of the same test may be
-            shorter.
-        left_out: the number of executions of tests that are not in `tests`.
-        failed: the number of executions that failed, including executions of tests that are left out.
-        executed: the number of executions.
-        duration_s: the sum of the times of the suites, in seconds; None if no suite has a time. A suite inside another
-            suite with a time is not added, because the outer time contains it.
-        started_at: the earliest time of a suite, in microseconds since 1970; None if no suite has a time.
+        tests: `{name of the test: result}` of the first `MAX_TESTS` tests, and of at most `MAX_LATE_FAILURES` later
+            tests that failed. Several executions of one test are joined to one result.
+        failure_texts: `{name of the test: failure message}` for the first `MAX_FAILURE_TEXTS` tests that failed. These
+            messages can be longer than those in `tests`: up to `MAX_FAILURE_CHARS` characters.
+        left_out: the number of executions that are missing from `tests`.
+        failed: the number of executions that failed, including those that are left out.
+        executed: the number of all executions, including skipped ones and those that are left out.
+        duration_s: the sum of the durations of the suites, in seconds; None if no suite has a duration. A suite inside
+            a suite with a duration is not added, because the outer duration includes it.
+        started_at: the earliest start of a suite, in microseconds since 1970; None if no suite has a start.
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether a file is to be read as JUnit XML: its first bytes (`first`) look like XML."""
+    """Return whether a file that begins with the bytes `first` looks like XML; it is then read as JUnit XML."""
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))
 
@@ -77,7 +79,7 @@ def read_junit(source: ByteSource) -> JUnitReport:
 
 
 class _Reader:
-    """Parses a JUnit XML file in chunks; `report` is the result after `read`."""
+    """Parses a JUnit XML file in chunks. Call `read`; afterwards, `report` has the content of the file."""
 
     def __init__(self) -> None:
         self.report = JUnitReport()
@@ -191,10 +193,10 @@ class _Reader:
         report.tests[name] = new if before is None else merged(before, new)
 
     def _distinguished(self, name: str) -> str:
-        """Return the name of a test, preceded by the names of its suites if a test of another suite has the same name.
+        """Return the name of a test; if another suite has a test of this name, begin it with the names of its suites.
 
-        The earlier test with this name is then renamed in the same way. Such names are frequent: Node.js, for example,
-        writes the same class name for all tests. A second result in the same suite is a repetition of the test.
+        The test that was read first gets the names of its suites too. Equal names are frequent: Node.js, for example,
+        writes the same class name for all tests. Equal names in one suite mean several executions of one test.
         """
         suite = " > ".join(filter(None, self._suite_names))
         first = self._suite_of.get(name)
@@ -221,8 +223,8 @@ class _Reader:
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
     """Join the results of two executions of the same test in one build.
 
-    If only one execution was skipped, it is ignored. If both have the same outcome, the result has this outcome.
-    Otherwise the outcome is `flaky`.
+    If one execution was skipped, the result has the outcome of the other one. If both have the same outcome, the result
+    has this outcome. Otherwise the outcome is `flaky`.
     """
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:

@@ -1,4 +1,4 @@
-"""The report of a CI about a build that it ran."""
+"""The model of a report that a CI sends to relab about a build that the CI ran."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class ReportedBuild(BaseModel):
 
     Attributes:
         project: the name of the project.
-        id: the CI's own id of the build. If a build of the project has been reported with this id already, the report
-            is ignored.
+        id: the CI's own id of the build. A second report of a project with the same id is ignored.
         status: how the build ended, as a status of relab, of GitHub (such as `failure`, `cancelled`) or of GitLab (such
             as `canceled`). Default: the status in the log.
         duration: the duration in seconds. Default: the duration in the log.

@@ -45,15 +45,15 @@ class SourceFacts:
 
     Attributes:
         kind: `junit` for a JUnit XML file; for a log, the CI system that wrote it, such as `github`, or else `log`.
-        digest: the SHA-256 of the source's bytes, in hex; of a source in UTF-16, after its conversion to UTF-8.
-        size: the number of these bytes.
+        digest: the SHA-256 of the source's bytes, in hex. A source in UTF-16 is converted to UTF-8 first.
+        size: the number of bytes, after this conversion.
         text: the log, shortened to about 1 MiB; empty for JUnit XML.
         status: how the build ended; `unknown` if the source does not say so.
         started_at: when the build started, in microseconds since 1970; None if unknown.
         duration_s: the duration of the build in seconds; None if unknown.
         repository, commit, branch: what was built, as the checkout step reports it in the log; None if unknown.
         tests: the results of tests.
-        tests_left_out: the number of results of tests that are not in `tests`.
+        tests_left_out: the number of results that are missing from `tests`, because there were too many.
         lines: the lines that show a failure; empty if no line does.
         error: the text of the line that explains the failure best; None if no line explains it.
         cause: the cause of the failure; failed builds with the same cause form a group. None if unknown.
@@ -112,7 +112,7 @@ def _read_facts(source: ByteSource, status: BuildStatus | None) -> SourceFacts:
 def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
     """Return the lines to store in the record of a failed build, sorted by line number, with secrets masked.
 
-    At most `MAX_QUOTED_LINES` lines are returned: those that explain the failure best.
+    Of more than `MAX_QUOTED_LINES` lines, only those that explain the failure best are returned.
     """
     kept = sorted(_ranked(lines)[:MAX_QUOTED_LINES], key=lambda line: line.number)
     return tuple(
@@ -200,7 +200,7 @@ def _error(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | 
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:
-    """Return `(start, duration)` of a build, by the first and the last timestamp that the CI wrote into the log.
+    """Return `(start, duration)` of a build, computed from the first and the last timestamp that the CI logged.
 
     The start is in microseconds since 1970, the duration in seconds; each is None if unknown.
     """
@@ -217,8 +217,8 @@ def _kind(lines: Iterable[BuildLine], format_name: str | None) -> str:
 
     Args:
         lines: the first lines of the log.
-        format_name: the name of the log format (of a tool or CI system) in which the log reports the end of the build;
-            None if no line reports it.
+        format_name: the name of the log format (of a tool or a CI system) of the line that reports the end of the
+            build; None if no line reports it.
     """
     systems = [(each.name, each.ci, each.ci_sign) for each in FORMATS if each.ci is not None]
     for line in lines:

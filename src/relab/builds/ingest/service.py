@@ -1,4 +1,4 @@
-"""Record builds that relab did not run: the service of this package."""
+"""The service that records builds that relab did not run, from their logs, JUnit XML files and reports of a CI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_PROJECT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class GivenFacts:
-    """Facts about a build that a person or a CI gives, in place of the facts in the log; None if not given.
+    """Facts that a person or a CI gives about a build. They override the facts in the log; None if not given.
 
     Attributes:
         project: the name of the project. Default: the repository that the log names, else `default`.
@@ -36,8 +36,8 @@ class GivenFacts:
         branch: the branch or tag.
         job: the name of the CI's job.
         url: the address of the build in its CI.
-        input: identifies the input of the build, such as a digest of its files. Default: the commit. Builds of a
-            project with the same input and job are compared to find flaky tests.
+        input: identifies the input of the build, such as a digest of its files. Default: the commit. A test is flaky
+            if it fails and passes in builds with equal input, job and configuration.
         started_at: when the build started, in microseconds since 1970.
         duration_s: the duration in seconds.
         configuration: settings of the build, with the CI's own names.
@@ -61,10 +61,10 @@ class BuildReceipt:
 
     Attributes:
         build_id: the id of the build.
-        is_new: whether the build was recorded now; False if it had been recorded before.
+        is_new: whether this call stored the build; False if it was stored before.
         project: the project of the build.
-        status: how the recorded build ended. If it had been recorded before, its stored status, also where this reading
-            found or was given another one.
+        status: how the stored build ended. If `is_new` is False, a different status that was given or read now is
+            ignored.
     """
 
     build_id: str
@@ -102,9 +102,9 @@ class BuildIngest:
             ) from error
 
     def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
-        """Record the build whose log or JUnit XML file is read from `source`; return its id and whether it is new.
+        """Record the build whose log or JUnit XML file is read from `source`; return its receipt.
 
-        If the project already has a build from the same bytes, nothing is recorded.
+        If a build of the project was already recorded from the same bytes, nothing is stored.
 
         Args:
             source: the bytes of the log or file.
@@ -124,10 +124,11 @@ class BuildIngest:
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
         """Record a build that a CI reports; return the build, and whether it was recorded now.
 
-        Nothing is recorded if an earlier report of the project had the same id or, without an id, the same content.
+        A report with an id is ignored if the project has an earlier report with this id. A report without an id is
+        ignored if the project has an equal report. The build of the earlier report is then returned.
 
         Raises:
-            BuildSourceInvalidError: the log contains JUnit XML that is not accepted.
+            BuildSourceInvalidError: the log is binary, or it is JUnit XML that is not accepted.
         """
         given = GivenFacts(
             project=reported.project,
@@ -153,7 +154,7 @@ class BuildIngest:
         return (build if is_new else self._store.get(build_id)), is_new
 
     def _record(self, build: Build, facts: SourceFacts, source_key: str) -> tuple[str, bool]:
-        """Store a build, unless a build that was read from the same log, file or report is already stored.
+        """Store a build, unless a build with the same `source_key` is already stored.
 
         Args:
             build: the record to store.
@@ -161,7 +162,7 @@ class BuildIngest:
             source_key: identifies the log, file or report that describes the build.
 
         Returns:
-            The id of the stored build of this source, and whether this call stored it.
+            The id of the stored build with this `source_key`, and whether this call stored it.
         """
         failure_key = key_of_recorded(build.relevant_lines, self._taught) if build.relevant_lines else None
         return self._store.record(build, facts.text, source_key=source_key, tests=facts.tests, failure_key=failure_key)

@@ -1,7 +1,7 @@
-"""Logs of builds: reading, formats, and the lines that explain a failure.
+"""Read logs of builds, and find the lines that explain a failure.
 
-In: the bytes of the log of a failed build and, if there is one, of a build that passed. Out: `RelevantLine`s. All
-modules except `reading.py` and `shortened.py` are pure.
+In: the bytes of the log of a failed build. The log of a build that passed can be given for comparison. Out:
+`RelevantLine`s. All modules except `reading.py` and `shortened.py` are pure.
 """
 
 from relab.builds.logs.models import BuildLine, BuildLog, LineRole, RelevantLine

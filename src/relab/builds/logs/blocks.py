@@ -1,4 +1,4 @@
-"""Find blocks: consecutive lines that report one error of a tool."""
+"""Find blocks in a log: each block is a group of lines in which a tool reports one error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relab.builds.logs.models import BuildLine
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive lines of a log that report one error, or one consequence of an error.
+    """Lines of a log that report one error, or one consequence of an error.
 
     Attributes:
-        format_name: the name of the tool whose format describes the lines.
+        format_name: the name of the log format, which is the tool that wrote the lines.
         rule: the rule that the first line matches.
-        positions: the indexes of the block's lines in the log, ascending. All lines are from one worker (parallel
-            process); lines of other workers may lie between.
+        positions: the indexes of the block's lines in the log, ascending. One worker (parallel process) wrote them;
+            lines of other workers may lie between.
     """
 
     format_name: str
@@ -54,7 +54,7 @@ class _Starts:
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
 
     def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
-        """Return `(name of the format, rule)` of the rule that matches `text` as the first line of a block, or None."""
+        """Return `(name of the format, rule)` if `text` begins a block by this rule; None if no rule matches."""
         found = self._at_start.match(text) if self._any_at_start.match(text) else None
         if found is not None and found.lastgroup is not None:
             return self._rules[int(found.lastgroup[1:])]
@@ -75,7 +75,7 @@ _HARMLESS: Final = re.compile("|".join(each.harmless.pattern for each in FORMATS
 
 
 def is_noise(text: str) -> bool:
-    """Return whether a line alone explains no failure, such as the progress of a download or "0 errors"."""
+    """Return whether a line is noise: a line that explains no failure, such as "0 errors" or a download's progress."""
     return _NOISE.match(text) is not None or _HARMLESS.search(text) is not None
 
 
@@ -115,15 +115,15 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
 
 
 def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], blocks: list[Block]) -> list[Block]:
-    """Return the blocks of one worker, except errors that did not stop the tool.
+    """Return the blocks of one worker (parallel process), without errors that the tool overcame.
 
-    An error did not stop the tool if it is about a package that a later line lists as installed (see
+    The tool overcame an error about a package if a later line lists this package as installed (see
     `BlockRule.survived`).
 
     Args:
         lines: all lines of the log.
-        positions: the indexes in `lines` of the lines of one worker, ascending.
-        blocks: the blocks of this worker.
+        positions: the indexes in `lines` of the lines of the worker, ascending.
+        blocks: the blocks of the worker.
     """
     patterns = {block.rule.survived for block in blocks if block.rule.survived is not None}
     installed: dict[tuple[re.Pattern[str] | None, str | None], int] = {
@@ -142,12 +142,13 @@ def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], bloc
 
 
 def _failed_package(block: Block, positions: Sequence[int], texts: Sequence[str]) -> str | None:
-    """Return the package that failed, as a line of a block or one of the next few lines names it; None if none does.
+    """Return the name of the package that failed, from a block or the few lines after it; None if no line names it.
 
     Args:
-        block: the block, which reports the failure.
-        positions: the indexes in the log of all lines of the block's worker (parallel process), ascending.
-        texts: the texts of these lines, in the same order.
+        block: the block that reports the failure.
+        positions: the indexes in the log of all lines of one worker (the parallel process that wrote the block),
+            ascending.
+        texts: the texts of these lines, in the same order; empty if no name is needed.
     """
     if block.rule.failed is None or not texts:
         return None
@@ -168,7 +169,7 @@ _NOISE_OVER: Final = 0.65
 
 
 def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:
-    """Return the end of a block of lines, as an index in `positions`: one past the block's last line.
+    """Return the index in `positions` after the last line of a block.
 
     Args:
         lines: all lines of the log.
