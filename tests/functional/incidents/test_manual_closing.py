@@ -20,7 +20,7 @@ from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.knowledge.service import KnowledgeService
 from support.shops.books import CURE, write_books
-from support.shops.small import RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
+from support.shops.small import HEALTH, RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
 from support.shops.ways import GoOn, Way, at, is_act, is_dry_run
 
 pytestmark = pytest.mark.anyio
@@ -240,6 +240,28 @@ async def test_figures_that_lag_behind_the_repair_open_no_new_incident(fresh: Me
         fresh.shop.broken.clear()
         await running.until(polled(running, 60))
 
+    assert [each.outcome for each in running.incidents()] == [CLOSED]
+
+
+async def test_unconfirmed_sign_of_the_repaired_problem_opens_no_new_incident(fresh: Means) -> None:
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(lambda: running.incidents() and running.world.watch.findings.passing)
+        # Hold the polls: ten seconds later the degraded health status is confirmed, and belongs to the incident.
+        fresh.may_poll.clear()
+        shown = running.world.watch.findings
+        close(running, fresh)
+        fresh.shop.lies[HEALTH] = fresh.shop.truth()[HEALTH] | {"dependencies": {}, "health_status": "degraded"}
+        del fresh.shop.lies[HEALTH]["timestamp"]
+        fresh.shop.broken.clear()
+        fresh.may_poll.set()
+        await running.until(polled(running, 30))
+        fresh.shop.lies.clear()
+        await running.until(polled(running, 60))
+
+    assert "health" in {item.signal for item in shown.passing}
     assert [each.outcome for each in running.incidents()] == [CLOSED]
 
 

@@ -12,14 +12,16 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
     """Mute the anomalies that may outlast an incident that is over.
 
     - Dismissed: all its anomalies, because a person accepts them.
-    - Closed by a person: all its anomalies for a minute, because figures of the target show a problem for some time
-      after its end. If the person is wrong, a new incident opens.
+    - Closed by a person: all its anomalies, and those that are present now, for a minute, because figures of the target
+      show a problem for some time after its end. If the person is wrong, a new incident opens.
     - Resolved: small durations that the verification of the repair accepted.
     """
     if incident.outcome is IncidentOutcome.DISMISSED:
         detector.mute(finding.anomaly for finding in incident.findings)
     elif incident.outcome is IncidentOutcome.CLOSED_BY_PERSON:
-        detector.mute_briefly(finding.anomaly for finding in incident.findings)
+        found = world.watch.findings
+        # Present ones too: an anomaly that is not confirmed yet is not in the incident.
+        detector.mute_briefly([*found.passing, *found.confirmed, *(each.anomaly for each in incident.findings)])
     elif incident.outcome is IncidentOutcome.RESOLVED:
         detector.mute(_left_over(world))
 
