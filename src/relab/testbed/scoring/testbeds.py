@@ -96,7 +96,7 @@ class LeasedTestbed:
         return str(found or "")
 
     def make_token(self, label: str, *scopes: str) -> str:
-        """Create a token for this testbed's action server and return it.
+        """Create a token for this testbed's action server and return it; an older token with this label becomes invalid.
 
         Args:
             label: the name of the token, shown in the records of actions.
@@ -105,7 +105,7 @@ class LeasedTestbed:
         Raises:
             WrongScopeError, WrongTokenNameError: a scope or the name is invalid.
         """
-        return service.make_token(self.layout.home, self.layout.name, label, scopes)
+        return service.make_token(self.layout.home, self.layout.name, label, scopes, replace=True)
 
     def _address(self, found: str | None, part: str) -> str:
         if found is None:
