@@ -21,6 +21,10 @@ _ROUNDING: Final = 1e-9
 _SHORT: Final = 2
 """The maximum number of words of a short sign. Many unrelated lines contain the words of such a sign, but not as
 neighbours."""
+_TITLED: Final = 5
+"""The maximum number of words of a sign whose first and last word must be in the line. These words of so short a sign say
+what kind of message it is, such as `error … found`. They are often common, so the share of the weights alone would do
+without one of them."""
 HINT_CONFIDENCE: Final = 0.5
 """The confidence of a match by a hint is multiplied by this factor."""
 
@@ -32,7 +36,7 @@ def match_failures(
 
     A known failure has signs: typical log lines, as sequences of words. A word has more weight if fewer signs have it.
     A line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight.
-    The words of a sign of two words must also be neighbours in the line; numbers between them are ignored. The strength
+    A line must also have the first and the last word of a sign of at most five words. The words of a sign of two words must also be neighbours in the line; numbers between them are ignored. The strength
     of a match is the weight of the matching words in the best line.
 
     Args:
@@ -123,7 +127,8 @@ class _SignIndex:
 
         A sign is a typical line of a known failure, as words. Each word has a weight; a rare word weighs more. The
         share, from `MIN_COVERAGE` to 1, is the total weight of the sign's words that the line has in the same order,
-        divided by the total weight of all words of the sign. A short sign matches only neighbouring words.
+        divided by the total weight of all words of the sign. A sign of at most five words matches only a line with its
+        first and its last word, a sign of two words only neighbouring words.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -135,7 +140,9 @@ class _SignIndex:
             if weight >= MIN_COVERAGE * self.totals[number] - _ROUNDING:
                 sign = self._signs[number]
                 coverage = _common_weight(sign, known, self._weights) / self.totals[number]
-                if coverage >= MIN_COVERAGE and (len(sign) > _SHORT or _is_part(sign, line)):
+                if coverage < MIN_COVERAGE or (len(sign) <= _TITLED and (sign[0] not in line or sign[-1] not in line)):
+                    continue
+                if len(sign) > _SHORT or _is_part(sign, line):
                     yield number, coverage
 
 

@@ -80,6 +80,8 @@ class ResultRule:
         follows: the line counts only after an earlier line that matches this pattern, because other tools print the
             same line. None: no such condition.
         within: the largest distance, in lines, between the line and the earlier line that matches `follows`.
+        broken_by: the pattern of a line that ends what the line of `follows` started; the line then does not count. For
+            example, the place of a warning is followed by the warning, so a later error is not from this place.
         between: the pattern of a line that starts the next part of a run of the tool. Without such a line after the
             earlier result, the line is from another run, and `yields_to` is not applied. None: no such condition.
     """
@@ -94,6 +96,7 @@ class ResultRule:
     is_outer: bool = False
     follows: re.Pattern[str] | None = None
     within: int = 1
+    broken_by: re.Pattern[str] | None = None
     between: re.Pattern[str] | None = None
 
 
