@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -232,13 +232,10 @@ class Supervisor:
             raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
         return found
 
-    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
-        """Wait until all components in `found` are ready, at most `within_s` seconds; return whether all are ready."""
-        try:
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> None:
+        """Wait until all components in `found` are ready, at most `within_s` seconds."""
+        with suppress(NotAnsweringError):
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
-        except NotAnsweringError:
-            return False
-        return True
 
     async def _each(self, name: str, act: Callable[[Component], Awaitable[None]]) -> list[ComponentStatus]:
         found = self.find(name)
