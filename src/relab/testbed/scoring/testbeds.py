@@ -44,12 +44,10 @@ class LeasedTestbed:
     Attributes:
         layout: the paths of the testbed's files and sockets.
         status: the testbed's addresses and components after its start or reset.
-        slot: the testbed's number, from 0, among the testbeds of one home folder.
     """
 
     layout: Layout
     status: TestbedStatus
-    slot: int
 
     @property
     def target(self) -> str:
@@ -140,11 +138,11 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
         name = slot_name(slot)
         layout = Layout.of(home, name)
         if service.is_running(layout):
-            yield LeasedTestbed(layout, service.reset(home, name), slot)
+            yield LeasedTestbed(layout, service.reset(home, name))
             return
         status = _up(home, slot, port_base)
         try:
-            yield LeasedTestbed(layout, status, slot)
+            yield LeasedTestbed(layout, status)
         finally:
             service.down(home, name)
 
