@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, case, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.access.tables import STATE_ID, AccessEventRow, AccessStateRow, AccessTokenRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 
 _COLUMNS = tuple(AccessTokenRow.__table__.c)
 _EVENT_COLUMNS = tuple(AccessEventRow.__table__.c)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from relab.builds import groups_repository as queries
 from relab.builds.errors import HistoryCursorError
 from relab.builds.models import Build
 from relab.core.clock import LATEST_US, Timestamp
 from relab.storage import Database
+from relab.storage.session import Session
 
 MAX_PROJECTS: Final = 20
 

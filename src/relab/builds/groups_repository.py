@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildRow
+from relab.storage.session import Session
 
 _NEWEST: Final = 200
 

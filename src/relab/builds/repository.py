@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, union, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnClause, ColumnElement, Select, delete, func, insert, select, union, update
 
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildSuggestionRow, BuildTestRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 
 _MAX_TESTS_OF_BATCH: Final = 10_000
 
@@ -152,7 +152,7 @@ def list_suggestions(
     statement = select(row.document)
     if states:
         statement = statement.where(row.state.in_(states))
-    wanted = [(row.project, project), (row.failure_key, failure_key)]
+    wanted: list[tuple[ColumnClause[Any], object]] = [(row.project, project), (row.failure_key, failure_key)]
     return _newest(session, statement, row.suggestion_id, wanted, before, limit)
 
 
@@ -201,7 +201,7 @@ def list_decisions(
     statement = select(row.document)
     if has_reward:
         statement = statement.where(row.reward.is_not(None))
-    wanted = [(row.project, project), (row.catalogue_version, version)]
+    wanted: list[tuple[ColumnClause[Any], object]] = [(row.project, project), (row.catalogue_version, version)]
     return _newest(session, statement, row.decision_id, wanted, before, limit)
 
 
@@ -284,8 +284,8 @@ def _is_old_build(before_us: int) -> tuple[ColumnElement[bool], ...]:
 def _newest(
     session: Session,
     statement: Select[dict[str, Any]],
-    key: InstrumentedAttribute[str],
-    wanted: Sequence[tuple[InstrumentedAttribute[Any], object]],
+    key: ColumnClause[str],
+    wanted: Sequence[tuple[ColumnClause[Any], object]],
     before: str | None,
     limit: int,
 ) -> Sequence[dict[str, Any]]:

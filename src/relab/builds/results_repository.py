@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildTestOutcome
 from relab.builds.tables import BuildRow, BuildTestRow
 from relab.storage.base import table_of
 from relab.storage.bulk import insert_rows
+from relab.storage.session import Session
 
 _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildTestOutcome.FLAKY.value])
 

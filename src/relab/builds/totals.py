@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy.orm import Session
-
 from relab.builds.models import Build, BuildStatus
 from relab.storage import counters
 from relab.storage.counters import StoredCounter, StoredHistogram, StoredMetric
+from relab.storage.session import Session
 
 MAX_PROJECTS: Final = 50
 """The number of projects with their own series; later ones share `OTHER_PROJECTS`."""

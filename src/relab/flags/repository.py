@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, collate, insert, select, update
-from sqlalchemy.orm import Session
 
 from relab.flags.models import FlagAction
 from relab.flags.tables import FlagRow, FlagVersionRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 
 _ARCHIVED: FlagAction = "archived"
 _COLUMNS = tuple(FlagVersionRow.__table__.c)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from sqlalchemy.orm import Session
 
 from relab.core.clock import Clock
 from relab.core.errors import MalformedBodyError
@@ -45,6 +44,7 @@ from relab.flags.models import (
 )
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
+from relab.storage.session import Session
 
 MAX_CONTENT_BYTES = 65_536
 """The maximum size of a version's content as JSON; a bulk evaluation reads the contents of all flags."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.jobs.models import LANES, Job, JobCounts, JobStatus, Lane
 from relab.jobs.tables import JobRow, LeaseRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 _NO_LEASE: Final[Mapping[str, None]] = {"lease_owner": None, "lease_until": None}

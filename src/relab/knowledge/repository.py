@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, collate, delete, select
-from sqlalchemy.orm import Session
 
 from relab.knowledge.tables import PastIncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 

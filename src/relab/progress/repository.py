@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import bindparam, delete, func, insert, select
-from sqlalchemy.orm import Session
 
 from relab.progress.models import ProgressEvent
 from relab.progress.tables import ProgressEventRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 
 # SQLite limits the number of bound parameters per statement.
 TOPICS_PER_QUERY = 500

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import Session
 
 _FIELDS = tuple(name for name in RcaRun.model_fields if name != "report")
 _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)

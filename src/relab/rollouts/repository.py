@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.rollouts.tables import RolloutLeaseRow, RolloutRow, RolloutStopRow, RolloutWindowRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 _COLUMNS = tuple(RolloutRow.__table__.c)

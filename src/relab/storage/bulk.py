@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import pydantic_core
-from sqlalchemy import JSON, ColumnElement, Connection, Table, select
+from sqlalchemy import JSON, ColumnClause, ColumnElement, Connection, Table, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from relab.storage.session import Session
 
 Item = TypeVar("Item")
 
@@ -177,7 +178,7 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def aggregates(
-    session: Session, key: InstrumentedAttribute[str], value: ColumnElement[int], keys: Iterable[str]
+    session: Session, key: ColumnClause[str], value: ColumnElement[int], keys: Iterable[str]
 ) -> dict[str, int]:
     """Return `{key: value}`: an aggregate, such as a count, over the rows of each key; keys without rows are left out.
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Float, String, Text, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import ColumnClause, Float, String, Text, select
 
-from relab.storage.base import Base, table_of
+from relab.storage.base import Base, column, table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
@@ -32,10 +32,10 @@ class CounterRow(Base):
 
     __tablename__ = "counters"
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    labels: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: ColumnClause[str] = column(String(64), primary_key=True)
+    labels: ColumnClause[str] = column(Text, primary_key=True)
     """The label values as a JSON list."""
-    value: Mapped[float] = mapped_column(Float)
+    value: ColumnClause[float] = column(Float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from typing import Final
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
 
 from relab.storage.disk import DatabaseDisk
 from relab.storage.engine import DURABLE, RELAXED, WRITE_OPTION, create_database_engine, parse_url
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
+from relab.storage.session import Session
 
 
 class UnitOfWork:
@@ -117,7 +117,7 @@ class Database:
             self._writer or nullcontext(),
             translate_errors(),
             self.disk.watching(),
-            Session(writer, expire_on_commit=False) as session,
+            Session(writer) as session,
         ):
             unit = UnitOfWork(session)
             yield unit

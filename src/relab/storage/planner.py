@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+
+from relab.storage.session import Session
 
 
 def prefer_indexes(session: Session) -> None:

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Session
+
+from relab.storage.session import Session
 
 
 def insert_into(session: Session, table: Table) -> Any:

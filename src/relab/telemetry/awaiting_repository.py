@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.telemetry.filtering import newest_quiet
 from relab.telemetry.models import RunContent
 from relab.telemetry.tables import AWAITING_ANALYSIS, AgentRunRow

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, select, tuple_
-from sqlalchemy.orm import Session
 
+from relab.storage.session import Session
 from relab.telemetry.tables import AgentRunRow
 
 MAX_BATCH_ITEMS: Final = 5_000

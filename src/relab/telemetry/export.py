@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 from relab.telemetry import export_repository, repository, span_repository
 from relab.telemetry.export_rows import (
     ITEM_COLUMNS,

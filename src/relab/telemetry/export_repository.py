@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
 
 from relab.storage.base import Base, table_of
+from relab.storage.session import Session
 from relab.telemetry.filtering import filtered
 from relab.telemetry.log_tables import LogRecordRow, StoredLog
 from relab.telemetry.models import RunFilter

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from sqlalchemy import Select, delete, func, select, true, tuple_
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import aggregates, chunks, insert_rows
+from relab.storage.session import Session
 from relab.telemetry.log_models import SEVERITY_WARN
 from relab.telemetry.log_tables import LogOriginRow, LogRecordRow, StoredLog
 from relab.telemetry.models import MAX_INT64

@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy.orm import Session
-
+from relab.storage.session import Session
 from relab.telemetry import log_repository, span_repository
 from relab.telemetry.log_repository import LogKey
 from relab.telemetry.log_tables import LogOriginRow, StoredLog

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic_core import from_json
 from sqlalchemy import Text, cast, func, select
-from sqlalchemy.orm import Session
 
+from relab.storage.session import Session
 from relab.telemetry.filtering import SHOWN_AGENT_RUN
 from relab.telemetry.models import CALL, AgentRun, StepStatus
 from relab.telemetry.outcome_models import RunOutcome
@@ -113,7 +113,9 @@ def _of_failed_trials(session: Session, run_ids: list[str]) -> list[str]:
     correlated = session.execute(select(row.run_id, row.data["correlation_ids"]).where(row.run_id.in_(run_ids)))
     trials = {run_id: trial_ids(names or []) for run_id, names in correlated}
     every = {name for names in trials.values() for name in names}
-    failed = set(session.scalars(select(row.run_id).where(row.run_id.in_(every), row.outcome != RunOutcome.SUCCEEDED)))
+    failed = set(
+        session.execute(select(row.run_id).where(row.run_id.in_(every), row.outcome != RunOutcome.SUCCEEDED)).scalars()
+    )
     return [run_id for run_id, names in trials.items() if not failed.isdisjoint(names)]
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy.orm import Session
-
+from relab.storage.session import Session
 from relab.telemetry import projection_repository
 from relab.telemetry.tables import FormerRun
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import Session
 from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 _unindexed_start: Final = AgentRunRow.started_at + 0

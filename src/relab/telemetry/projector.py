@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.session import Session
 from relab.telemetry import projection_repository
 from relab.telemetry.batches import fitting
 from relab.telemetry.tables import StoredRun

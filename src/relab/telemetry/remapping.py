@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import func, null, or_, select
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from relab.core.clock import format_time
 from relab.core.json import canonical_json, digest
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 from relab.telemetry import log_repository, projection_repository, repository, rollup_repository
 from relab.telemetry.batches import MAX_BATCH_ITEMS, SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.models import RunFields, RunStatus

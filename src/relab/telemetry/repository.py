@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
+from relab.storage.session import Session
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
@@ -39,7 +39,7 @@ _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _
 
 
 def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[Any], ...]:
-    """Return the columns `names` of an ORM class for a SELECT statement; JSON columns are selected as text."""
+    """Return the columns `names` of a table for a SELECT statement; JSON columns are selected as text."""
     columns = (table_of(entity).c[name] for name in names)
     return tuple(cast(column, Text) if isinstance(column.type, JSON) else column for column in columns)
 

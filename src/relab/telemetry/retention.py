@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import delete, func, select, tuple_
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 from relab.telemetry import log_repository, repository, rollup_repository, span_repository
 from relab.telemetry.batches import SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.log_tables import LogRecordRow

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 from relab.telemetry import rollups
 from relab.telemetry.rollup_tables import RunRollupRow

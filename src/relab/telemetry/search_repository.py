@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import RunStatus
 from relab.telemetry.outcome_models import OutcomeRule

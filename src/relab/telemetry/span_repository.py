@@ -11,11 +11,11 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import aggregates, chunks, insert_rows
+from relab.storage.session import Session
 from relab.telemetry.log_tables import LogOriginRow
 from relab.telemetry.span_tables import SpanOriginRow, SpanRow, StoredSpan
 

@@ -16,9 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
-
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 from relab.telemetry import projection_repository, remapping, repository, rollup_repository, span_repository
 from relab.telemetry.log_repository import LogKey
 from relab.telemetry.log_store import write_logs

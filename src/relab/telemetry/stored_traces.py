@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 from relab.telemetry import repository, span_repository
 from relab.telemetry.log_store import load_events
 from relab.telemetry.otlp.facts import SpanFacts, facts_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
+from relab.storage.session import Session
 from relab.telemetry.filtering import SHOWN_AGENT_RUN
 from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome_models import RunOutcome

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import Session
 
 
 def plan(session: Session) -> str:

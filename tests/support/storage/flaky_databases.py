@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
-from sqlalchemy.orm import Session
 
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.session import Session
 
 
 class FlakyDatabase(Database):

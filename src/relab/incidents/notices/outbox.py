@@ -11,8 +11,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy.orm import Session
-
 from relab.core.ids import new_id
 from relab.incidents.notices import repository
 from relab.incidents.notices.models import NewNotice, Notice, ReceiverState
@@ -20,6 +18,7 @@ from relab.incidents.storage.models import EventKind, TimelineEvent
 from relab.incidents.storage.text_limits import cut
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
+from relab.storage.session import Session
 
 NEWS_US: Final = 86_400 * 1_000_000
 """Incidents that were opened longer ago than this (1 day) and are over get no notices if they had none yet."""

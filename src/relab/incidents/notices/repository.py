@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, func, select, union, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.notices.tables import (
     NoticeDeliveryRow,
@@ -20,6 +19,7 @@ from relab.incidents.notices.tables import (
 )
 from relab.incidents.storage.tables import EventRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 _RECEIVER = tuple(NoticeReceiverRow.__table__.c)

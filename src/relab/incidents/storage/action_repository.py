@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.actions.records import ActionStatus
 from relab.incidents.storage.tables import ActionRow, ApprovalRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 
 _APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.request, ApprovalRow.decision)
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Update, case, func, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.tables import AlertRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 AlertKey = tuple[str, int]

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import case, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.tables import BaselineRow, ResponderLeaseRow, SwitchRow
 from relab.storage.base import Base, table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 _SWITCH = tuple(SwitchRow.__table__.c)

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.models import IncidentOutcome
 from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 
 _INCIDENT = tuple(IncidentRow.__table__.c)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.behaviours.rules import BehaviourRule
 from relab.rca.tables import RcaBehaviourNoticeRow
 from relab.storage.base import table_of
+from relab.storage.session import Session
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import AgentRun
 

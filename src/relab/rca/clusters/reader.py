@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
-
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.rca.clusters import repository as queries
 from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
+from relab.storage.session import Session
 
 
 class ClusterReader:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVarTuple
 
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.tables import RcaFailureRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import Session
 
 _MAX_AGENTS: Final = 20
 
@@ -41,11 +41,21 @@ class ClusterRow(NamedTuple):
     runs: int
 
 
+class ClusterEnd(NamedTuple):
+    """The first or the last failed run of a cluster, with the columns of its failure (see `RcaFailureRow`)."""
+
+    run_id: str
+    started_at: int
+    agent_version: str | None
+    category: str
+    line: str
+
+
 def save(session: Session, values: dict[str, Any]) -> None:
     """Store the failure of a run, given as `{column: value}`. It replaces an older failure of the same run."""
     table = table_of(RcaFailureRow)
     changed = session.execute(update(table).where(table.c.run_id == values["run_id"]).values(**values))
-    if not changed.rowcount:  # type: ignore[attr-defined]  # a statement that writes has it
+    if not changed.rowcount:
         session.execute(insert(table).values(**values))
 
 
@@ -90,7 +100,7 @@ def count(session: Session, cluster: str) -> int:
     ).scalar_one()
 
 
-def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
+def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> ClusterEnd | None:
     """Of the runs in a cluster, return the failure of the run that started first or, if `is_last` is true, last.
 
     A cluster is the failed runs that share a cause; `cluster` is its key. Only runs that match `wanted` are considered.
@@ -98,8 +108,10 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
-    statement = _filtered(select(row), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
-    return session.execute(statement).scalar_one_or_none()
+    columns = (table_of(row).c[name] for name in ClusterEnd._fields)
+    statement = _filtered(select(*columns), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
+    found = session.execute(statement).one_or_none()
+    return None if found is None else ClusterEnd._make(found)
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.rca.labels.models import RunLabel
 from relab.rca.tables import RcaLabelRow, RcaRankingModelRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import Session
 
 _COLUMNS: Final[tuple[Any, ...]] = tuple(table_of(RcaLabelRow).c[name] for name in RunLabel.model_fields)
 
