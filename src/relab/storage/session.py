@@ -21,7 +21,7 @@ class Session:
     """One transaction, as a context manager; without a `commit`, the end of the block rolls it back.
 
     The first statement takes a connection of the pool and begins the transaction. Unlike a session of SQLAlchemy's ORM,
-    it keeps no objects; without the ORM, a command starts a tenth faster.
+    it keeps no objects; a command starts faster without the import of the ORM.
 
     Args:
         engine: the engine of the database, with the execution options of the transaction.
