@@ -11,7 +11,7 @@ from relab.builds.errors import HistoryCursorError
 from relab.builds.models import Build
 from relab.core.clock import LATEST_US, Timestamp
 from relab.storage import Database
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 
 MAX_PROJECTS: Final = 20
 
@@ -111,7 +111,7 @@ class FailureGroups:
 
 
 def _group(
-    session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
+    session: DatabaseSession, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
     """Return the `FailureGroup` for a row of the query; None if the group's builds were deleted after the query.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
-class Session:
+class DatabaseSession:
     """One transaction, as a context manager; without a `commit`, the end of the block rolls it back.
 
     The first statement takes a connection of the pool and begins the transaction. Unlike a session of SQLAlchemy's ORM,

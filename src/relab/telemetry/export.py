@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, Self
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 from relab.telemetry import export_repository, repository, span_repository
 from relab.telemetry.export_rows import (
     ITEM_COLUMNS,
@@ -70,7 +70,7 @@ class RunExport:
     def __init__(
         self,
         database: Database,
-        open_first: Callable[[], AbstractContextManager[Session]],
+        open_first: Callable[[], AbstractContextManager[DatabaseSession]],
         run_filter: RunFilter,
         what: ExportWhat,
         prices: PriceTable,
@@ -189,7 +189,7 @@ class RunExport:
             for log in export_repository.iter_logs(session, ids):
                 yield log_row(log, *origins[log.origin])
 
-    def _groups(self) -> Iterator[tuple[Session, list[str]]]:
+    def _groups(self) -> Iterator[tuple[DatabaseSession, list[str]]]:
         """Yield `(session, run ids)` for each batch of runs; the session is a read transaction for this batch only."""
         done = 0
         for ids in self._id_groups():
@@ -233,7 +233,7 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
 
 
 def _origin_texts(
-    session: Session, table: span_repository.OriginTable, trace_ids: list[str]
+    session: DatabaseSession, table: span_repository.OriginTable, trace_ids: list[str]
 ) -> dict[int, tuple[str, str, str]]:
     """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 

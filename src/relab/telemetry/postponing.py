@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 from relab.telemetry import projection_repository
 from relab.telemetry.tables import FormerRun
 
@@ -70,7 +70,7 @@ class Backlog:
         self._known = 0
         self._added = _LOOK_EVERY
 
-    def has_room(self, session: Session, size: int) -> bool:
+    def has_room(self, session: DatabaseSession, size: int) -> bool:
         """Add newly stored spans to the total size of spans that wait; return whether the total is within the limit.
 
         Such spans are stored, but their run is not made from them yet. `size` is the total size of the new spans: each

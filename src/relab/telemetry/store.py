@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relab.storage.planner import prefer_indexes
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 from relab.telemetry import projection_repository, remapping, repository, rollup_repository, span_repository
 from relab.telemetry.log_repository import LogKey
 from relab.telemetry.log_store import write_logs
@@ -87,7 +87,7 @@ class BatchOutcome:
 
 
 def write_batch(
-    session: Session,
+    session: DatabaseSession,
     runs: Sequence[RunRecord],
     traces: Mapping[str, TraceSpans],
     *,
@@ -111,7 +111,7 @@ def write_batch(
 class _Batch:
     """Collects the rows of runs, timelines, spans and log records that one transaction writes, and writes them."""
 
-    def __init__(self, session: Session, now_us: int, shard: int) -> None:
+    def __init__(self, session: DatabaseSession, now_us: int, shard: int) -> None:
         self._session = session
         self._now_us = now_us
         self._shard = shard

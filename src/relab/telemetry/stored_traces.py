@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from relab.storage.planner import prefer_indexes
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository, span_repository
 from relab.telemetry.log_store import load_events
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
@@ -37,7 +37,7 @@ class UnprojectedTraces:
     spans: dict[str, list[SpanFacts]]
 
 
-def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
+def read_unprojected(session: DatabaseSession, run_ids: Iterable[str]) -> UnprojectedTraces:
     """Read the data of those of `run_ids` that are unprojected (not computed from their newest spans yet)."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
@@ -51,7 +51,7 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
     return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
 
 
-def project_stored(session: Session, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
+def project_stored(session: DatabaseSession, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
     """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
     A run without an end is `incomplete` if its trace is in `over` (no more spans come), otherwise `running`.
@@ -64,7 +64,7 @@ def project_stored(session: Session, trace_ids: Collection[str], over: Collectio
     }
 
 
-def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
+def _read_traces(session: DatabaseSession, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
     """Return `{trace id: its decoded spans}`, with the span events that were received as log records."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)

@@ -8,7 +8,7 @@ from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
-from relab.storage.session import Session
+from relab.storage.session import DatabaseSession
 
 
 class ClusterReader:
@@ -70,7 +70,7 @@ class ClusterReader:
         )
 
 
-def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
+def _cluster(session: DatabaseSession, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
     """Return a cluster (runs with one cause) with its first and its last run; None if its runs were deleted meanwhile.
 
     Args:
