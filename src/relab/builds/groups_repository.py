@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildRow
+from relab.storage.session import DatabaseSession
 
 _NEWEST: Final = 200
 
@@ -29,7 +29,9 @@ class GroupRow:
     last_us: int
 
 
-def groups(session: Session, *, project: str | None, before: tuple[int, str] | None, limit: int) -> list[GroupRow]:
+def groups(
+    session: DatabaseSession, *, project: str | None, before: tuple[int, str] | None, limit: int
+) -> list[GroupRow]:
     """Return at most `limit` groups of builds that failed for the same cause; groups with the newest builds come first.
 
     Args:
@@ -52,7 +54,7 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
     return [GroupRow(key, count, first, last) for key, count, first, last in found if key is not None]
 
 
-def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
+def end_of_group(session: DatabaseSession, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
     """Return the first or the last build of a group, by start, as JSON; None if no build of the group is stored.
 
     Args:
@@ -69,7 +71,7 @@ def end_of_group(session: Session, group: str, project: str | None, *, is_last: 
     return session.execute(statement).scalar_one_or_none()
 
 
-def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
+def projects_of_group(session: DatabaseSession, group: str, *, limit: int) -> Sequence[str]:
     """Return the names, sorted, of at most `limit` projects that have builds in a failure group.
 
     A failure group is a group of builds that failed for the same cause.
@@ -78,7 +80,7 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
     return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
 
 
-def last_group_of(session: Session, project: str) -> str | None:
+def last_group_of(session: DatabaseSession, project: str) -> str | None:
     """Return the key of the failure group of a project's last build; None if that build is in no group.
 
     A failure group has the builds that failed for the same cause. The last build is the one that started last among the
@@ -93,7 +95,7 @@ def last_group_of(session: Session, project: str) -> str | None:
     return session.execute(last).scalar_one_or_none()
 
 
-def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
+def count_until(session: DatabaseSession, group: str, started_at: int, build_id: str) -> tuple[int, int]:
     """Count the builds of a group up to a given build; return `(count, start of the first build)`.
 
     The builds that started before the given build are counted, and the given build itself. The start is in microseconds

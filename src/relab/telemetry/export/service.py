@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.export import export_repository
 from relab.telemetry.export.export_rows import (
@@ -73,7 +72,7 @@ class RunExport:
     def __init__(
         self,
         database: Database,
-        open_first: Callable[[], AbstractContextManager[Session]],
+        open_first: Callable[[], AbstractContextManager[DatabaseSession]],
         run_filter: RunFilter,
         what: ExportWhat,
         prices: PriceTable,
@@ -162,7 +161,7 @@ class RunExport:
     def _request_lines(
         self,
         table: span_repository.OriginTable,
-        items_of: Callable[[Session, list[str]], Iterator[Any]],
+        items_of: Callable[[DatabaseSession, list[str]], Iterator[Any]],
         to_json: Callable[[Groups], dict[str, Any]],
     ) -> Iterator[str]:
         for session, ids in self._groups():
@@ -191,7 +190,7 @@ class RunExport:
             for log in export_repository.iter_logs(session, ids):
                 yield log_row(log, *origins[log.origin])
 
-    def _groups(self) -> Iterator[tuple[Session, list[str]]]:
+    def _groups(self) -> Iterator[tuple[DatabaseSession, list[str]]]:
         """Yield `(session, run ids)` for each batch of runs; the session is a read transaction for this batch only."""
         done = 0
         for ids in self._id_groups():
@@ -235,7 +234,7 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
 
 
 def _origin_texts(
-    session: Session, table: span_repository.OriginTable, trace_ids: list[str]
+    session: DatabaseSession, table: span_repository.OriginTable, trace_ids: list[str]
 ) -> dict[int, tuple[str, str, str]]:
     """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 
