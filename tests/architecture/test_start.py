@@ -14,7 +14,7 @@ from support.storage.migrated import prepare_home
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "google.protobuf", "jinja2", "langchain_anthropic", "langchain_core",
     "langchain_openai", "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
-    "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "stable_baselines3", "structlog",
+    "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "stable_baselines3", "structlog",
     "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.incidents.postmortem.composition",
     "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner",
     "relab.progress.repository", "relab.rca.analyzer", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
@@ -132,6 +132,55 @@ from relab.cli.context import open_services
     loaded = set(run(code, tmp_path).rpartition("loaded: ")[2].split())
 
     assert loaded <= ALLOWED[process]
+
+
+LISTS = {
+    "agent-runs": ["agent-runs", "list"],
+    "builds": ["builds", "list"],
+    "incidents": ["incidents", "list"],
+    "rollouts": ["rollout", "list"],
+    "flags": ["flags", "list"],
+    "jobs": ["jobs", "list"],
+}
+
+
+@pytest.mark.parametrize("arguments", LISTS.values(), ids=LISTS)
+def test_short_command_loads_neither_the_orm_nor_rich(arguments: list[str], tmp_path: Path) -> None:
+    prepare_home(tmp_path, {})
+    code = f"""
+import sys
+sys.argv = ["lab", *{arguments!r}]
+from relab.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+loaded = [name for name in ("rich.console", "rich.table", "sqlalchemy.orm") if name in sys.modules]
+sys.stderr.write("loaded: " + " ".join(loaded))
+"""
+    assert run(code, tmp_path).endswith("loaded: ")
+
+
+def test_table_of_runs_loads_neither_the_orm_nor_rich(tmp_path: Path) -> None:
+    prepare_home(tmp_path, {})
+    code = """
+import sys
+from relab.cli.context import open_services
+from relab.telemetry.reading import read_agent_run
+with open_services() as services:
+    services.telemetry.ingest(read_agent_run(
+        b'{"run_id": "a", "agent_name": "b", "started_at": "2026-01-15T10:30:00Z", "status": "success"}'
+    ))
+sys.argv = ["lab", "agent-runs", "list"]
+from relab.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+loaded = [name for name in ("rich.console", "rich.table", "sqlalchemy.orm") if name in sys.modules]
+sys.stderr.write("loaded: " + " ".join(loaded))
+"""
+    assert run(code, tmp_path).endswith("loaded: ")
 
 
 def test_command_is_built_without_the_other_commands(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def ask(
 
 
 def token_of(bed: Bed, *scopes: str) -> str:
-    return service.make_token(bed.layout.home, bed.layout.name, "test", scopes or ("read", "act"))
+    return service.make_token(bed.layout.home, bed.layout.name, "test", scopes or ("read", "act"), replace=True)
 
 
 def test_seed_commands_break_repair_and_verify(bed: Bed) -> None:

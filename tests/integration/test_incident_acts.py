@@ -55,7 +55,7 @@ def field(whole_field: Field) -> Iterator[Field]:
 def asked(field: Field, work: Callable[[ActionsClient], Awaitable[Value]]) -> Value:
     """Run `work` with a client of the action server that has a new token, and return its result."""
     layout = field.bed.layout
-    token = service.make_token(layout.home, layout.name, "responder", ["read", "act"])
+    token = service.make_token(layout.home, layout.name, "responder", ["read", "act"], replace=True)
 
     async def ask_it() -> Value:
         client = ActionsClient(str(field.actions.base_url), token)

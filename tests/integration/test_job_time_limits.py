@@ -39,12 +39,12 @@ def test_job_whose_query_takes_too_long_counts_as_timed_out(
     assert runner.run_next()
     job = queue.get(job_id)
     with database.read() as session:
-        running = session.scalar(
+        running = session.execute(
             text(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
                 " AND query = 'SELECT pg_sleep(20)'"
             )
-        )
+        ).scalar()
     database.close()
 
     assert job.status is JobStatus.PARKED

@@ -1,13 +1,12 @@
-"""ORM tables of tokens, the access state and the audit log."""
+"""The tables of tokens, the access state and the audit log."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, Boolean, ColumnClause, Integer, String
 
-from relab.storage.base import Base, Micros, OwnId
+from relab.storage.base import Base, Micros, OwnId, column
 
 
 class AccessTokenRow(Base):
@@ -19,14 +18,14 @@ class AccessTokenRow(Base):
 
     __tablename__ = "access_tokens"
 
-    token_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    name: Mapped[str] = mapped_column(String(200))
-    secret_hash: Mapped[str] = mapped_column(String(64))
+    token_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    name: ColumnClause[str] = column(String(200))
+    secret_hash: ColumnClause[str] = column(String(64))
     """SHA-256 in hex. A fast hash is enough: the secret is 256 random bits, not a password."""
-    scopes: Mapped[list[Any]] = mapped_column(JSON)
-    created_at: Mapped[int] = mapped_column(Micros)
-    expires_at: Mapped[int | None] = mapped_column(Micros)
-    revoked_at: Mapped[int | None] = mapped_column(Micros)
+    scopes: ColumnClause[list[Any]] = column(JSON)
+    created_at: ColumnClause[int] = column(Micros)
+    expires_at: ColumnClause[int | None] = column(Micros)
+    revoked_at: ColumnClause[int | None] = column(Micros)
 
 
 STATE_ID = 1
@@ -42,9 +41,9 @@ class AccessStateRow(Base):
 
     __tablename__ = "access_state"
 
-    state_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    is_closed: Mapped[bool]
-    changed_at: Mapped[int | None] = mapped_column(Micros)
+    state_id: ColumnClause[int] = column(Integer, primary_key=True, autoincrement=False)
+    is_closed: ColumnClause[bool] = column(Boolean)
+    changed_at: ColumnClause[int | None] = column(Micros)
 
 
 class AccessEventRow(Base):
@@ -52,8 +51,8 @@ class AccessEventRow(Base):
 
     __tablename__ = "access_events"
 
-    event_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    at: Mapped[int] = mapped_column(Micros)
-    kind: Mapped[str] = mapped_column(String(20))
-    token_id: Mapped[str | None] = mapped_column(OwnId)
-    actor: Mapped[str] = mapped_column(String(200))
+    event_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    at: ColumnClause[int] = column(Micros)
+    kind: ColumnClause[str] = column(String(20))
+    token_id: ColumnClause[str | None] = column(OwnId)
+    actor: ColumnClause[str] = column(String(200))

@@ -20,6 +20,7 @@ from relab.http.negotiation import preferred
 from relab.http.problems import problem_responses, scoped_problems
 from relab.http.routes import scoped
 from relab.incidents.service import (
+    MAX_CLOSING_NOTE,
     AlertNotification,
     AlertsAccepted,
     Decision,
@@ -78,6 +79,18 @@ class Dismissal(_Body):
     """The body of a request to dismiss an incident as a false positive: the reason, which may be empty."""
 
     why: str = Field("", max_length=1_000)
+
+
+class Closing(_Body):
+    """The body of a request to close an incident as repaired: what was done, and the cause if a person knows it."""
+
+    note: str = Field(min_length=1, max_length=MAX_CLOSING_NOTE, description="What was done.")
+    cause: str | None = Field(
+        None, max_length=100, description="The name of the cause, such as `cache_down`; it is not verified."
+    )
+    if_status: Literal["open", "waiting_approval", "escalated"] | None = Field(
+        None, description="Close the incident only if it has this status; null: any status."
+    )
 
 
 ALERTS_EXAMPLE: dict[str, Any] = {
@@ -140,6 +153,9 @@ def _body(model: type[BaseModel], example: Any, *, is_optional: bool = True) -> 
 
 Trigger = Annotated[TriggerRequest, _body(TriggerRequest, {"detail": "Customers say that checkout hangs."})]
 Dismissed = Annotated[Dismissal, _body(Dismissal, {"why": "The new release is slower, and that is fine."})]
+Closed = Annotated[
+    Closing, _body(Closing, {"note": "I restarted the cache.", "cause": "cache_down"}, is_optional=False)
+]
 Approval = Annotated[ApprovalAnswer, _body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}, is_optional=False)]
 Switch = Annotated[SwitchRequest, _body(SwitchRequest, {"why": "The database is moved."})]
 _ALERTS_BODY = _AlertsBody(
@@ -224,6 +240,25 @@ def post_agent_dismissal(
     The anomalies of the incident open no new incident while they last, unless they become worse.
     """
     return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
+
+
+@router.post(
+    "/agent/incidents/{incident_id}/close",
+    **scoped(Scope.OPERATE, 404, 409, has_body=True),
+    summary="Close an incident as repaired",
+)
+def post_agent_closing(
+    incident_id: ObjectId, closing: Closed, services: ServicesDep, caller: OperatorDep
+) -> IncidentDetails:
+    """End an incident because a person has repaired the service; the responder stops, and verifies nothing.
+
+    The same request again changes nothing. 409 if the incident ended in another way, or has another status than
+    `if_status`. If the problem lasts for a minute or becomes worse, it opens a new incident.
+    """
+    status = None if closing.if_status is None else IncidentStatus(closing.if_status)
+    return services.incidents.close(
+        incident_id, by=caller.name, note=closing.note, cause=closing.cause, if_status=status
+    )
 
 
 @router.get(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from relab.builds import groups_repository as queries
 from relab.builds.errors import HistoryCursorError
 from relab.builds.models import Build
 from relab.core.clock import LATEST_US, Timestamp
 from relab.storage import Database
+from relab.storage.session import DatabaseSession
 
 MAX_PROJECTS: Final = 20
 
@@ -113,7 +113,7 @@ class FailureGroups:
 
 
 def _group(
-    session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
+    session: DatabaseSession, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
     """Return the `FailureGroup` for a row of the query of groups; None if its builds have been deleted since the query.
 

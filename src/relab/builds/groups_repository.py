@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildRow
+from relab.storage.session import DatabaseSession
 
 _NEWEST: Final = 200
 
@@ -32,7 +32,9 @@ class GroupRow:
     last_us: int
 
 
-def groups(session: Session, *, project: str | None, before: tuple[int, str] | None, limit: int) -> list[GroupRow]:
+def groups(
+    session: DatabaseSession, *, project: str | None, before: tuple[int, str] | None, limit: int
+) -> list[GroupRow]:
     """Return at most `limit` groups of builds that failed for the same cause; groups with the newest builds come first.
 
     Args:
@@ -55,7 +57,7 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
     return [GroupRow(key, count, first, last) for key, count, first, last in found if key is not None]
 
 
-def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
+def end_of_group(session: DatabaseSession, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
     """Return the build of a group that started first or last, as JSON; None if no build of the group is stored.
 
     Args:
@@ -72,7 +74,7 @@ def end_of_group(session: Session, group: str, project: str | None, *, is_last: 
     return session.execute(statement).scalar_one_or_none()
 
 
-def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
+def projects_of_group(session: DatabaseSession, group: str, *, limit: int) -> Sequence[str]:
     """Return the names, sorted, of at most `limit` projects that have builds in a failure group.
 
     A failure group is a group of builds that failed for the same cause.
@@ -81,7 +83,7 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
     return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
 
 
-def last_group_of(session: Session, project: str) -> str | None:
+def last_group_of(session: DatabaseSession, project: str) -> str | None:
     """Return the key of the failure group to which a project's last build belongs; None if it belongs to no group.
 
     A failure group has the builds that failed for the same cause. The last build is the one with the latest start. Only
@@ -96,7 +98,7 @@ def last_group_of(session: Session, project: str) -> str | None:
     return session.execute(last).scalar_one_or_none()
 
 
-def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
+def count_until(session: DatabaseSession, group: str, started_at: int, build_id: str) -> tuple[int, int]:
     """Count the builds of a group up to a given build; return `(count, start of the first build)`.
 
     The given build is counted; builds that started after it are not. The start is in microseconds since 1970.

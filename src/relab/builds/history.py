@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from relab.builds import results_repository as queries
 from relab.builds.errors import HistoryCursorError
@@ -17,6 +16,7 @@ from relab.builds.models import BuildStatus, BuildTestOutcome
 from relab.builds.results import id_of_key, key_of_id, key_of_test
 from relab.core.clock import Timestamp, parse_time
 from relab.storage import Database
+from relab.storage.session import DatabaseSession
 
 MAX_BUILDS: Final = 300
 """The history of a project consists of this number of its newest builds."""
@@ -202,7 +202,7 @@ class BuildHistory:
 
 
 def _judged(
-    session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
+    session: DatabaseSession, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
     """Decide the status of tests, such as flaky or broken, by their results in the newest builds of their projects.
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildTestOutcome
 from relab.builds.tables import BuildRow, BuildTestRow
 from relab.storage.base import table_of
 from relab.storage.bulk import insert_rows
+from relab.storage.session import DatabaseSession
 
 _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildTestOutcome.FLAKY.value])
 
@@ -40,12 +40,12 @@ class ResultRow:
     message: str | None
 
 
-def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+def add_results(session: DatabaseSession, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert the results of a build; each row has the columns of `build_tests` in their order."""
     insert_rows(session, table_of(BuildTestRow), rows)
 
 
-def failed_keys(session: Session, project: str, limit: int) -> set[int]:
+def failed_keys(session: DatabaseSession, project: str, limit: int) -> set[int]:
     """Return the keys of at most `limit` tests of a project that failed or were flaky in at least one build."""
     row = BuildTestRow
     statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
@@ -53,7 +53,7 @@ def failed_keys(session: Session, project: str, limit: int) -> set[int]:
 
 
 def tests_that_failed(
-    session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
+    session: DatabaseSession, *, project: str | None, before: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
     """Return at most `limit` tests that failed or were flaky in at least one build, with the newest of these builds.
 
@@ -78,7 +78,7 @@ def tests_that_failed(
 
 
 def tests_that_passed(
-    session: Session, *, project: str | None, after: tuple[str, int] | None, limit: int
+    session: DatabaseSession, *, project: str | None, after: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
     """Return at most `limit` tests that have passed in a build, and never failed or been flaky.
 
@@ -104,7 +104,7 @@ def tests_that_passed(
     return [FoundTest(*found) for found in session.execute(statement)]
 
 
-def results_of_tests(session: Session, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
+def results_of_tests(session: DatabaseSession, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
     """Return the results of some tests of a project, from builds with the id `since` or a higher one.
 
     `keys` are the keys of the tests.
@@ -116,7 +116,7 @@ def results_of_tests(session: Session, project: str, keys: Iterable[int], *, sin
     return [ResultRow(*found) for found in session.execute(statement)]
 
 
-def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[ResultRow]:
+def failed_in_build(session: DatabaseSession, build_id: str, *, limit: int) -> list[ResultRow]:
     """Return the results of at most `limit` tests that failed or were flaky in a build, sorted by the test's name."""
     row = BuildTestRow
     statement = (
@@ -128,13 +128,13 @@ def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[Resu
     return [ResultRow(*found) for found in session.execute(statement)]
 
 
-def newest_builds(session: Session, project: str, *, limit: int) -> Sequence[dict[str, Any]]:
+def newest_builds(session: DatabaseSession, project: str, *, limit: int) -> Sequence[dict[str, Any]]:
     """Return at most `limit` builds of a project as JSON, newest first."""
     row = BuildRow
     statement = select(row.document).where(row.project == project).order_by(row.build_id.desc()).limit(limit)
     return session.execute(statement).scalars().all()
 
 
-def project_of(session: Session, build_id: str) -> str | None:
+def project_of(session: DatabaseSession, build_id: str) -> str | None:
     """Return the project of a build; None without such a build."""
     return session.execute(select(BuildRow.project).where(BuildRow.build_id == build_id)).scalar_one_or_none()

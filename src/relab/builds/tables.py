@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ColumnClause, Float, ForeignKey, Index, Integer, String, Text
 
-from relab.storage.base import Base, IdText, Micros, OwnId
+from relab.storage.base import Base, IdText, Micros, OwnId, column
 
 
 class BuildRow(Base):
@@ -26,22 +25,22 @@ class BuildRow(Base):
         Index("ix_builds_project_failure_key_build_id", "project", "failure_key", "build_id"),
     )
 
-    build_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    project: Mapped[str] = mapped_column(IdText)
-    status: Mapped[str] = mapped_column(String(16))
-    failure: Mapped[str | None] = mapped_column(String(32))
-    started_at: Mapped[int] = mapped_column(Micros)
-    folder: Mapped[str | None] = mapped_column(String(64))
+    build_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    project: ColumnClause[str] = column(IdText)
+    status: ColumnClause[str] = column(String(16))
+    failure: ColumnClause[str | None] = column(String(32))
+    started_at: ColumnClause[int] = column(Micros)
+    folder: ColumnClause[str | None] = column(String(64))
     """A digest of the host and the folder in which the build runs; None if relab did not run the build."""
-    source_key: Mapped[str | None] = mapped_column(String(80))
+    source_key: ColumnClause[str | None] = column(String(80))
     """Identifies the log, file or report from which a recorded build was read, so that it is recorded once; None for
     builds that relab ran."""
-    failure_group: Mapped[str | None] = mapped_column(String(24))
+    failure_group: ColumnClause[str | None] = column(String(24))
     """The key of the group of builds that failed for the same cause; None if the cause is unknown, or nothing failed."""
-    failure_key: Mapped[str | None] = mapped_column(String(32))
+    failure_key: ColumnClause[str | None] = column(String(32))
     """Digest of the template of the log line that shows the failure; None if the build did not fail, or no line shows
     the failure."""
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    document: ColumnClause[dict[str, Any]] = column(JSON)
     """The `Build` as JSON."""
 
 
@@ -50,8 +49,8 @@ class BuildLogRow(Base):
 
     __tablename__ = "build_logs"
 
-    build_id: Mapped[str] = mapped_column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
-    text: Mapped[str] = mapped_column(Text)
+    build_id: ColumnClause[str] = column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
+    text: ColumnClause[str] = column(Text)
 
 
 class BuildTestRow(Base):
@@ -64,15 +63,15 @@ class BuildTestRow(Base):
         Index("ix_build_tests_build_id", "build_id"),
     )
 
-    test_key: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    test_key: ColumnClause[int] = column(BigInteger, primary_key=True)
     """The first 64 bits of a digest of project and name."""
-    build_id: Mapped[str] = mapped_column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
-    project: Mapped[str] = mapped_column(IdText)
-    outcome: Mapped[str] = mapped_column(String(8))
-    name: Mapped[str] = mapped_column(String(500))
-    duration_s: Mapped[float | None] = mapped_column(Float)
-    message: Mapped[str | None] = mapped_column(String(300))
-    line: Mapped[int | None] = mapped_column(BigInteger)
+    build_id: ColumnClause[str] = column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
+    project: ColumnClause[str] = column(IdText)
+    outcome: ColumnClause[str] = column(String(8))
+    name: ColumnClause[str] = column(String(500))
+    duration_s: ColumnClause[float | None] = column(Float)
+    message: ColumnClause[str | None] = column(String(300))
+    line: ColumnClause[int | None] = column(BigInteger)
 
 
 class BuildDecisionRow(Base):
@@ -84,15 +83,15 @@ class BuildDecisionRow(Base):
         Index("ix_build_decisions_decided_at", "decided_at"),
     )
 
-    decision_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    project: Mapped[str] = mapped_column(IdText)
-    catalogue_version: Mapped[int] = mapped_column(Integer)
-    policy: Mapped[str] = mapped_column(String(32))
-    action_id: Mapped[int] = mapped_column(Integer)
-    propensity: Mapped[float] = mapped_column(Float)
-    reward: Mapped[float | None] = mapped_column(Float)
-    decided_at: Mapped[int] = mapped_column(Micros)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    decision_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    project: ColumnClause[str] = column(IdText)
+    catalogue_version: ColumnClause[int] = column(Integer)
+    policy: ColumnClause[str] = column(String(32))
+    action_id: ColumnClause[int] = column(Integer)
+    propensity: ColumnClause[float] = column(Float)
+    reward: ColumnClause[float | None] = column(Float)
+    decided_at: ColumnClause[int] = column(Micros)
+    document: ColumnClause[dict[str, Any]] = column(JSON)
     """The `BuildDecision` as JSON."""
 
 
@@ -107,11 +106,11 @@ class BuildSuggestionRow(Base):
         Index("ix_build_suggestions_suggested_at", "suggested_at"),
     )
 
-    suggestion_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    project: Mapped[str] = mapped_column(IdText)
-    state: Mapped[str] = mapped_column(String(16))
-    failure_key: Mapped[str | None] = mapped_column(String(32))
+    suggestion_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    project: ColumnClause[str] = column(IdText)
+    state: ColumnClause[str] = column(String(16))
+    failure_key: ColumnClause[str | None] = column(String(32))
     """As in `builds`."""
-    suggested_at: Mapped[int] = mapped_column(Micros)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    suggested_at: ColumnClause[int] = column(Micros)
+    document: ColumnClause[dict[str, Any]] = column(JSON)
     """The `StoredSuggestion` as JSON."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy.orm import Session
-
 from relab.builds.models import Build, BuildStatus
 from relab.storage import counters
 from relab.storage.counters import StoredCounter, StoredHistogram, StoredMetric
+from relab.storage.session import DatabaseSession
 
 MAX_PROJECTS: Final = 50
 """The number of projects with their own series; later ones share `OTHER_PROJECTS`."""
@@ -49,7 +48,7 @@ METRICS: Final[tuple[StoredMetric, ...]] = (BUILDS, DURATION, PEAK_MEMORY, DECIS
 """All build metrics; `/metrics` exports each of them with its description."""
 
 
-def count_build(session: Session, build: Build) -> None:
+def count_build(session: DatabaseSession, build: Build) -> None:
     """Add an ended build to the metrics of builds in the database. Do nothing for a running build.
 
     Call this in the transaction that stores the end of the build.

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import stat
 import sys
 import traceback
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli import simple_tables
 from relab.cli.streams import discard_stdout, is_stdout_readonly
 from relab.core.control_characters import SURROGATES, escape_json, escape_text
 from relab.core.errors import (
@@ -116,28 +118,39 @@ def print_table(
 
     If there are no rows and `empty` is given, the sentence `empty` is printed instead of the table.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    # A title of type `str` would be read as markup, and it contains ids.
-    table = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index == 0)
+    names = list(columns)
     texts = [["-" if cell is None else _cell(cell, index) for index, cell in enumerate(row)] for row in rows]
     if not texts and empty is not None:
         # Unflushed, an error of a closed pipe would appear only at the end of the process.
         print(empty, flush=True)
         return
-    for row in texts:
-        table.add_row(*map(Text, row))
     is_terminal = sys.stdout.isatty()
-    console = stdout_console(width=None if is_terminal else PIPE_WIDTH)
-    names = [str(column.header) for column in table.columns]
-    if texts and is_terminal and _readable_width(names, texts) > console.width:
-        print("\n".join([plain(title), *(_as_list(names, row) for row in texts)]))
+    width = shutil.get_terminal_size().columns if is_terminal else PIPE_WIDTH
+    if texts and is_terminal and _readable_width(names, texts) > width:
+        print("\n".join([plain(title), *(_as_list(names, row) for row in texts)]), flush=True)
+        return
+    drawn = None
+    if simple_tables.can_draw():
+        drawn = simple_tables.draw(plain(title), names, texts, width=width, has_styles=is_terminal)
+    if drawn is None:
+        _print_rich_table(plain(title), names, texts, width=width)
     else:
-        console.print(table)
+        print(drawn, flush=True)
+
+
+def _print_rich_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> None:
+    """Print a table by Rich, which wraps cells where the table would be wider than `width`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # A title of type `str` would be read as markup, and it contains ids.
+    table = Table(title=Text(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(names):
+        table.add_column(name, overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    stdout_console(width=width).print(table)
 
 
 def _cell(cell: object, index: int) -> str:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from sqlalchemy.orm import Session
 
 from relab.core.clock import Clock
 from relab.core.errors import MalformedBodyError
@@ -45,6 +44,7 @@ from relab.flags.models import (
 )
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
+from relab.storage.session import DatabaseSession
 
 MAX_CONTENT_BYTES = 65_536
 """The maximum size of a version's content as JSON; a bulk evaluation reads the contents of all flags."""
@@ -114,7 +114,7 @@ class FlagService:
             InvalidFlagError: content, author or note is invalid or too long.
         """
 
-        def change(_session: Session, current: FlagVersion) -> _Change:
+        def change(_session: DatabaseSession, current: FlagVersion) -> _Change:
             _require_in_use(current)
             return _Change("updated", content)
 
@@ -138,7 +138,7 @@ class FlagService:
             InvalidFlagError: author or note is invalid or too long.
         """
 
-        def change(session: Session, _current: FlagVersion) -> _Change:
+        def change(session: DatabaseSession, _current: FlagVersion) -> _Change:
             return _Change("rolled_back", _version(session, key, version).content, version)
 
         return self._append(key, expected, change, author, note)
@@ -158,7 +158,7 @@ class FlagService:
             InvalidFlagError: author or note is invalid or too long.
         """
 
-        def change(_session: Session, current: FlagVersion) -> _Change:
+        def change(_session: DatabaseSession, current: FlagVersion) -> _Change:
             _require_in_use(current)
             return _Change("archived", current.content)
 
@@ -252,7 +252,7 @@ class FlagService:
         self,
         key: str,
         expected: Collection[int] | None,
-        change: Callable[[Session, FlagVersion], _Change],
+        change: Callable[[DatabaseSession, FlagVersion], _Change],
         author: str,
         note: str,
     ) -> FlagVersion:
@@ -268,7 +268,9 @@ class FlagService:
             repository.point_to(session, key, added.version)
             return added
 
-    def _add(self, session: Session, key: str, version: int, change: _Change, author: str, note: str) -> FlagVersion:
+    def _add(
+        self, session: DatabaseSession, key: str, version: int, change: _Change, author: str, note: str
+    ) -> FlagVersion:
         document = _document(change.content)
         _require_storable(document, author, note)
         added = FlagVersion(
@@ -363,7 +365,7 @@ def _document(content: FlagContent) -> dict[str, Any]:
     return content.model_dump(mode="json", by_alias=True)
 
 
-def _current(session: Session, key: str) -> FlagVersion:
+def _current(session: DatabaseSession, key: str) -> FlagVersion:
     # PostgreSQL cannot accept every text as a query parameter, so an invalid key must not reach the query.
     row = repository.get_current(session, key) if _KEY.fullmatch(key) else None
     if row is None:
@@ -371,7 +373,7 @@ def _current(session: Session, key: str) -> FlagVersion:
     return _whole(row)
 
 
-def _version(session: Session, key: str, version: int) -> FlagVersion:
+def _version(session: DatabaseSession, key: str, version: int) -> FlagVersion:
     row = repository.get_version(session, key, version) if 0 < version <= MAX_INT32 else None
     if row is None:
         raise FlagVersionNotFoundError(key, version)

@@ -1,13 +1,12 @@
-"""ORM tables of flags: one row per flag, which writers lock, and one row per version, which never changes."""
+"""The tables of flags: one row per flag, which writers lock, and one row per version, which never changes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Integer, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, ColumnClause, Integer, String
 
-from relab.storage.base import Base, IdText, Micros, ShortText
+from relab.storage.base import Base, IdText, Micros, ShortText, column
 
 
 class FlagRow(Base):
@@ -15,9 +14,9 @@ class FlagRow(Base):
 
     __tablename__ = "flags"
 
-    key: Mapped[str] = mapped_column(IdText, primary_key=True)
-    version: Mapped[int] = mapped_column(Integer)
-    created_at: Mapped[int] = mapped_column(Micros)
+    key: ColumnClause[str] = column(IdText, primary_key=True)
+    version: ColumnClause[int] = column(Integer)
+    created_at: ColumnClause[int] = column(Micros)
 
 
 class FlagVersionRow(Base):
@@ -29,12 +28,12 @@ class FlagVersionRow(Base):
 
     __tablename__ = "flag_versions"
 
-    key: Mapped[str] = mapped_column(IdText, primary_key=True)
-    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    action: Mapped[str] = mapped_column(String(16))
-    created_at: Mapped[int] = mapped_column(Micros)
-    author: Mapped[str] = mapped_column(String(200))
-    note: Mapped[str] = mapped_column(ShortText)
-    digest: Mapped[str] = mapped_column(String(80))
-    restored_version: Mapped[int | None] = mapped_column(Integer)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    key: ColumnClause[str] = column(IdText, primary_key=True)
+    version: ColumnClause[int] = column(Integer, primary_key=True, autoincrement=False)
+    action: ColumnClause[str] = column(String(16))
+    created_at: ColumnClause[int] = column(Micros)
+    author: ColumnClause[str] = column(String(200))
+    note: ColumnClause[str] = column(ShortText)
+    digest: ColumnClause[str] = column(String(80))
+    restored_version: ColumnClause[int | None] = column(Integer)
+    content: ColumnClause[dict[str, Any]] = column(JSON)

@@ -23,6 +23,7 @@ from relab.incidents.postmortem.service import PostmortemService, events_of
 from relab.incidents.retention import Retention
 from relab.incidents.settings import settings_for
 from relab.incidents.storage.coordination import NOTICES
+from relab.incidents.storage.ending import MAX_CLOSING_NOTE, manual_closing
 from relab.incidents.storage.errors import ApprovalNotFoundError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.metrics import DURATION_BOUNDS_S, DurationHistogram, IncidentMetrics
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DURATION_BOUNDS_S",
+    "MAX_CLOSING_NOTE",
     "AlertNotification",
     "AlertsAccepted",
     "AskWhen",
@@ -271,6 +273,29 @@ class IncidentService:
         """
         said = f"{by} dismissed the incident as a false positive{f': {why}' if why else '.'}"
         self.log.close(incident_id, at_us=self._clock.now_us(), outcome=IncidentOutcome.DISMISSED, message=said)
+        return self.get(incident_id)
+
+    def close(
+        self, incident_id: str, *, by: str, note: str, cause: str | None = None, if_status: IncidentStatus | None = None
+    ) -> IncidentDetails:
+        """Close an incident because a person says that the service is repaired, and return it.
+
+        The responder stops, and nothing is learnt from the incident. A repeated call with the same texts changes nothing.
+
+        Args:
+            incident_id: the id of the incident.
+            by: the name of the person.
+            note: what was done, which is stored in the incident's timeline.
+            cause: the name of the cause; None if the person names none.
+            if_status: close the incident only if it has this status; None for any status.
+
+        Raises:
+            NotFoundError: no incident has this id.
+            ConflictError: the incident ended in another way, or has another status than `if_status`.
+            InvalidInputError: `by`, `note` or `cause` is not valid.
+        """
+        closing = manual_closing(by, note, cause)
+        self.log.closings.close(incident_id, closing, at_us=self._clock.now_us(), if_status=if_status)
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:

@@ -6,29 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.jobs.models import LANES, Job, JobCounts, JobStatus, Lane
 from relab.jobs.tables import JobRow, LeaseRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 _NO_LEASE: Final[Mapping[str, None]] = {"lease_owner": None, "lease_until": None}
 _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
 
 
-def add(session: Session, values: dict[str, Any]) -> None:
+def add(session: DatabaseSession, values: dict[str, Any]) -> None:
     """Insert a job; `values` holds the columns of the table `jobs` by name."""
     session.execute(insert(table_of(JobRow)).values(values))
 
 
-def get(session: Session, job_id: str) -> Job | None:
+def get(session: DatabaseSession, job_id: str) -> Job | None:
     """Return the job with this id; None if it does not exist."""
     row = session.execute(select(*_COLUMNS).where(JobRow.job_id == job_id)).one_or_none()
     return None if row is None else Job.model_validate(row, from_attributes=True)
 
 
-def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Job]:
+def list_jobs(session: DatabaseSession, status: JobStatus | None, limit: int) -> list[Job]:
     """Return up to `limit` jobs, newest first; `status` restricts them to jobs of this status (None: all jobs)."""
     statement = select(*_COLUMNS).order_by(JobRow.job_id.desc()).limit(limit)
     if status is not None:
@@ -36,7 +36,7 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
     return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
-def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
+def has_runnable(session: DatabaseSession, now: int, lanes: Sequence[Lane] = LANES) -> bool:
     """Return whether a job of these lanes (urgencies) is runnable at `now` (in µs since 1970).
 
     A job is runnable if it is pending and due, or if it is running with an expired lease and attempts left.
@@ -46,7 +46,13 @@ def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> b
 
 
 def claim(
-    session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int, lanes: Sequence[Lane] = LANES
+    session: DatabaseSession,
+    *,
+    job_id: str | None,
+    owner: str,
+    now: int,
+    lease_until: int,
+    lanes: Sequence[Lane] = LANES,
 ) -> Job | None:
     """Lease a runnable job to a worker, count the attempt and return the job; None if no such job is runnable.
 
@@ -78,17 +84,17 @@ def claim(
     return Job.model_validate(session.execute(statement).one(), from_attributes=True)
 
 
-def extend_lease(session: Session, job_id: str, owner: str, lease_until: int) -> bool:
+def extend_lease(session: DatabaseSession, job_id: str, owner: str, lease_until: int) -> bool:
     """Extend a job's lease to `lease_until` (in µs since 1970); return False if `owner` no longer holds it."""
     return _change_held(session, job_id, owner, lease_until=lease_until)
 
 
-def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
+def finish(session: DatabaseSession, job_id: str, owner: str, now: int) -> bool:
     """Mark a job as done at `now` (in µs since 1970); return False if `owner` no longer holds its lease."""
     return _change_held(session, job_id, owner, status=JobStatus.DONE, finished_at=now, error=None, **_NO_LEASE)
 
 
-def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
+def release(session: DatabaseSession, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
     """Release the lease of a failed job, so that it is retried at `run_after` (in µs since 1970).
 
     `error` is stored with the job. Return False if `owner` no longer holds the lease.
@@ -97,7 +103,7 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
     return _change_held(session, job_id, owner, **values, **_NO_LEASE)
 
 
-def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
+def park(session: DatabaseSession, job_id: str, owner: str, *, now: int, error: str) -> bool:
     """Park a failed job until a person retries or drops it; return False if `owner` no longer holds the job's lease.
 
     `now` (in µs since 1970) is stored as the time at which the job ended, `error` as the reason.
@@ -105,7 +111,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
     return _change_held(session, job_id, owner, status=JobStatus.PARKED, finished_at=now, error=error, **_NO_LEASE)
 
 
-def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
+def take_exhausted(session: DatabaseSession, *, owner: str, now: int, lease_until: int) -> list[Job]:
     """Give `owner` the leases of the running jobs with an expired lease and no attempts left; return these jobs.
 
     The caller must then park the jobs (store them as failed until a person retries or drops them).
@@ -125,7 +131,7 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
     return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
-def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
+def mend_times(session: DatabaseSession, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
     """Correct jobs whose times are too far in the future because the clock was set back; return their number.
 
     All times are in microseconds since 1970.
@@ -152,7 +158,9 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
     return sum(len(session.execute(each.returning(JobRow.job_id)).all()) for each in (pending, running))
 
 
-def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
+def take_unannounced(
+    session: DatabaseSession, now: int, announced_before: int, limit: int
+) -> Sequence[tuple[str, Lane]]:
     """Return `(job id, lane)` of the runnable jobs that were not announced to workers since `announced_before`.
 
     For each lane (urgency), at most `limit` jobs are returned, the ones with the oldest announcements first. The
@@ -179,7 +187,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
     return jobs
 
 
-def reset(session: Session, job_id: str, now: int) -> Lane | None:
+def reset(session: DatabaseSession, job_id: str, now: int) -> Lane | None:
     """Make a parked job (one that failed permanently) pending again, and return its lane (urgency).
 
     The attempts of the job are counted from 0 again, and it may start at `now` (in µs since 1970) or later. If the job
@@ -201,13 +209,13 @@ def reset(session: Session, job_id: str, now: int) -> Lane | None:
     return None if lane is None else Lane(lane)
 
 
-def drop(session: Session, job_id: str) -> bool:
+def drop(session: DatabaseSession, job_id: str) -> bool:
     """Delete a job that is not running; return False if it is running or does not exist."""
     statement = delete(table_of(JobRow)).where(JobRow.job_id == job_id, JobRow.status != JobStatus.RUNNING)
     return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None
 
 
-def prune_done(session: Session, finished_before: int) -> None:
+def prune_done(session: DatabaseSession, finished_before: int) -> None:
     """Delete the jobs that succeeded before `finished_before` (in µs since 1970); parked (failed) jobs are kept."""
     session.execute(
         delete(table_of(JobRow)).where(
@@ -221,7 +229,7 @@ def prune_done(session: Session, finished_before: int) -> None:
     )
 
 
-def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
+def promote(session: DatabaseSession, job_id: str, lane: Lane, now: int) -> bool:
     """Move a pending job to a lane (urgency); return False if the job is not pending.
 
     `now` (in µs since 1970) is stored as the time of the job's announcement to workers.
@@ -234,7 +242,7 @@ def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
     return _changed(session, statement)
 
 
-def count_unfinished(session: Session, name: str, lane: Lane) -> int:
+def count_unfinished(session: DatabaseSession, name: str, lane: Lane) -> int:
     """Return the number of pending and running jobs with this name in a lane (urgency)."""
     statement = select(func.count()).where(
         JobRow.status.in_((JobStatus.PENDING, JobStatus.RUNNING)), JobRow.lane == lane, JobRow.name == name
@@ -242,7 +250,7 @@ def count_unfinished(session: Session, name: str, lane: Lane) -> int:
     return session.execute(statement).scalar_one()
 
 
-def count(session: Session, now: int) -> JobCounts:
+def count(session: DatabaseSession, now: int) -> JobCounts:
     """Return the number of jobs by status, and how long the oldest job that is pending and due at `now` has waited.
 
     `now` is in microseconds since 1970.
@@ -258,7 +266,7 @@ def count(session: Session, now: int) -> JobCounts:
     return JobCounts(**by_status, oldest_pending_s=waited)
 
 
-def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
+def take_lease(session: DatabaseSession, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
     A stored lease also counts as expired if it ends later than `now + 2 * (until - now)`: it was stored before the
@@ -282,7 +290,7 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     return session.execute(statement.returning(LeaseRow.name)).one_or_none() is not None
 
 
-def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
+def is_leased(session: DatabaseSession, name: str, now: int, latest: int) -> bool:
     """Return whether any process holds the lease with this name at `now`.
 
     A lease that ends after `latest` counts as expired, because it was stored before the clock was set back. Both times
@@ -293,7 +301,7 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
     return session.execute(statement).first() is not None
 
 
-def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
+def _runnable_job(session: DatabaseSession, now: int, job_id: str) -> str | None:
     """Lock the job with this id and return the id; return None if it is not runnable."""
     statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
     # Wait for another transaction that locks the job, instead of skipping the job: it may be that of `take_unannounced`,
@@ -301,7 +309,7 @@ def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
     return session.execute(statement.with_for_update()).scalar_one_or_none()
 
 
-def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
+def _first_runnable(session: DatabaseSession, now: int, lane: Lane) -> str | None:
     """Lock the oldest runnable job of this lane (urgency) that no other worker has locked; return its id, or None."""
     # One query for each way to be runnable: it reads the index in its order up to the first job. One query for both
     # would read and sort all runnable jobs of the lane.
@@ -336,11 +344,11 @@ def _exhausted(now: int) -> ColumnElement[bool]:
     return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now, JobRow.attempts >= JobRow.max_attempts)
 
 
-def _change_held(session: Session, job_id: str, owner: str, **values: Any) -> bool:
+def _change_held(session: DatabaseSession, job_id: str, owner: str, **values: Any) -> bool:
     """Set columns of a running job; return False if `owner` does not hold its lease."""
     held = (JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING)
     return _changed(session, update(table_of(JobRow)).where(*held).values(**values))
 
 
-def _changed(session: Session, statement: Update) -> bool:
+def _changed(session: DatabaseSession, statement: Update) -> bool:
     return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None

@@ -1,14 +1,13 @@
-"""ORM tables of jobs and leases. With every back end, the table `jobs` is the authoritative record of queued work."""
+"""The tables of jobs and leases. With every back end, the table `jobs` is the authoritative record of queued work."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Index, Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, ColumnClause, Index, Integer, String, Text
 
 from relab.jobs.models import Lane
-from relab.storage.base import Base, Micros, OwnId
+from relab.storage.base import Base, Micros, OwnId, column
 
 
 class JobRow(Base):
@@ -17,22 +16,22 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_status_lane_run_after_job_id", "status", "lane", "run_after", "job_id"),)
 
-    job_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    name: Mapped[str] = mapped_column(String(100))
-    args: Mapped[dict[str, Any]] = mapped_column(JSON)
-    lane: Mapped[str] = mapped_column(String(16), server_default=Lane.BACKGROUND)
-    status: Mapped[str] = mapped_column(String(16))
-    attempts: Mapped[int] = mapped_column(Integer)
+    job_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    name: ColumnClause[str] = column(String(100))
+    args: ColumnClause[dict[str, Any]] = column(JSON)
+    lane: ColumnClause[str] = column(String(16), server_default=Lane.BACKGROUND)
+    status: ColumnClause[str] = column(String(16))
+    attempts: ColumnClause[int] = column(Integer)
     """The number of times the job was started, including starts after which the worker died."""
-    max_attempts: Mapped[int] = mapped_column(Integer)
-    run_after: Mapped[int] = mapped_column(Micros)
-    announced_at: Mapped[int | None] = mapped_column(Micros)
+    max_attempts: ColumnClause[int] = column(Integer)
+    run_after: ColumnClause[int] = column(Micros)
+    announced_at: ColumnClause[int | None] = column(Micros)
     """The time when the job was last announced to the broker; None if it must be announced (again)."""
-    lease_owner: Mapped[str | None] = mapped_column(String(200))
-    lease_until: Mapped[int | None] = mapped_column(Micros)
-    error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[int] = mapped_column(Micros)
-    finished_at: Mapped[int | None] = mapped_column(Micros)
+    lease_owner: ColumnClause[str | None] = column(String(200))
+    lease_until: ColumnClause[int | None] = column(Micros)
+    error: ColumnClause[str | None] = column(Text)
+    created_at: ColumnClause[int] = column(Micros)
+    finished_at: ColumnClause[int | None] = column(Micros)
 
 
 class LeaseRow(Base):
@@ -44,6 +43,6 @@ class LeaseRow(Base):
 
     __tablename__ = "leases"
 
-    name: Mapped[str] = mapped_column(String(100), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
-    until: Mapped[int] = mapped_column(Micros)
+    name: ColumnClause[str] = column(String(100), primary_key=True)
+    owner: ColumnClause[str] = column(String(200))
+    until: ColumnClause[int] = column(Micros)

@@ -131,7 +131,7 @@ def _of_number(
     if not numbers or isinstance(value, str) or not math.isfinite(value):
         return None
     near = min(numbers, key=lambda each: (abs(each - value), each))
-    likeness = _likeness(value, near)
+    likeness = closeness(value, near)
     is_within = min(numbers) <= value <= max(numbers)
     if is_within or (likeness > _ALIKE and not known):
         return None
@@ -149,7 +149,9 @@ def _of_number(
     )
 
 
-def _likeness(value: float, near: float) -> float:
+def closeness(value: float, near: float) -> float:
+    """Return how alike two numbers are, from 0 (far apart, or with different signs) to 1 (equal)."""
+    # The same order of magnitude is what matters; the 1 keeps 0 and 0.01 near each other.
     low, high = sorted((abs(value), abs(near)))
     return (low + 1) / (high + 1) if (value >= 0) == (near >= 0) else 0.0
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from relab.knowledge.deviations import closeness
 from relab.knowledge.models import FactValue, PastIncident, Resolver
 
 MAX_ODDS_FROM_MEMORY: Final = 4.0
@@ -78,9 +79,7 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
         return float(now == then)
     if not (math.isfinite(now) and math.isfinite(then)):
         return 0.0
-    # The same order of magnitude is what matters; the 1 keeps 0 and 0.01 near each other.
-    low, high = sorted((abs(now), abs(then)))
-    return (low + 1) / (high + 1) if (now >= 0) == (then >= 0) else 0.0
+    return closeness(now, then)
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, collate, delete, select
-from sqlalchemy.orm import Session
 
 from relab.knowledge.tables import PastIncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 
-def put(session: Session, values: dict[str, Any]) -> None:
+def put(session: DatabaseSession, values: dict[str, Any]) -> None:
     """Insert a past incident, or replace the one with the same id; `values` maps each column name to its value."""
     table = table_of(PastIncidentRow)
     statement = insert_into(session, table).values(values)
@@ -25,13 +25,13 @@ def put(session: Session, values: dict[str, Any]) -> None:
     )
 
 
-def get(session: Session, incident_id: str) -> dict[str, Any] | None:
+def get(session: DatabaseSession, incident_id: str) -> dict[str, Any] | None:
     """Return the past incident with this id, as the JSON of a `PastIncident`; None if there is none."""
     statement = select(PastIncidentRow.content).where(PastIncidentRow.incident_id == incident_id)
     return session.execute(statement).scalar_one_or_none()
 
 
-def latest(session: Session, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
+def latest(session: DatabaseSession, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
     """Return at most `limit` past incidents, each as the JSON of a `PastIncident`, the one that ended last first.
 
     Args:
@@ -49,14 +49,14 @@ def latest(session: Session, *, cause: str | None, target: str | None, limit: in
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
-def remove(session: Session, incident_id: str) -> bool:
+def remove(session: DatabaseSession, incident_id: str) -> bool:
     """Delete the incident with this id; return whether there was one."""
     found = get(session, incident_id) is not None
     session.execute(delete(table_of(PastIncidentRow)).where(PastIncidentRow.incident_id == incident_id))
     return found
 
 
-def _in_byte_order(session: Session) -> ColumnElement[str]:
+def _in_byte_order(session: DatabaseSession) -> ColumnElement[str]:
     """Return the id column with a byte-order collation, so that SQLite and PostgreSQL sort alike.
 
     The default order of PostgreSQL depends on its locale.

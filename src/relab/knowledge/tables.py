@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, ColumnClause, Index, String
 
-from relab.storage.base import Base, IdText, Micros
+from relab.storage.base import Base, IdText, Micros, column
 
 
 class PastIncidentRow(Base):
@@ -22,8 +21,8 @@ class PastIncidentRow(Base):
         Index("ix_past_incidents_cause_resolved_at", "cause", "resolved_at"),
     )
 
-    incident_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    target: Mapped[str] = mapped_column(String(200))
-    cause: Mapped[str] = mapped_column(String(100))
-    resolved_at: Mapped[int] = mapped_column(Micros)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    incident_id: ColumnClause[str] = column(IdText, primary_key=True)
+    target: ColumnClause[str] = column(String(200))
+    cause: ColumnClause[str] = column(String(100))
+    resolved_at: ColumnClause[int] = column(Micros)
+    content: ColumnClause[dict[str, Any]] = column(JSON)

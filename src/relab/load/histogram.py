@@ -94,10 +94,6 @@ class LatencyHistogram:
         indexes = np.searchsorted(np.cumsum(self._counts()), ranks, side="left")
         return [self._upper_ns(int(index)) / _NS_PER_MS for index in indexes]
 
-    def quantile_ms(self, share: float) -> float | None:
-        """Return the quantile in ms for one share (0 to 1), or None if the histogram is empty."""
-        return self.quantiles_ms([share])[0]
-
     def mean_ms(self) -> float | None:
         """Return the mean in ms, with each count at the middle of its bucket, or None if the histogram is empty."""
         if not self.count:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import bindparam, delete, func, insert, select
-from sqlalchemy.orm import Session
 
 from relab.progress.models import ProgressEvent
 from relab.progress.tables import ProgressEventRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 
 # SQLite limits the number of bound parameters per statement.
 TOPICS_PER_QUERY = 500
@@ -26,7 +26,7 @@ _APPEND = insert(table_of(ProgressEventRow)).values(
 )
 
 
-def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
+def append(session: DatabaseSession, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
     """Append an event to a topic, with the topic's next number.
 
     Args:
@@ -46,7 +46,7 @@ def append(session: Session, topic: str, *, status: str, step: str, pct: int, me
     session.execute(_APPEND, {**event, "of_topic": topic})
 
 
-def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
+def read_after(session: DatabaseSession, topic: str, seq: int) -> list[ProgressEvent]:
     """Return the events of a topic with a number greater than `seq`, in order."""
     columns = [column for column in ProgressEventRow.__table__.c if column.name != "topic"]
     statement = (
@@ -57,7 +57,7 @@ def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
     return [ProgressEvent.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
-def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
+def latest_seqs(session: DatabaseSession, topics: Collection[str]) -> dict[str, int]:
     """Return the number of each topic's last event, as `{topic: number}`; topics without events are left out."""
     ordered: Sequence[str] = sorted(topics)
     found: dict[str, int] = {}
@@ -71,6 +71,6 @@ def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
     return found
 
 
-def delete_topics(session: Session, topics: Collection[str]) -> None:
+def delete_topics(session: DatabaseSession, topics: Collection[str]) -> None:
     """Delete all events of these topics."""
     session.execute(delete(table_of(ProgressEventRow)).where(ProgressEventRow.topic.in_(list(topics))))

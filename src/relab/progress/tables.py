@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ColumnClause, Integer, String, Text
 
-from relab.storage.base import Base, Micros, OwnId
+from relab.storage.base import Base, Micros, OwnId, column
 
 
 class ProgressEventRow(Base):
@@ -13,10 +12,10 @@ class ProgressEventRow(Base):
 
     __tablename__ = "progress_events"
 
-    topic: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
-    status: Mapped[str] = mapped_column(String(16))
-    step: Mapped[str] = mapped_column(String(200))
-    pct: Mapped[int] = mapped_column(Integer)
-    message: Mapped[str] = mapped_column(Text)
-    updated_at: Mapped[int] = mapped_column(Micros)
+    topic: ColumnClause[str] = column(OwnId, primary_key=True)
+    seq: ColumnClause[int] = column(Integer, primary_key=True)
+    status: ColumnClause[str] = column(String(16))
+    step: ColumnClause[str] = column(String(200))
+    pct: ColumnClause[int] = column(Integer)
+    message: ColumnClause[str] = column(Text)
+    updated_at: ColumnClause[int] = column(Micros)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import DatabaseSession
 
 _FIELDS = tuple(name for name in RcaRun.model_fields if name != "report")
 _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
@@ -40,7 +40,7 @@ class CurrentAnalysis(NamedTuple):
     judge: str
 
 
-def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
+def find_current(session: DatabaseSession, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
     """Return the current analysis of a run's content; None if no analysis of it is current.
 
     The current analysis is the one that is returned for further requests for the same content.
@@ -51,7 +51,7 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> Curr
     return None if row is None else CurrentAnalysis._make(row)
 
 
-def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
+def retire_current(session: DatabaseSession, agent_run_id: str, content_hash: str) -> None:
     """Mark the current analysis of a run's content as not current; it stays stored.
 
     The current analysis is the one that is returned for further requests for the same content.
@@ -63,7 +63,7 @@ def retire_current(session: Session, agent_run_id: str, content_hash: str) -> No
     )
 
 
-def add(session: Session, values: dict[str, Any]) -> None:
+def add(session: DatabaseSession, values: dict[str, Any]) -> None:
     """Insert an analysis. `values` is `{name of a column of rca_runs: value}`.
 
     Raises:
@@ -74,14 +74,14 @@ def add(session: Session, values: dict[str, Any]) -> None:
     session.execute(insert(table_of(RcaRunRow)).values(values))
 
 
-def get(session: Session, rca_run_id: str) -> RcaRun | None:
+def get(session: DatabaseSession, rca_run_id: str) -> RcaRun | None:
     """Return the analysis with this id, with its report; None if it does not exist."""
     statement = select(RcaRunRow.report, *_COLUMNS).where(RcaRunRow.rca_run_id == rca_run_id)
     row = session.execute(statement).one_or_none()
     return None if row is None else _rca_run(row[1:], row[0])
 
 
-def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun]:
+def list_for_run(session: DatabaseSession, agent_run_id: str, limit: int) -> list[RcaRun]:
     """Return at most `limit` analyses of a run without their reports, newest first."""
     statement = (
         select(*_COLUMNS).where(RcaRunRow.run_id == agent_run_id).order_by(RcaRunRow.rca_run_id.desc()).limit(limit)
@@ -89,7 +89,7 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun
     return [_rca_run(row, None) for row in session.execute(statement)]
 
 
-def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSummary]:
+def summaries(session: DatabaseSession, rca_run_ids: Iterable[str]) -> dict[str, RcaSummary]:
     """Return `{analysis id: summary}` of the analyses in `rca_run_ids` that exist."""
     row = RcaRunRow
     found: dict[str, RcaSummary] = {}
@@ -102,7 +102,7 @@ def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSumm
     return found
 
 
-def change(session: Session, rca_run_id: str, **values: Any) -> bool:
+def change(session: DatabaseSession, rca_run_id: str, **values: Any) -> bool:
     """Set the columns `values` of an analysis and return True.
 
     If the analysis is done or does not exist, change nothing and return False.
@@ -116,7 +116,7 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
     return session.execute(statement).one_or_none() is not None
 
 
-def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
+def delete_for_runs(session: DatabaseSession, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
     """Delete the analyses of the given runs that were requested at or before `created_before`.
 
     Return the analyses' ids. The time is in microseconds since 1970.
@@ -132,7 +132,7 @@ def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_befo
     return deleted
 
 
-def count_by_category(session: Session) -> dict[tuple[str, str], int]:
+def count_by_category(session: DatabaseSession) -> dict[tuple[str, str], int]:
     """Return `{(status, category): number of analyses}`; the category is "" until an analysis is done."""
     statement = select(RcaRunRow.status, RcaRunRow.category, func.count()).group_by(
         RcaRunRow.status, RcaRunRow.category

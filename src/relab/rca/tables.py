@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Index, Integer, String, Text, false
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, Boolean, ColumnClause, Index, Integer, String, Text, false
 
 from relab.rca.judge_method import JudgeMethod
-from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
+from relab.storage.base import Base, IdText, Micros, OwnId, ShortText, column
 
 
 class RcaRunRow(Base):
@@ -24,23 +23,23 @@ class RcaRunRow(Base):
         Index("ix_rca_runs_status_category", "status", "category"),
     )
 
-    rca_run_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    run_id: Mapped[str] = mapped_column(IdText)
-    content_hash: Mapped[str] = mapped_column(String(80))
-    current_key: Mapped[str | None] = mapped_column(String(300), unique=True)
+    rca_run_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    run_id: ColumnClause[str] = column(IdText)
+    content_hash: ColumnClause[str] = column(String(80))
+    current_key: ColumnClause[str | None] = column(String(300), unique=True)
     """Not null while this is the current analysis of the content, so that a second request finds it. The unique index rejects the second of
     two concurrent inserts."""
-    status: Mapped[str] = mapped_column(String(16))
-    error: Mapped[str | None] = mapped_column(Text)
-    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    category: Mapped[str | None] = mapped_column(String(32))
-    on_arrival: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    status: ColumnClause[str] = column(String(16))
+    error: ColumnClause[str | None] = column(Text)
+    report: ColumnClause[dict[str, Any] | None] = column(JSON(none_as_null=True))
+    category: ColumnClause[str | None] = column(String(32))
+    on_arrival: ColumnClause[bool] = column(Boolean, server_default=false())
     """Whether the analysis was requested because the run arrived, and not by a person."""
-    judge: Mapped[str] = mapped_column(String(16), server_default=JudgeMethod.OFF)
+    judge: ColumnClause[str] = column(String(16), server_default=JudgeMethod.OFF)
     """The method by which a language model is asked which step went wrong first (`JudgeMethod`)."""
-    created_at: Mapped[int] = mapped_column(Micros)
-    started_at: Mapped[int | None] = mapped_column(Micros)
-    finished_at: Mapped[int | None] = mapped_column(Micros)
+    created_at: ColumnClause[int] = column(Micros)
+    started_at: ColumnClause[int | None] = column(Micros)
+    finished_at: ColumnClause[int | None] = column(Micros)
 
 
 class RcaFailureRow(Base):
@@ -59,14 +58,14 @@ class RcaFailureRow(Base):
         Index("ix_rca_failures_rca_run_id", "rca_run_id"),
     )
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    rca_run_id: Mapped[str] = mapped_column(OwnId)
-    cluster: Mapped[str] = mapped_column(String(24))
-    category: Mapped[str] = mapped_column(String(32))
-    line: Mapped[str] = mapped_column(Text)
-    agent_name: Mapped[str] = mapped_column(String(500))
-    agent_version: Mapped[str | None] = mapped_column(ShortText)
-    started_at: Mapped[int] = mapped_column(Micros)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    rca_run_id: ColumnClause[str] = column(OwnId)
+    cluster: ColumnClause[str] = column(String(24))
+    category: ColumnClause[str] = column(String(32))
+    line: ColumnClause[str] = column(Text)
+    agent_name: ColumnClause[str] = column(String(500))
+    agent_version: ColumnClause[str | None] = column(ShortText)
+    started_at: ColumnClause[int] = column(Micros)
 
 
 class RcaLabelRow(Base):
@@ -75,14 +74,14 @@ class RcaLabelRow(Base):
     __tablename__ = "rca_labels"
     __table_args__ = (Index("ix_rca_labels_labelled_at_run_id", "labelled_at", "run_id"),)
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    content_hash: Mapped[str] = mapped_column(String(80))
-    step_id: Mapped[str | None] = mapped_column(IdText)
-    agent_name: Mapped[str | None] = mapped_column(ShortText)
-    category: Mapped[str | None] = mapped_column(String(64))
-    note: Mapped[str | None] = mapped_column(Text)
-    labelled_by: Mapped[str] = mapped_column(ShortText)
-    labelled_at: Mapped[int] = mapped_column(Micros)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    content_hash: ColumnClause[str] = column(String(80))
+    step_id: ColumnClause[str | None] = column(IdText)
+    agent_name: ColumnClause[str | None] = column(ShortText)
+    category: ColumnClause[str | None] = column(String(64))
+    note: ColumnClause[str | None] = column(Text)
+    labelled_by: ColumnClause[str] = column(ShortText)
+    labelled_at: ColumnClause[int] = column(Micros)
 
 
 class RcaBehaviourLabelRow(Base):
@@ -91,12 +90,12 @@ class RcaBehaviourLabelRow(Base):
     __tablename__ = "rca_behaviour_labels"
     __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
-    content_hash: Mapped[str] = mapped_column(String(80))
-    is_shown: Mapped[bool] = mapped_column(Boolean)
-    labelled_by: Mapped[str] = mapped_column(ShortText)
-    labelled_at: Mapped[int] = mapped_column(Micros)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    behaviour: ColumnClause[str] = column(String(64), primary_key=True)
+    content_hash: ColumnClause[str] = column(String(80))
+    is_shown: ColumnClause[bool] = column(Boolean)
+    labelled_by: ColumnClause[str] = column(ShortText)
+    labelled_at: ColumnClause[int] = column(Micros)
 
 
 class RcaRankingModelRow(Base):
@@ -108,9 +107,9 @@ class RcaRankingModelRow(Base):
 
     __tablename__ = "rca_ranking_models"
 
-    source: Mapped[str] = mapped_column(IdText, primary_key=True)
-    trained_at: Mapped[int] = mapped_column(Micros)
-    artefact: Mapped[str] = mapped_column(Text)
+    source: ColumnClause[str] = column(IdText, primary_key=True)
+    trained_at: ColumnClause[int] = column(Micros)
+    artefact: ColumnClause[str] = column(Text)
 
 
 class RcaJudgeAnswerRow(Base):
@@ -122,10 +121,10 @@ class RcaJudgeAnswerRow(Base):
 
     __tablename__ = "rca_judge_answers"
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    request: Mapped[str] = mapped_column(String(64), primary_key=True)
-    answer: Mapped[str] = mapped_column(Text)
-    answered_at: Mapped[int] = mapped_column(Micros)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    request: ColumnClause[str] = column(String(64), primary_key=True)
+    answer: ColumnClause[str] = column(Text)
+    answered_at: ColumnClause[int] = column(Micros)
 
 
 class RcaBehaviourNoticeRow(Base):
@@ -133,6 +132,6 @@ class RcaBehaviourNoticeRow(Base):
 
     __tablename__ = "rca_behaviour_notices"
 
-    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
-    noticed_at: Mapped[int] = mapped_column(Micros)
-    counted: Mapped[int] = mapped_column(Integer)
+    behaviour: ColumnClause[str] = column(String(64), primary_key=True)
+    noticed_at: ColumnClause[int] = column(Micros)
+    counted: ColumnClause[int] = column(Integer)

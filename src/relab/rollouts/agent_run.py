@@ -117,7 +117,7 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
         is_last = number == len(begun) - 1
         ended_at = latest if is_last else max(begun[number + 1].at, phase.at)
         step: dict[str, Any] = {
-            "step_id": _step_id(number, phase.phase),
+            "step_id": f"{number:02d}_{phase.phase.value}",
             "name": phase.phase.value,
             "status": "success",
             "started_at": format_time(phase.at),
@@ -144,10 +144,6 @@ def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -
         return is_last or phase is record.phase
     assert record.judgement is not None
     return phase is (RolloutPhase.APPLY if record.judgement.verdict is Verdict.PASS else RolloutPhase.JUDGE)
-
-
-def _step_id(number: int, phase: RolloutPhase) -> str:
-    return f"{number:02d}_{phase.value}"
 
 
 def _call(window: ArmWindow) -> dict[str, Any]:

@@ -90,18 +90,14 @@ class FlagsNotAppliedError(UnavailableError):
     """The target accepted new flags, but then reported other flags.
 
     Attributes:
-        found: the value that the target reported.
-        values: `found`, and the different values that other parts of the target reported.
+        values: the value that the target reported, and the different values that other parts of it reported.
     """
 
     code = "flags_not_applied"
 
-    def __init__(
-        self, message: str, *, found: JsonValue, others: tuple[JsonValue, ...] = (), remedy: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, values: tuple[JsonValue, ...], remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
-        self.found = found
-        self.values = (found, *others)
+        self.values = values
 
 
 class FlagsNotRestoredError(UnavailableError):

@@ -28,13 +28,12 @@ class FlagRestoration:
     """The result of restoring the flags of a rollout after the death of its process.
 
     Attributes:
-        rollout_id, target: the id of the rollout, and the name of its target.
+        rollout_id: the id of the rollout.
         restored: whether the flags have their earlier values.
         message: what happened, in one sentence.
     """
 
     rollout_id: str
-    target: str
     restored: bool
     message: str
 
@@ -86,7 +85,7 @@ class FlagRecovery:
         except TargetBusyError:
             return None
         except RelabError as error:
-            return FlagRestoration(record.rollout_id, record.target, False, error.message)
+            return FlagRestoration(record.rollout_id, False, error.message)
 
     def _settle_one(self, found: StoredRollout) -> FlagRestoration | None:
         """Restore the flags of a rollout whose process has died, and end the rollout if it is not a job of a worker.
@@ -119,7 +118,7 @@ class FlagRecovery:
         if result is None:
             return None
         _log.info("rollout_restored", rollout_id=record.rollout_id, restored=result.restored)
-        return FlagRestoration(record.rollout_id, record.target, result.restored, result.message)
+        return FlagRestoration(record.rollout_id, result.restored, result.message)
 
     def _restore(self, record: RolloutRecord, change: OpenChange) -> RestoredFlags:
         # The limit holds for each request as well, so that a target that is down does not delay every command.

@@ -94,7 +94,6 @@ class RolloutService:
         self._clock = clock
         self._queue = queue
         self._progress = progress
-        self._telemetry = telemetry
         self._experiments = experiments
         self._gateway = gateway
         self._home = home

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, Boolean, ColumnClause, ForeignKey, Index, Integer, String, Text
 
-from relab.storage.base import Base, Micros, OwnId
+from relab.storage.base import Base, Micros, OwnId, column
 
 
 class RolloutRow(Base):
@@ -16,16 +15,16 @@ class RolloutRow(Base):
     __tablename__ = "rollouts"
     __table_args__ = (Index("ix_rollouts_status_verdict", "status", "verdict"),)
 
-    rollout_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    target: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(String(16))
-    verdict: Mapped[str | None] = mapped_column(String(16))
-    is_job: Mapped[bool] = mapped_column(Boolean)
+    rollout_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    target: ColumnClause[str] = column(Text)
+    status: ColumnClause[str] = column(String(16))
+    verdict: ColumnClause[str | None] = column(String(16))
+    is_job: ColumnClause[bool] = column(Boolean)
     """Whether a worker executes the rollout as a job, and continues it after a restart."""
-    created_at: Mapped[int] = mapped_column(Micros)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: ColumnClause[int] = column(Micros)
+    document: ColumnClause[dict[str, Any]] = column(JSON)
     """The record without its windows."""
-    open_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    open_change: ColumnClause[dict[str, Any] | None] = column(JSON(none_as_null=True))
     """How to restore the flags, an `OpenChange`; set before the first change, null again after the flags are restored
     or applied."""
 
@@ -35,11 +34,11 @@ class RolloutWindowRow(Base):
 
     __tablename__ = "rollout_windows"
 
-    rollout_id: Mapped[str] = mapped_column(
+    rollout_id: ColumnClause[str] = column(
         OwnId, ForeignKey("rollouts.rollout_id", ondelete="CASCADE"), primary_key=True
     )
-    number: Mapped[int] = mapped_column(Integer, primary_key=True)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    number: ColumnClause[int] = column(Integer, primary_key=True)
+    document: ColumnClause[dict[str, Any]] = column(JSON)
 
 
 class RolloutStopRow(Base):
@@ -47,12 +46,12 @@ class RolloutStopRow(Base):
 
     __tablename__ = "rollout_stops"
 
-    rollout_id: Mapped[str] = mapped_column(
+    rollout_id: ColumnClause[str] = column(
         OwnId, ForeignKey("rollouts.rollout_id", ondelete="CASCADE"), primary_key=True
     )
-    at: Mapped[int] = mapped_column(Micros)
-    actor: Mapped[str] = mapped_column(Text)
-    note: Mapped[str] = mapped_column(Text)
+    at: ColumnClause[int] = column(Micros)
+    actor: ColumnClause[str] = column(Text)
+    note: ColumnClause[str] = column(Text)
 
 
 class RolloutLeaseRow(Base):
@@ -60,7 +59,7 @@ class RolloutLeaseRow(Base):
 
     __tablename__ = "rollout_leases"
 
-    target_key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(Text)
-    rollout_id: Mapped[str] = mapped_column(OwnId)
-    until: Mapped[int] = mapped_column(Micros)
+    target_key: ColumnClause[str] = column(String(64), primary_key=True)
+    owner: ColumnClause[str] = column(Text)
+    rollout_id: ColumnClause[str] = column(OwnId)
+    until: ColumnClause[int] = column(Micros)

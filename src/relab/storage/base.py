@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from types import NoneType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from sqlalchemy import JSON, BigInteger, MetaData, String, Table
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import BigInteger, Column, ColumnClause, MetaData, String, Table
+from sqlalchemy.schema import SchemaItem
 
 from relab.core.ids import MAX_ID_LENGTH
 
@@ -21,10 +22,25 @@ OwnId = String(36)
 ShortText = String(1_000)
 
 
-class Base(DeclarativeBase):
-    """The base of all ORM classes; constraint names are fixed so that migrations can name them."""
+def column(*arguments: Any, **options: Any) -> Any:
+    """Return a column for a class that describes a table; the arguments are those of SQLAlchemy's `Column`.
 
-    metadata = MetaData(
+    The attribute gives the column its name if the first argument is not a name.
+    """
+    return Column(*arguments, **options)
+
+
+class Base:
+    """The base of all classes that describe a table. Each attribute `name: ColumnClause[type] = column(...)` is a column.
+
+    A column may be NULL if its type has None. SQLAlchemy's statements accept such a class as its table. It is not an
+    ORM class, because loading the ORM takes longer than most commands need for their reads.
+
+    Attributes:
+        metadata: all tables; constraint names are fixed so that migrations can name them.
+    """
+
+    metadata: ClassVar[MetaData] = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -32,10 +48,28 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON}
+    __table__: ClassVar[Table]
+    __tablename__: ClassVar[str]
+    __table_args__: ClassVar[tuple[SchemaItem, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        columns = []
+        for name, kind in get_type_hints(cls).items():
+            if get_origin(kind) is ColumnClause:
+                each: Column[Any] = vars(cls)[name]
+                if not each.name:
+                    each.name = each.key = name
+                [value_type] = get_args(kind)
+                each.nullable = NoneType in get_args(value_type)
+                columns.append(each)
+        cls.__table__ = Table(cls.__tablename__, cls.metadata, *columns, *cls.__table_args__)
+
+    @classmethod
+    def __clause_element__(cls) -> Table:
+        """Return the table; SQLAlchemy calls this where a statement names the class."""
+        return cls.__table__
 
 
 def table_of(entity: type[Base]) -> Table:
-    """Return the table of an ORM class, for INSERT, UPDATE and DELETE statements."""
-    # A write through the class would search the session for objects to update; relab keeps no objects in sessions.
-    return cast("Table", entity.__table__)
+    """Return the table that a class describes, for INSERT, UPDATE and DELETE statements."""
+    return entity.__table__

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import pydantic_core
-from sqlalchemy import JSON, ColumnElement, Connection, Table, select
+from sqlalchemy import JSON, ColumnClause, ColumnElement, Connection, Table, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from relab.storage.session import DatabaseSession
 
 Item = TypeVar("Item")
 
@@ -25,7 +26,7 @@ _SQLITE_ROWS = (256, 64, 16, 4, 1)
 6,400 parameters; SQLite accepts 32,766."""
 
 
-def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(session: DatabaseSession, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert new rows into a table by the fastest method of the database.
 
     Args:
@@ -67,7 +68,7 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
         ) from error
 
 
-def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+def insert_or_lock(session: DatabaseSession, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the rows that do not exist yet, lock the existing ones, and return the keys of the existing rows.
 
     Args:
@@ -177,7 +178,7 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def aggregates(
-    session: Session, key: InstrumentedAttribute[str], value: ColumnElement[int], keys: Iterable[str]
+    session: DatabaseSession, key: ColumnClause[str], value: ColumnElement[int], keys: Iterable[str]
 ) -> dict[str, int]:
     """Return `{key: value}`: an aggregate, such as a count, over the rows of each key; keys without rows are left out.
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Float, String, Text, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import ColumnClause, Float, String, Text, select
 
-from relab.storage.base import Base, table_of
+from relab.storage.base import Base, column, table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
@@ -32,10 +32,10 @@ class CounterRow(Base):
 
     __tablename__ = "counters"
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    labels: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: ColumnClause[str] = column(String(64), primary_key=True)
+    labels: ColumnClause[str] = column(Text, primary_key=True)
     """The label values as a JSON list."""
-    value: Mapped[float] = mapped_column(Float)
+    value: ColumnClause[float] = column(Float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class StoredSeries:
     sums: Mapping[tuple[str, ...], float]
 
 
-def add(session: Session, increments: Iterable[Increments]) -> None:
+def add(session: DatabaseSession, increments: Iterable[Increments]) -> None:
     """Add increments of counters and histograms to the stored totals, in the transaction of the session.
 
     Increments of the same total are added up first, so that each total is updated once.
@@ -121,7 +121,7 @@ def add(session: Session, increments: Iterable[Increments]) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["name", "labels"], set_={"value": total}))
 
 
-def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries]:
+def read(session: DatabaseSession, metrics: Sequence[StoredMetric]) -> list[StoredSeries]:
     """Return each of the given metrics with all its stored totals, in the order of `metrics`."""
     names = [name for metric in metrics for name in (metric.name, f"{metric.name}_sum")]
     found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in names}
@@ -132,7 +132,7 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
     return [StoredSeries(metric, found[metric.name], found[f"{metric.name}_sum"]) for metric in metrics]
 
 
-def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
+def bounded_label(session: DatabaseSession, name: str, value: str, *, limit: int, other: str) -> str:
     """Return the label value under which an event is counted: `value` if it may have its own series, otherwise `other`.
 
     The first `limit` values that are counted under `name` have series of their own.

@@ -11,21 +11,21 @@ from typing import Final
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
 
 from relab.storage.disk import DatabaseDisk
 from relab.storage.engine import DURABLE, RELAXED, WRITE_OPTION, create_database_engine, parse_url
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
+from relab.storage.session import DatabaseSession
 
 
 class UnitOfWork:
     """One write transaction, and the actions to run after its commit.
 
     Attributes:
-        session: the SQLAlchemy session of the transaction.
+        session: the session of the transaction.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         self.session: Final = session
         self._on_commit: list[Callable[[], None]] = []
 
@@ -87,7 +87,7 @@ class Database:
         return cls(create_database_engine(parse_url(url), pool_size=pool_size), min_free_bytes=min_free_bytes)
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Iterator[DatabaseSession]:
         """Return a context manager that gives the session of a read-only transaction; all its reads see one snapshot.
 
         Raises:
@@ -95,7 +95,7 @@ class Database:
                 process has the database open.
             DatabaseUnavailableError: the database cannot be used now.
         """
-        with translate_errors(), self.disk.watching(), Session(self._reader) as session:
+        with translate_errors(), self.disk.watching(), DatabaseSession(self._reader) as session:
             yield session
 
     @contextmanager
@@ -117,7 +117,7 @@ class Database:
             self._writer or nullcontext(),
             translate_errors(),
             self.disk.watching(),
-            Session(writer, expire_on_commit=False) as session,
+            DatabaseSession(writer) as session,
         ):
             unit = UnitOfWork(session)
             yield unit

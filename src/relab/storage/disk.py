@@ -36,7 +36,6 @@ class DatabaseDisk:
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         is_sqlite = engine.dialect.name == "sqlite"
-        self._engine: Final = engine
         self._path: Final = Path(str(engine.url.database)) if is_sqlite else None
         self._place: Final = engine.url.set(query={}).render_as_string(hide_password=True)
         self._min_free_bytes: Final = min_free_bytes

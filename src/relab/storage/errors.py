@@ -29,7 +29,6 @@ class DiskFullError(DatabaseUnavailableError):
             f"The disk of the database {place} is full{left}: {reason}. Nothing can be stored.",
             remedy="Free space on that disk, then run for example `lab agent-runs prune --older-than 30d`; or move the database (DATABASE_URL).",
         )
-        self.free_bytes = free_bytes
 
 
 class ConstraintError(ConflictError):

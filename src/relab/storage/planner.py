@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+
+from relab.storage.session import DatabaseSession
 
 
-def prefer_indexes(session: Session) -> None:
+def prefer_indexes(session: DatabaseSession) -> None:
     """Make PostgreSQL prefer index scans in the session's transaction; on SQLite, do nothing.
 
     Use it for a transaction that reads a large table in parts of a few hundred ids.

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Session
+
+from relab.storage.session import DatabaseSession
 
 
-def insert_into(session: Session, table: Table) -> Any:
+def insert_into(session: DatabaseSession, table: Table) -> Any:
     """Return an INSERT statement for `table`, in the SQL dialect of the session's database.
 
     Its methods `on_conflict_do_update` and `on_conflict_do_nothing` say what happens to rows that exist already.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, select, tuple_
-from sqlalchemy.orm import Session
 
+from relab.storage.session import DatabaseSession
 from relab.telemetry.tables import AgentRunRow
 
 MAX_BATCH_ITEMS: Final = 5_000
@@ -26,7 +26,7 @@ class SizedRun(NamedTuple):
 
 
 def list_oldest(
-    session: Session, *conditions: ColumnElement[bool], after: StartKey | None, limit: int
+    session: DatabaseSession, *conditions: ColumnElement[bool], after: StartKey | None, limit: int
 ) -> list[SizedRun]:
     """Return at most `limit` runs that meet all conditions, oldest first.
 

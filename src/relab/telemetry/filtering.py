@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVarTuple
 
-from sqlalchemy import Row, Select, and_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnClause, Row, Select, and_, select
 
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.telemetry.models import RunFilter
 from relab.telemetry.outcome_models import OutcomeRule
 from relab.telemetry.tables import NEVER_PROJECTED, AgentRunRow, RunBehaviourRow, StoredRun
@@ -66,7 +66,7 @@ def recent_times(now_us: int, quiet_us: int) -> range:
 
 
 def newest_quiet(
-    session: Session, statement: Select[*Columns], written_at: InstrumentedAttribute[int], recent: range, limit: int
+    session: DatabaseSession, statement: Select[*Columns], written_at: ColumnClause[int], recent: range, limit: int
 ) -> list[Row[*Columns]]:
     """Return the rows of a query that were not written recently, newest first.
 

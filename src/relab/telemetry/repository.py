@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
+from relab.storage.session import DatabaseSession
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
@@ -39,7 +39,7 @@ _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _
 
 
 def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[Any], ...]:
-    """Return the columns `names` of an ORM class for a SELECT statement; JSON columns are selected as text."""
+    """Return the columns `names` of a table for a SELECT statement; JSON columns are selected as text."""
     columns = (table_of(entity).c[name] for name in names)
     return tuple(cast(column, Text) if isinstance(column.type, JSON) else column for column in columns)
 
@@ -53,7 +53,7 @@ ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
 _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
 
 
-def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
+def insert_or_lock(session: DatabaseSession, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs.
 
     Each row is `{column: value}` of the table `agent_runs`. The stored row of a locked run is not changed.
@@ -61,7 +61,7 @@ def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
-def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
+def load_runs(session: DatabaseSession, run_ids: Iterable[str]) -> dict[str, StoredRun]:
     """Return `{run id: run}` of the runs that exist."""
     found: dict[str, StoredRun] = {}
     for ids in bulk.chunks(run_ids):
@@ -70,7 +70,7 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
     return found
 
 
-def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
+def load_former_runs(session: DatabaseSession, run_ids: Iterable[str]) -> dict[str, FormerRun]:
     """Return `{run id: run}` of the existing runs, with only the columns that are needed to change a run."""
     found: dict[str, FormerRun] = {}
     for ids in bulk.chunks(run_ids):
@@ -79,7 +79,7 @@ def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Form
     return found
 
 
-def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
+def lock_runs(session: DatabaseSession, run_ids: Iterable[str]) -> dict[str, FormerRun]:
     """Lock the runs that exist, in the order of their ids; return `{run id: run}` with the columns of a `FormerRun`."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
@@ -90,7 +90,7 @@ def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
     return load_former_runs(session, ids)
 
 
-def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+def replace_runs(session: DatabaseSession, rows: Sequence[dict[str, Any]]) -> None:
     """Replace all columns of stored runs except `run_id` and `received_at`; each row is `{column: value}`."""
     if not rows:
         return
@@ -100,7 +100,7 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
+def set_outcomes(session: DatabaseSession, runs: Sequence[StoredRun]) -> None:
     """Write the outcomes (of run and agents), token counts and mapper versions (`MAPPER_VERSION`) of stored runs."""
     if not runs:
         return
@@ -125,7 +125,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
     )
 
 
-def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
+def list_quiet_traces(session: DatabaseSession, recent: range, limit: int) -> list[tuple[str, int]]:
     """Return `(run id, number of timeline items)` of at most `limit` running traces that were not written recently.
 
     The traces whose last write is the longest ago come first. `recent` has the write times, in microseconds since 1970,
@@ -140,7 +140,7 @@ def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple
     return found
 
 
-def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
+def set_updated_at(session: DatabaseSession, times: Mapping[str, int]) -> None:
     """Set the time of the last write of each run in `times`, `{run id: time in microseconds since 1970}`."""
     for run_id, at_us in times.items():
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id == run_id).values(updated_at=at_us))
@@ -156,7 +156,7 @@ def _replace(dialect: str) -> str:
     return f"UPDATE agent_runs SET {values} WHERE run_id = {mark}"  # noqa: S608
 
 
-def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, StoredItem]]:
+def load_items(session: DatabaseSession, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, StoredItem]]:
     """Return the stored timelines of runs as `{run id: {primary key of the item: item}}`."""
     found: dict[str, dict[ItemKey, StoredItem]] = {}
     for ids in bulk.chunks(run_ids):
@@ -166,7 +166,7 @@ def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemK
     return found
 
 
-def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, list[float]]:
+def load_step_latencies(session: DatabaseSession, run_ids: Iterable[str]) -> dict[str, list[float]]:
     """Return `{run id: known latencies of its steps in ms}`; runs without a known latency are left out."""
     columns = (TimelineItemRow.run_id, TimelineItemRow.latency_ms)
     found: dict[str, list[float]] = {}
@@ -179,7 +179,7 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
     return found
 
 
-def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[float]:
+def list_step_latencies(session: DatabaseSession, first_us: int, end_us: int) -> list[float]:
     """Return the latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`."""
     latency = TimelineItemRow.latency_ms
     statement = (
@@ -197,12 +197,12 @@ def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[fl
     return [value for value in session.execute(statement).scalars() if value is not None]
 
 
-def insert_items(session: Session, items: Sequence[StoredItem]) -> None:
+def insert_items(session: DatabaseSession, items: Sequence[StoredItem]) -> None:
     """Insert timeline items that do not exist yet."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
 
-def delete_items(session: Session, keys: Sequence[ItemKey]) -> None:
+def delete_items(session: DatabaseSession, keys: Sequence[ItemKey]) -> None:
     """Delete timeline items by their keys."""
     if not keys:
         return
@@ -212,26 +212,26 @@ def delete_items(session: Session, keys: Sequence[ItemKey]) -> None:
     driver.exec_driver_sql(f"DELETE FROM timeline_items WHERE {condition}", [*keys])  # noqa: S608
 
 
-def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
+def delete_runs(session: DatabaseSession, run_ids: Iterable[str]) -> None:
     """Delete runs and their timelines."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id.in_(ids)))
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
-def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
+def delete_run_rows(session: DatabaseSession, run_ids: Iterable[str]) -> None:
     """Delete rows of `agent_runs` that this transaction has inserted only to reserve (lock) their ids."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
-def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
+def get_run(session: DatabaseSession, agent_run_id: str) -> StoredRun | None:
     """Return the run with this id; None if the run does not exist or was never computed from its spans."""
     run = load_runs(session, [agent_run_id]).get(agent_run_id)
     return None if run is None or run.content_hash == NEVER_PROJECTED else run
 
 
-def require_run(session: Session, agent_run_id: str) -> None:
+def require_run(session: DatabaseSession, agent_run_id: str) -> None:
     """Check that a run with this id is stored, even if it was never computed from its spans.
 
     Raises:
@@ -241,7 +241,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
         raise AgentRunNotFoundError(agent_run_id)
 
 
-def get_content(session: Session, agent_run_id: str) -> RunContent | None:
+def get_content(session: DatabaseSession, agent_run_id: str) -> RunContent | None:
     """Return the content hash of a run, and the time when content for its id was first received.
 
     Return None if the run is not stored or was never computed from its spans.
@@ -254,7 +254,7 @@ def get_content(session: Session, agent_run_id: str) -> RunContent | None:
 
 
 def list_runs(
-    session: Session, run_filter: RunFilter, *, cursor: str | None, limit: int
+    session: DatabaseSession, run_filter: RunFilter, *, cursor: str | None, limit: int
 ) -> tuple[list[StoredRun], str | None]:
     """Return a page of runs, newest first, and the cursor of the next page (None after the last one).
 
@@ -274,7 +274,7 @@ def list_runs(
 
 
 def list_items(
-    session: Session, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
+    session: DatabaseSession, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
 ) -> tuple[list[StoredItem], str | None]:
     """Return a page of a run's timeline in order of time, and the cursor of the next page (None after the last one).
 
@@ -296,7 +296,9 @@ def list_items(
     return items[:limit], encode_cursor(items[limit - 1].key[1:])
 
 
-def set_category(session: Session, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
+def set_category(
+    session: DatabaseSession, agent_run_id: str, content_hash: str, category: str, confidence: str | None
+) -> bool:
     """Set the failure category of a run if its content hash is still `content_hash`; return whether it was set.
 
     `confidence` is the confidence in the category: `high`, `medium` or `low`; None if it is not known.
@@ -310,7 +312,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
     return session.execute(statement).one_or_none() is not None
 
 
-def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
+def delete_marks(session: DatabaseSession, run_ids: Iterable[str]) -> None:
     """Delete the behaviours (patterns) that analyses have found in the runs `run_ids`."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import delete, func, select, tuple_
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.batches import SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.overview import rollup_repository
@@ -70,7 +70,7 @@ class PrunedBatch:
         return PruneCounts(len(self.run_ids), self.spans, self.logs)
 
 
-def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
+def delete_runs(session: DatabaseSession, run_ids: Iterable[str], *, shard: int) -> set[str]:
     """Delete runs with all their telemetry data, subtract them from the sums of the overview, and return their ids.
 
     Args:
@@ -93,7 +93,9 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     return set(stored)
 
 
-def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
+def prune_oldest(
+    session: DatabaseSession, before_us: int, *, after: StartKey | None, limit: int, shard: int
+) -> PrunedBatch:
     """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
     Args:
@@ -129,7 +131,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     )
 
 
-def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: int) -> list[str]:
+def find_waiting_logs(session: DatabaseSession, before_us: int, *, after: str, limit: int) -> list[str]:
     """Return the ids of traces that have log records but no run, in ascending order.
 
     Args:
@@ -141,7 +143,7 @@ def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: in
     return [trace_id for trace_id, _ in log_repository.list_waiting(session, before_us, after=after, limit=limit)]
 
 
-def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
+def prune_waiting_logs(session: DatabaseSession, before_us: int, trace_ids: Sequence[str]) -> int:
     """Delete the log records of those traces in `trace_ids` that still have no run; return the number of records.
 
     A trace is skipped if one of its records was received at or after `before_us`, in microseconds since 1970.
@@ -151,12 +153,12 @@ def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str
     return sum(count for _, count in found)
 
 
-def count_runs(session: Session, before_us: int) -> int:
+def count_runs(session: DatabaseSession, before_us: int) -> int:
     """Return the number of runs that started before `before_us`, in microseconds since 1970."""
     return session.execute(select(func.count()).where(AgentRunRow.started_at < before_us)).scalar_one()
 
 
-def count_logs(session: Session, before_us: int) -> int:
+def count_logs(session: DatabaseSession, before_us: int) -> int:
     """Return the number of log records that `prune` would delete; the query reads every log record.
 
     These are the records of runs that started before `before_us`, in microseconds since 1970. The records of a trace
@@ -167,7 +169,7 @@ def count_logs(session: Session, before_us: int) -> int:
     return of_runs + log_repository.count_waiting(session, before_us)
 
 
-def count_spans(session: Session, before_us: int) -> int:
+def count_spans(session: DatabaseSession, before_us: int) -> int:
     """Return the number of raw spans of the runs that started before `before_us`, in microseconds since 1970.
 
     The query reads every span.
@@ -176,7 +178,7 @@ def count_spans(session: Session, before_us: int) -> int:
     return session.execute(select(func.count()).where(SpanRow.trace_id.in_(old))).scalar_one()
 
 
-def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
+def prune_empty_sums(session: DatabaseSession, length_us: int, before_us: int, *, after_us: int) -> int | None:
     """Delete the stored sums over the runs of an hour or minute (a bucket) if these sums are zero.
 
     Args:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import RunStatus
 from relab.telemetry.outcome_models import OutcomeRule
@@ -22,7 +22,7 @@ from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
 _ON: Final = "on"
 
 
-def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
+def collect(session: DatabaseSession, records: Iterable[RunRecord], now_us: int) -> None:
     """Add runs to the list of runs to search for behaviours (patterns that rules describe).
 
     Args:
@@ -47,23 +47,23 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
         )
 
 
-def is_on(session: Session) -> bool:
+def is_on(session: DatabaseSession) -> bool:
     """Return whether new runs are added to the list of runs to search."""
     return session.execute(select(RunSearchSwitchRow.name)).first() is not None
 
 
-def switch_on(session: Session) -> None:
+def switch_on(session: DatabaseSession) -> None:
     """Store that new runs are added to the list of runs to search."""
     session.execute(insert_into(session, table_of(RunSearchSwitchRow)).values(name=_ON).on_conflict_do_nothing())
 
 
-def switch_off(session: Session) -> None:
+def switch_off(session: DatabaseSession) -> None:
     """Store that new runs are not added to the list of runs to search, and empty the list."""
     session.execute(delete(table_of(RunSearchSwitchRow)))
     session.execute(delete(table_of(RunSearchRow)))
 
 
-def remove(session: Session, searched: Mapping[str, int], *, before_us: int) -> None:
+def remove(session: DatabaseSession, searched: Mapping[str, int], *, before_us: int) -> None:
     """Remove the searched runs from the list of runs to search, and all that were written before `before_us`.
 
     Args:

@@ -1,11 +1,10 @@
-"""ORM tables of the runs that are to be searched for behaviours."""
+"""The tables of the runs that are to be searched for behaviours."""
 
 from __future__ import annotations
 
-from sqlalchemy import Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ColumnClause, Index, String
 
-from relab.storage.base import Base, IdText, Micros
+from relab.storage.base import Base, IdText, Micros, column
 
 
 class RunSearchRow(Base):
@@ -17,8 +16,8 @@ class RunSearchRow(Base):
     __tablename__ = "run_searches"
     __table_args__ = (Index("ix_run_searches_written_at", "written_at"),)
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    written_at: Mapped[int] = mapped_column(Micros)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    written_at: ColumnClause[int] = column(Micros)
 
 
 class RunSearchSwitchRow(Base):
@@ -26,4 +25,4 @@ class RunSearchSwitchRow(Base):
 
     __tablename__ = "run_search_switch"
 
-    name: Mapped[str] = mapped_column(String(8), primary_key=True)
+    name: ColumnClause[str] = column(String(8), primary_key=True)

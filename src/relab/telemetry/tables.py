@@ -1,4 +1,4 @@
-"""ORM tables of agent runs.
+"""The tables of agent runs.
 
 `agent_runs` has one row per run, with the columns that lists filter by. `timeline_items` has the steps, tool calls and
 guardrail events in one table, because they are mostly read as a timeline: a page is one range scan of the primary key.
@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     JSON,
     Boolean,
+    ColumnClause,
     Double,
     Index,
     Integer,
@@ -28,9 +29,8 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column
 
-from relab.storage.base import Base, IdText, Micros, ShortText
+from relab.storage.base import Base, IdText, Micros, ShortText, column
 from relab.telemetry.models import RunCounts
 from relab.telemetry.outcome_models import RunOutcome
 
@@ -65,52 +65,52 @@ class AgentRunRow(Base):
         Index("ix_agent_runs_unprojected", "run_id"),
     )
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    source: Mapped[str] = mapped_column(String(8))
-    agent_name: Mapped[str] = mapped_column(String(500))
-    agent_version: Mapped[str | None] = mapped_column(ShortText)
-    model: Mapped[str | None] = mapped_column(ShortText)
-    environment: Mapped[str | None] = mapped_column(ShortText)
-    conversation_id: Mapped[str | None] = mapped_column(String(500))
-    started_at: Mapped[int] = mapped_column(Micros)
-    ended_at: Mapped[int | None] = mapped_column(Micros)
-    status: Mapped[str] = mapped_column(String(16))
-    outcome: Mapped[str] = mapped_column(String(24), server_default=RunOutcome.UNKNOWN)
-    outcome_rule: Mapped[str | None] = mapped_column(String(32))
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    source: ColumnClause[str] = column(String(8))
+    agent_name: ColumnClause[str] = column(String(500))
+    agent_version: ColumnClause[str | None] = column(ShortText)
+    model: ColumnClause[str | None] = column(ShortText)
+    environment: ColumnClause[str | None] = column(ShortText)
+    conversation_id: ColumnClause[str | None] = column(String(500))
+    started_at: ColumnClause[int] = column(Micros)
+    ended_at: ColumnClause[int | None] = column(Micros)
+    status: ColumnClause[str] = column(String(16))
+    outcome: ColumnClause[str] = column(String(24), server_default=RunOutcome.UNKNOWN)
+    outcome_rule: ColumnClause[str | None] = column(String(32))
     """The rule that decided the outcome. None if an older version decided by the status alone and the run was not remapped yet."""
-    outcome_evidence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
-    agent_outcomes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    outcome_evidence: ColumnClause[list[dict[str, Any]] | None] = column(JSON)
+    agent_outcomes: ColumnClause[list[dict[str, Any]] | None] = column(JSON)
     """The outcome of each agent (`AgentOutcome`) of a run of several agents."""
-    outcome_version: Mapped[int | None] = mapped_column(SmallInteger)
+    outcome_version: ColumnClause[int | None] = column(SmallInteger)
     """`OUTCOME_VERSION` of the rules that decided."""
-    task_id: Mapped[str | None] = mapped_column(ShortText)
-    prompt_hash: Mapped[str | None] = mapped_column(ShortText)
-    version_key: Mapped[str] = mapped_column(String(80))
+    task_id: ColumnClause[str | None] = column(ShortText)
+    prompt_hash: ColumnClause[str | None] = column(ShortText)
+    version_key: ColumnClause[str] = column(String(80))
     """A digest of agent, environment, version and prompt; comparisons of versions group by it."""
-    total_cost_usd: Mapped[float | None] = mapped_column(Double)
-    token_usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    total_cost_usd: ColumnClause[float | None] = column(Double)
+    token_usage: ColumnClause[dict[str, Any] | None] = column(JSON)
     """The tokens as the roll-ups add them up (`records.token_usage`); None until the run is remapped."""
-    category: Mapped[str | None] = mapped_column(String(32))
-    category_confidence: Mapped[str | None] = mapped_column(String(16))
-    awaits_analysis: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    category: ColumnClause[str | None] = column(String(32))
+    category_confidence: ColumnClause[str | None] = column(String(16))
+    awaits_analysis: ColumnClause[bool] = column(Boolean, server_default=false())
     """True from the write of a run that is worth an analysis (`RunRecord.is_suspect`) until its analysis is requested."""
-    step_count: Mapped[int] = mapped_column(Integer)
-    tool_call_count: Mapped[int] = mapped_column(Integer)
-    guardrail_event_count: Mapped[int] = mapped_column(Integer)
-    tool_stats: Mapped[dict[str, Any]] = mapped_column(JSON)
+    step_count: ColumnClause[int] = column(Integer)
+    tool_call_count: ColumnClause[int] = column(Integer)
+    guardrail_event_count: ColumnClause[int] = column(Integer)
+    tool_stats: ColumnClause[dict[str, Any]] = column(JSON)
     """`{tool: [calls, failures]}`, for the overview and comparisons of versions."""
-    search_text: Mapped[str] = mapped_column(Text)
+    search_text: ColumnClause[str] = column(Text)
     """Lower-cased names, ids and error messages; the `text` filter searches them."""
-    content_hash: Mapped[str] = mapped_column(String(80))
-    mapper_version: Mapped[int | None] = mapped_column(SmallInteger)
+    content_hash: ColumnClause[str] = column(String(80))
+    mapper_version: ColumnClause[int | None] = column(SmallInteger)
     """The version of the mapper that made this run from its spans; None for a run posted as JSON."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: ColumnClause[dict[str, Any]] = column(JSON)
     """The run as it was sent, without its lists of steps, calls and events."""
-    received_at: Mapped[int] = mapped_column(Micros)
-    updated_at: Mapped[int] = mapped_column(Micros)
-    project_at: Mapped[int | None] = mapped_column(Micros)
+    received_at: ColumnClause[int] = column(Micros)
+    updated_at: ColumnClause[int] = column(Micros)
+    project_at: ColumnClause[int | None] = column(Micros)
     """When a worker projects an unprojected run (`postponing.due_us`); None for other runs."""
-    waiting_size: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    waiting_size: ColumnClause[int] = column(Integer, server_default=text("0"))
     """The size of an unprojected run's trace (1 per span, plus 1 per full 4,096 bytes of it); 0 for other runs."""
 
 
@@ -120,9 +120,9 @@ class RunBehaviourRow(Base):
     __tablename__ = "run_behaviours"
     __table_args__ = (Index("ix_run_behaviours_behaviour_run_id", "behaviour", "run_id"),)
 
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
-    content_hash: Mapped[str] = mapped_column(String(80))
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    behaviour: ColumnClause[str] = column(String(64), primary_key=True)
+    content_hash: ColumnClause[str] = column(String(80))
 
 
 class StoredRun(NamedTuple):
@@ -223,15 +223,15 @@ class TimelineItemRow(Base):
     __tablename__ = "timeline_items"
 
     # The primary key has the order of the timeline, so that a page is a range of the only index.
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
-    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    at: ColumnClause[int] = column(Micros, primary_key=True, autoincrement=False)
+    kind: ColumnClause[int] = column(SmallInteger, primary_key=True, autoincrement=False)
     """An index of `models.ITEM_KINDS`; items of the same time are sorted by it."""
-    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    position: ColumnClause[int] = column(Integer, primary_key=True, autoincrement=False)
     """The index in the list that was sent; 0 for items made from spans, which are sorted by `ref_id` if they tie."""
-    ref_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    latency_ms: Mapped[float | None] = mapped_column(Double)
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    ref_id: ColumnClause[str] = column(IdText, primary_key=True)
+    latency_ms: ColumnClause[float | None] = column(Double)
+    data: ColumnClause[dict[str, Any]] = column(JSON)
 
 
 ItemKey = tuple[str, int, int, int, str]

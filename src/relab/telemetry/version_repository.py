@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
+from relab.storage.session import DatabaseSession
 from relab.telemetry.filtering import SHOWN_AGENT_RUN
 from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome_models import RunOutcome
@@ -12,7 +12,7 @@ from relab.telemetry.past_models import PastRun
 from relab.telemetry.tables import AgentRunRow
 
 
-def list_two_versions(session: Session, run: AgentRun, version_key: str, limit: int) -> list[PastRun]:
+def list_two_versions(session: DatabaseSession, run: AgentRun, version_key: str, limit: int) -> list[PastRun]:
     """Return runs of the version of `run` and of the version before it, oldest first; empty without a previous version.
 
     Args:
@@ -30,7 +30,7 @@ def list_two_versions(session: Session, run: AgentRun, version_key: str, limit: 
     return sorted(runs, key=lambda item: (item.started_at, item.run_id))
 
 
-def _first_start(session: Session, version_key: str, until_us: int) -> int | None:
+def _first_start(session: DatabaseSession, version_key: str, until_us: int) -> int | None:
     """Return the start of the oldest run of a version; None if no run of the version started at or before `until_us`.
 
     Both times are in microseconds since 1970.
@@ -41,7 +41,7 @@ def _first_start(session: Session, version_key: str, until_us: int) -> int | Non
     return session.execute(statement).scalar_one()
 
 
-def _version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
+def _version_before(session: DatabaseSession, agent_name: str, environment: str | None, before_us: int) -> str | None:
     """Return the version key of an agent's newest run that started before `before_us`; None if there is no such run.
 
     Only runs with this `environment` (None: without one) count. `before_us` is in µs since 1970. See `version_key`.
@@ -60,7 +60,7 @@ def _version_before(session: Session, agent_name: str, environment: str | None, 
     return session.execute(statement).scalar_one_or_none()
 
 
-def _list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[PastRun]:
+def _list_version(session: DatabaseSession, version_key: str, until_us: int, limit: int) -> list[PastRun]:
     """Return up to `limit` runs of the agent version with the key `version_key`, newest first.
 
     Only runs that started at or before `until_us`, in microseconds since 1970, are returned.

@@ -83,26 +83,28 @@ def up(
     return _start(layout, plan)
 
 
-def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
+def make_token(home: Path, name: str, label: str, scopes: Sequence[str], *, replace: bool = False) -> str:
     """Create a token for the action server of a testbed, running or not, and return it; it cannot be read again.
 
     Args:
         home: relab's home folder.
         name: the name of the testbed.
-        label: the token's name in the audit log of actions; an older token with this name becomes invalid.
+        label: the token's name in the audit log of actions.
         scopes: the scopes of the token: `read`, `act` (all actions), `act:CLASS` (the actions of one class, such as
             `act:restart`) or `admin`.
+        replace: whether an older token with this label becomes invalid.
 
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: no testbed has this name.
+        TokenExistsError: a token with this label exists, and `replace` is False.
         WrongScopeError: a scope does not exist, or `scopes` is empty.
         WrongTokenNameError: the label is empty, too long or not printable.
     """
     layout = Layout.of(home, name)
     if not layout.root.is_dir():
         raise NotRunningError(f"There is no testbed {name}.", remedy=f"lab testbed up --name {name}")
-    return Tokens(layout.tokens).make(label, scopes)
+    return Tokens(layout.tokens).make(label, scopes, replace=replace)
 
 
 def status(home: Path, name: str, *, hidden: bool = False) -> TestbedStatus:

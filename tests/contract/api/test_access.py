@@ -60,6 +60,7 @@ IDS = {
     "{behaviour}": "b",
 }
 BODIES: dict[tuple[str, str], object] = {
+    ("POST", "/agent/incidents/i/close"): {"note": "It is repaired."},
     ("POST", "/agent-runs"): minimal_run("r2"),
     ("PUT", "/agent-runs/r/rca-label"): {"category": "timeout"},
     ("PUT", "/agent-runs/r/behaviour-labels/b"): {"is_shown": True},
@@ -177,6 +178,7 @@ SCOPES = {
     ("GET", "/agent/incidents/i/events"): Scope.READ,
     ("GET", "/agent/incidents/i/postmortem"): Scope.READ,
     ("POST", "/agent/incidents/i/dismiss"): Scope.OPERATE,
+    ("POST", "/agent/incidents/i/close"): Scope.OPERATE,
     ("POST", "/agent/approvals/a"): Scope.OPERATE,
     ("POST", "/agent/pause"): Scope.OPERATE,
     ("POST", "/agent/resume"): Scope.OPERATE,

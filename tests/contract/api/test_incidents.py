@@ -80,6 +80,28 @@ def test_false_positive_is_dismissed(api: TestClient, log: IncidentLog, now_us: 
     assert_problem(api.post("/agent/incidents/none/dismiss"), 404)
 
 
+def test_repaired_incident_is_closed_by_a_person(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    path = f"/agent/incidents/{incident_id}/close"
+    done = {"note": "I restarted the cache.", "cause": "cache_down", "if_status": "open"}
+
+    for wrong in ({}, {"note": ""}, {"note": " "}, {"note": "x" * 2_001}, done | {"cause": "no cause"}):
+        assert_problem(api.post(path, json=wrong), 422)
+    assert_problem(api.post(path, json=done | {"if_status": "closed"}), 422)
+    assert_problem(api.post(path, json=done | {"by": "somebody else"}), 422)
+    assert_problem(api.post(path, json=done | {"if_status": "escalated"}), 409, "incident_status")
+    assert log.get(incident_id).status is IncidentStatus.OPEN
+
+    found = api.post(path, json=done).json()
+
+    assert found["status"] == "closed"
+    assert found["outcome"] == "closed_by_person"
+    assert log.read_after(incident_id)[-1].content["by"] == "loopback"
+    assert api.post(path, json=done).json() == found
+    assert_problem(api.post(path, json={"note": "Something else."}), 409, "incident_over")
+    assert_problem(api.post("/agent/incidents/none/close", json=done), 404, "incident_not_found")
+
+
 @pytest.mark.parametrize("query", [{"cursor": "x"}, {"status": "over"}, {"limit": 0}, {"target": ""}])
 def test_invalid_query_of_a_list_is_rejected(api: TestClient, query: dict[str, Any]) -> None:
     assert_problem(api.get("/agent/incidents", params=query), 422)

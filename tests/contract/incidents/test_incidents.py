@@ -123,6 +123,7 @@ def test_change_of_phase_or_status_adds_an_event_unless_the_caller_gives_one(log
         (IncidentOutcome.ESCALATED, IncidentStatus.CLOSED),
         (IncidentOutcome.PASSED, IncidentStatus.CLOSED),
         (IncidentOutcome.DISMISSED, IncidentStatus.CLOSED),
+        (IncidentOutcome.CLOSED_BY_PERSON, IncidentStatus.CLOSED),
     ],
 )
 def test_end_of_an_incident_is_final(

@@ -56,7 +56,7 @@ def test_action_that_was_not_stored_was_never_requested(log: IncidentLog, log_ur
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
+@pytest.mark.parametrize("command", ["finish", "request", "decide", "close", "close_by_person"])
 def test_kill_before_the_commit_changes_nothing(log: IncidentLog, log_url: str, target: str, command: str) -> None:
     incident_id = opened(log, target).incident_id
     if command in BEFORE:
@@ -72,7 +72,7 @@ def test_kill_before_the_commit_changes_nothing(log: IncidentLog, log_url: str, 
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
+@pytest.mark.parametrize("command", ["finish", "request", "decide", "close", "close_by_person"])
 def test_command_that_runs_again_after_a_kill_changes_nothing(
     log: IncidentLog, log_url: str, target: str, command: str
 ) -> None:

@@ -38,7 +38,7 @@ def test_change_that_the_target_made_in_part_is_undone(lab: RolloutLab) -> None:
     with pytest.raises(FlagsNotAppliedError) as raised:
         run_with_limit(lab, 100)
 
-    assert raised.value.found == 64
+    assert raised.value.values == (64,)
     assert lab.service.limit == 10
     assert lab.last().flags_restored
     assert "have other values (the value is 64, not 100) " in str(lab.last().error)

@@ -93,7 +93,6 @@ class Rooms:
             getattr(folders, field.name).mkdir(parents=True)
         (root / "input").write_bytes(stdin)
         return Launch(
-            name=root.name,
             command=["/bin/bash", "-c", command] if isinstance(command, str) else command,
             environment={"PATH": PATH} if environment is None else environment,
             folders=folders,

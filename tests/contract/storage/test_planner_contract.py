@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 
 
-def plan(session: Session) -> str:
+def plan(session: DatabaseSession) -> str:
     """Return PostgreSQL's plan of a query for jobs; by default it would scan an empty table."""
     return "\n".join(session.execute(text("EXPLAIN SELECT * FROM jobs WHERE job_id IN ('a', 'b')")).scalars())
 

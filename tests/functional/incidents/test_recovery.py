@@ -239,6 +239,20 @@ async def test_incident_dismissed_during_verification_is_over_and_the_next_is_de
     assert second.outcome is None
 
 
+async def test_dismissed_share_of_errors_that_lasts_opens_no_incident_until_it_grows(fresh: Means) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.OBSERVE))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert "burn_rate" in {finding.detector for finding in incident.findings}
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
+        await running.until(polled(running, 60))
+        assert [each.outcome for each in running.incidents()] == [IncidentOutcome.DISMISSED]
+        fresh.shop.do("ann", "c", RUIN)
+        await running.until(lambda: running.incidents()[1:])
+
+
 async def test_dismissal_during_internal_errors_does_not_stop_the_loop(fresh: Means, tmp_path: Path) -> None:
     books, away = tmp_path / "books", tmp_path / "away"
     async with watching(fresh) as running:

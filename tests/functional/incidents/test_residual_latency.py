@@ -137,7 +137,7 @@ async def test_repair_without_requests_is_handed_over_with_its_diagnosis_and_end
         fresh.shop.broken.add("a")
         told = await running.until(with_status(running, IncidentStatus.ESCALATED))
         assert told.diagnosis == "valve_a_shut"
-        for part in ("was done", "cannot be verified: fewer than 5 requests arrived in", "Send requests", "dismiss"):
+        for part in ("was done", "cannot be verified: fewer than 5 requests arrived in", "Send requests", "close"):
             assert part in told.recommendation
 
         fresh.shop.requests = 100

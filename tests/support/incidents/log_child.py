@@ -8,6 +8,7 @@ from sqlalchemy import Connection, event
 
 from relab.incidents.actions.records import ActionStatus
 from relab.incidents.models import Severity
+from relab.incidents.storage.ending import manual_closing
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome
 from relab.storage import Database
@@ -37,6 +38,8 @@ def write(log: IncidentLog, command: str, name: str) -> None:
         log.approvals.request(question(name, f"q-{name}"))
     elif command == "decide":
         log.approvals.decide(f"q-{name}", approved=True, by="ann", now_us=NOW_US)
+    elif command == "close_by_person":
+        log.closings.close(name, manual_closing("ann", "I restarted it."), at_us=NOW_US)
     else:
         log.close(name, at_us=NOW_US, outcome=IncidentOutcome.RESOLVED)
 

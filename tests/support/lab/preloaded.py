@@ -335,8 +335,6 @@ def _load() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     assert relab.__version__
-    from sqlalchemy.orm import configure_mappers
-
     from relab.charts.pages import vega
     from relab.experiments.results import report
     from relab.incidents.postmortem import page
@@ -346,7 +344,6 @@ def _load() -> None:
     vega()
     report.page_template()
     page.page_template()
-    configure_mappers()
     head()
 
 

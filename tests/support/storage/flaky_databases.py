@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
-from sqlalchemy.orm import Session
 
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.session import DatabaseSession
 
 
 class FlakyDatabase(Database):
@@ -24,7 +24,7 @@ class FlakyDatabase(Database):
     writes = 0
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Iterator[DatabaseSession]:
         """Open a transaction; raise if the database is unavailable."""
         self._look()
         with super().read() as session:

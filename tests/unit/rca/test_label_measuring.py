@@ -46,9 +46,7 @@ def test_fourth_named_step_is_not_among_the_first_three() -> None:
     report = report_of("s0", "s1", "s2", "s3")
     pairs = [
         (
-            LabelledRun(
-                RunLabel(run_id="r", content_hash="h", labelled_by="ada", labelled_at=0, step_id=each), run, ()
-            ),
+            LabelledRun(RunLabel(run_id="r", content_hash="h", labelled_by="ada", labelled_at=0, step_id=each), run),
             report,
         )
         for each in ("s0", "s2", "s3")

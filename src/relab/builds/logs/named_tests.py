@@ -49,7 +49,7 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|ok\b(?<!\wok)|ignored|skipped|✓ |✔ |✕ |✖ |✗ |✘ |\xd7 |● |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|OK\b(?<!\wOK)|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:) |% tests passed"
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|ok\b(?<!\wok)|ignored|skipped|✓ |✔ |✕ |✖ |✗ |✘ |\xd7 |● |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|OK\b(?<!\wOK)|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:| Case) |% tests passed"
     r"|\(Wstat: |rspec |Error: \S+:\d|Use -p |--{69}|\.hs:|= [.FES]$(?<= = .)|<(?:testcase|failure|error)\b|\((?:pass|fail|skip|todo)\) |✔(?<= ✔)|\\\w{1,200}\)$"
     r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
 )

@@ -35,6 +35,12 @@ _TIMESTAMP: Final = re.compile(
     r"\[?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)\]?(?: \d\d[OE]\+?)?(?: |$)"
 )
 """The time that GitHub, GitLab (with the stream's number), Azure and Jenkins put before a line."""
+_CLOCK: Final = re.compile(
+    r"\[\d\d:\d\d:\d\d\.\d{3}\] |\d{1,2}:\d\d:\d\d [AP]M: "
+    r"|(?:\d\d:\d\d:\d\d\.\d{3} )?\[(?:DEBUG|INFO|LIFECYCLE|WARN|ERROR|QUIET)\] \[(?:org\.gradle|system)\.[\w.$]{1,200}\] ?"
+)
+"""The clock that Vercel and Netlify put before a line, and the clock, level and class that `gradle --debug` puts before it."""
+_CLOCK_STARTS: Final = frozenset("[0123456789")
 _GITHUB_COLUMNS: Final = re.compile(r"([^\t]{1,200})\t([^\t]{1,200})\t\ufeff?(?=\d{4}-\d\d-\d\dT)")
 """The job and the step before a line that `gh run view --log` prints."""
 _GITLAB_SECTION: Final = re.compile(r"section_(?:start|end):\d{1,20}:[\w.-]{1,200}(?:\[[^\]]{0,200}\])?")
@@ -101,9 +107,8 @@ def unwrap(raw: str) -> tuple[str, str]:
         text = text[columns.end() :]
     if not text.isprintable():
         text = _CONTROL.sub("", text)
-    stamp = _TIMESTAMP.match(text)
-    if stamp:
-        text = text[stamp.end() :]
+    if text[:1] in _CLOCK_STARTS:
+        text = _without_clock(text)
     if _WORKER_STARTS.match(text):
         for pattern in _WORKERS:
             found = pattern.match(text)
@@ -116,6 +121,15 @@ def unwrap(raw: str) -> tuple[str, str]:
             worker, text = event
             text = _CONTROL.sub("", _ESCAPES.sub("", text))
     return worker, text.rstrip()
+
+
+def _without_clock(text: str) -> str:
+    """Return the text of a line without the timestamp or clock at its start; `text` starts with `[` or a digit."""
+    for pattern in (_TIMESTAMP, _CLOCK):
+        found = pattern.match(text)
+        if found:
+            text = text[found.end() :]
+    return text
 
 
 def envelope_times_us(raw: bytes) -> list[int]:

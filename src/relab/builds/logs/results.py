@@ -28,7 +28,9 @@ def _joined(has_context: bool) -> re.Pattern[str]:
 
 _LINES: Final = _joined(has_context=False)
 _LINES_IN_CONTEXT: Final = _joined(has_context=True)
-_CONTEXT: Final = tuple({each for _, rule in _RULES for each in (rule.follows, rule.between) if each is not None})
+_CONTEXT: Final = tuple(
+    {each for _, rule in _RULES for each in (rule.follows, rule.broken_by, rule.between) if each is not None}
+)
 """The patterns of lines on which it depends whether a later result counts."""
 _ANY_LINE: Final = re.compile(
     "|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *(each.pattern for each in _CONTEXT)))
@@ -114,8 +116,9 @@ class _Reader:
         in_context = _LINES_IN_CONTEXT.match(text)
         if in_context is not None and in_context.lastgroup is not None:
             name, rule = _RULES[int(in_context.lastgroup[1:])]
-            before = None if rule.follows is None else self._seen.get(rule.follows)
-            if before is not None and position - before <= rule.within:
+            before = -1 if rule.follows is None else self._seen.get(rule.follows, -1)
+            broken = -1 if rule.broken_by is None else self._seen.get(rule.broken_by, -1)
+            if before > broken and position - before <= rule.within:
                 return name, rule
         found = _LINES.match(text)
         return None if found is None or found.lastgroup is None else _RULES[int(found.lastgroup[1:])]

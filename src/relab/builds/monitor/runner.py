@@ -167,7 +167,6 @@ def run_build(
         # A kept cache and the files of an old workspace exist before the build; the build did not write them.
         written_bytes = _size_of(folders) + int(project.file.max_written_mb * _MB)
         launch = Launch(
-            name=folder.key,
             command=command,
             # Processes that outlive this one are found by the marker.
             environment=base | given | {MARKER: places.out},

@@ -21,6 +21,10 @@ _ROUNDING: Final = 1e-9
 _SHORT: Final = 2
 """The maximum number of words of a short sign. Many unrelated lines contain the words of such a sign, but not as
 neighbours."""
+_TITLED: Final = 5
+"""The maximum number of words of a sign whose first and last word must be in the line. These words of so short a sign say
+what kind of message it is, such as `error … found`. They are often common, so the share of the weights alone would do
+without one of them."""
 HINT_CONFIDENCE: Final = 0.5
 """The confidence of a match by a hint is multiplied by this factor."""
 
@@ -34,8 +38,9 @@ def match_failures(
     signs contain the word, the higher its weight. The weight of a sign is the sum for its words.
 
     A line matches a sign if it contains words of the sign in the same order, and if these words have at least 85 % of
-    the sign's weight. A sign with at most two words must meet a further condition: its words must be neighbours in the
-    line. Numbers between them are ignored.
+    the sign's weight. Short signs have further conditions. If a sign has at most five words, the line must contain its
+    first and its last word. If it has at most two words, they must be neighbours in the line; numbers between them are
+    ignored.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
@@ -124,8 +129,9 @@ class _SignIndex:
         """Yield `(index of the sign, share)` for each sign that a log line matches.
 
         The share is the total weight of the sign's words that the line contains in the same order, divided by the
-        total weight of all words of the sign. A line with a share below `MIN_COVERAGE` does not match. The words of a
-        sign with at most two words must also be neighbours in the line.
+        total weight of all words of the sign. A line with a share below `MIN_COVERAGE` does not match. A line must
+        contain the first and the last word of a sign with at most five words, and the words of a sign with at most two
+        words as neighbours.
 
         Args:
             line: the words of the log line.
@@ -140,7 +146,9 @@ class _SignIndex:
             if weight >= MIN_COVERAGE * self.totals[number] - _ROUNDING:
                 sign = self._signs[number]
                 coverage = _common_weight(sign, known, self._weights) / self.totals[number]
-                if coverage >= MIN_COVERAGE and (len(sign) > _SHORT or _is_part(sign, line)):
+                if coverage < MIN_COVERAGE or (len(sign) <= _TITLED and (sign[0] not in line or sign[-1] not in line)):
+                    continue
+                if len(sign) > _SHORT or _is_part(sign, line):
                     yield number, coverage
 
 

@@ -33,7 +33,7 @@ from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_j
 from relab.core.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from relab.experiments.models import ContinueOptions, RunOptions
+    from relab.experiments.models import RunOptions
 
 app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
 
@@ -113,6 +113,7 @@ def run(
     json: JsonOption = False,
 ) -> int:
     """Run the trials of an experiment, with the network access and the sandbox that it configures."""
+    from relab.cli.experiments.output import continue_run
     from relab.cli.experiments.sets import continue_set, run_set
     from relab.experiments.models import Command, ContinueOptions, RunOptions
     from relab.experiments.sets import find_set, is_set_file
@@ -145,7 +146,7 @@ def run(
         if retry_errors:
             raise InvalidInputError("--retry-errors needs a single run, not a set: give one of its runs to --continue.")
         return continue_set(folder, again, quiet, no_telemetry, json)
-    return _continue(go_on, again, quiet, no_telemetry, json)
+    return continue_run("run", go_on, again, quiet=quiet, no_telemetry=no_telemetry, json=json)
 
 
 def run_dev(
@@ -304,14 +305,3 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     if options.command.value == "run-dev":
         extra |= {"dev_setup": options.setup, "dev_network_mode": "full"}
     return report_run(options.command.value, summary, json, extra)
-
-
-def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    from relab.cli.experiments.output import live_progress, report_run
-    from relab.experiments.service import find_run
-
-    with open_experiments(telemetry=not no_telemetry) as service:
-        folder = find_run(Path.cwd(), run_dir)
-        with stoppable_run() as stop, live_progress(*service.runs.extent(folder), quiet=quiet or json) as on_result:
-            summary = service.runs.continue_run(folder, stop, on_result, options)
-    return report_run("run", summary, json, {"continued": True})

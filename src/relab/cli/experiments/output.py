@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, argument, plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import ExperimentRunSummary, RunProgress, TrialResult
+    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunProgress, TrialResult
 
 _PLAIN_EVERY_S = 10.0
 
@@ -247,6 +248,22 @@ def exit_code_of(summary: ExperimentRunSummary) -> int:
     if not summary.finished:
         return EXIT_INTERRUPTED if summary.ceiling is None else EXIT_BUDGET
     return EXIT_FAILED if summary.variants_without_result else 0
+
+
+def continue_run(
+    command: str, run_dir: Path, options: ContinueOptions, *, quiet: bool, no_telemetry: bool, json: bool
+) -> int:
+    """Continue a run, print its summary, and return the exit code of the command."""
+    from relab.cli.experiments.context import open_experiments, stoppable_run
+    from relab.experiments.service import find_run
+
+    with open_experiments(telemetry=not no_telemetry) as service:
+        path = find_run(Path.cwd(), run_dir)
+        with stoppable_run() as stop, live_progress(*service.runs.extent(path), quiet=quiet or json) as on_result:
+            summary = service.runs.continue_run(path, stop, on_result, options)
+        if options.allow_drift:
+            warn(summary.warnings)
+    return report_run(command, summary, json, {"continued": True})
 
 
 def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:

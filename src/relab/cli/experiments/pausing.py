@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.experiments.context import open_experiments, stoppable_run
 from relab.cli.experiments.options import (
     DEFAULT_EXECUTOR,
     AddressOption,
@@ -16,7 +15,7 @@ from relab.cli.experiments.options import (
     NoTelemetryOption,
     QuietOption,
 )
-from relab.cli.experiments.output import report_run
+from relab.cli.experiments.output import continue_run
 from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json
 
 if TYPE_CHECKING:
@@ -93,18 +92,10 @@ def resume(
 
     `lab run --continue` runs the other trials that have no result.
     """
-    from relab.cli.experiments.output import live_progress, warn
     from relab.experiments.models import ContinueOptions
-    from relab.experiments.service import find_run
 
-    with open_experiments(telemetry=not no_telemetry) as service:
-        path = find_run(Path.cwd(), run_dir)
-        with stoppable_run() as stop, live_progress(*service.runs.extent(path), quiet=quiet or json) as on_result:
-            options = ContinueOptions(executor, address, paused=trial or (), allow_drift=allow_drift)
-            summary = service.runs.continue_run(path, stop, on_result, options)
-        if allow_drift:
-            warn(summary.warnings)
-    return report_run("resume", summary, json, {"continued": True})
+    options = ContinueOptions(executor, address, paused=trial or (), allow_drift=allow_drift)
+    return continue_run("resume", run_dir, options, quiet=quiet, no_telemetry=no_telemetry, json=json)
 
 
 def _row(answer: PauseAnswer) -> dict[str, Any]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 
 app = typer.Typer(
-    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, postmortem, prune, eval.",
+    help="Incidents: watch, list, show, approve, reject, close, dismiss, trigger, pause, resume, postmortem, prune, eval.",
     no_args_is_help=True,
 )
 app.command("eval")(evaluate)
@@ -155,6 +155,33 @@ def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: Js
         print_json("incidents dismiss", incident=found.model_dump(mode="json"))
     else:
         _print_incident(found)
+
+
+@app.command()
+def close(
+    incident_id: IncidentId,
+    note: Annotated[str, typer.Option(help="What was done, for the timeline.")],
+    cause: Annotated[
+        str | None, typer.Option(help="The name of the cause, if you know it, such as cache_down.")
+    ] = None,
+    if_status: Annotated[str | None, typer.Option(help="Close the incident only if it has this status.")] = None,
+    by: By = "cli",
+    as_json: JsonOption = False,
+) -> None:
+    """Close an incident as repaired: it ends, and the responder stops. If the problem lasts, a new incident opens."""
+    from relab.incidents.service import IncidentStatus
+
+    wanted = choice_of(IncidentStatus, "--if-status", "a status", if_status)
+    with open_services() as services:
+        found = services.incidents.close(incident_id, by=by, note=note, cause=cause, if_status=wanted)
+        events = list(_timeline(services.incidents, incident_id))
+    if as_json:
+        print_json("incidents close", incident=found.model_dump(mode="json"))
+        return
+    _print_incident(found)
+    for event in events:
+        if event.is_terminal:
+            _print_event(event, names_incident=False)
 
 
 @app.command()
@@ -344,6 +371,7 @@ def _print_next(found: IncidentDetails) -> None:
         IncidentStatus.WAITING_APPROVAL: f"lab incidents approve {asked}, or lab incidents reject {asked}",
         IncidentStatus.ESCALATED: (
             "repair the service if it is not repaired yet; the incident ends once users are served well. "
+            f"To end it now: lab incidents close {incident_id} --note WHAT_WAS_DONE. "
             f"If it is a false positive: lab incidents dismiss {incident_id} --why REASON"
         ),
     }

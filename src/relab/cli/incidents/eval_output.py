@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from relab.cli.output import plain, print_table
 
@@ -63,6 +63,11 @@ def show_report(found: Mapping[str, Any]) -> None:
         print(f"run: {plain(run)}")
 
 
+_RATE_FORM: Final = "{rate:.0%} ({hits}/{of}; {low:.0%}-{high:.0%})"
+_ALARM_FORM: Final = "{per_960_polls:.2f} ({alarms} in {polls:,}; {low:.2f}-{high:.2f})"
+_TIME_FORM: Final = "{median:.1f} (90 % {p90:.1f}, most {most:.1f}; n = {of})"
+
+
 def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
     def row(title: str, cell: Any) -> list[object]:
         return [title, *(cell(figures) for figures in responders.values())]
@@ -72,13 +77,19 @@ def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
         row("- without a result", lambda figures: figures["without_figures"]),
         row("- with a fault", lambda figures: figures["with_something_wrong"]),
     ]
-    rows += [row(title, lambda figures, name=name: _rate(figures["rates"].get(name))) for name, title in _RATES.items()]
-    rows.append(row("right repairs judged failed", lambda figures: _rate(figures["judged_failed"])))
     rows += [
-        row(title, lambda figures, name=name: _alarms(figures["false_alarms"].get(name)))
+        row(title, lambda figures, name=name: _cell(_RATE_FORM, figures["rates"].get(name)))
+        for name, title in _RATES.items()
+    ]
+    rows.append(row("right repairs judged failed", lambda figures: _cell(_RATE_FORM, figures["judged_failed"])))
+    rows += [
+        row(title, lambda figures, name=name: _cell(_ALARM_FORM, figures["false_alarms"].get(name)))
         for name, title in _ALARMS.items()
     ]
-    rows += [row(title, lambda figures, name=name: _time(figures["times"].get(name))) for name, title in _TIMES.items()]
+    rows += [
+        row(title, lambda figures, name=name: _cell(_TIME_FORM, figures["times"].get(name)))
+        for name, title in _TIMES.items()
+    ]
     rows += [row(title, lambda figures, name=name: f"{figures['sums'][name]:g}") for name, title in _SUMS.items()]
     rows += [
         row(title, lambda figures, name=name: figures["sums"].get(name))
@@ -88,22 +99,8 @@ def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
     return rows
 
 
-def _rate(found: Mapping[str, Any] | None) -> str | None:
-    if found is None:
-        return None
-    return f"{found['rate']:.0%} ({found['hits']}/{found['of']}; {found['low']:.0%}-{found['high']:.0%})"
-
-
-def _alarms(found: Mapping[str, Any] | None) -> str | None:
-    if found is None:
-        return None
-    return f"{found['per_960_polls']:.2f} ({found['alarms']} in {found['polls']:,}; {found['low']:.2f}-{found['high']:.2f})"
-
-
-def _time(found: Mapping[str, Any] | None) -> str | None:
-    if found is None:
-        return None
-    return f"{found['median']:.1f} (90 % {found['p90']:.1f}, most {found['most']:.1f}; n = {found['of']})"
+def _cell(form: str, found: Mapping[str, Any] | None) -> str | None:
+    return None if found is None else form.format(**found)
 
 
 def _show_compared(measured: str, other: str, found: Mapping[str, Any]) -> None:

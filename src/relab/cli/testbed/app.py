@@ -97,19 +97,23 @@ def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
 @app.command()
 def token(
     label: Annotated[
-        str, typer.Option("--label", help="Owner of the token; an older token with this label becomes invalid.")
+        str, typer.Option("--label", help="Owner of the token, shown as the actor in records of actions.")
     ] = "operator",
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="read, act, act:CLASS or admin; may be repeated.")
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make an older token with this label invalid.")] = False,
     name: NameOption = DEFAULT_NAME,
     json: JsonOption = False,
 ) -> None:
-    """Create a token for a testbed's action server, and print it once."""
+    """Create a token for a testbed's action server, and print it once.
+
+    If a token with this label exists, nothing is created, except with --replace.
+    """
     from relab.testbed import service
 
     scopes = scope or ["read", "act"]
-    made = service.make_token(read_settings().home, name, label, scopes)
+    made = service.make_token(read_settings().home, name, label, scopes, replace=replace)
     if json:
         print_json("testbed token", name=name, label=label, scopes=scopes, token=made)
     else:

@@ -112,7 +112,7 @@ def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> 
 def _make_token(name: str) -> str:
     from relab.testbed import service
 
-    return service.make_token(read_settings().home, name, _TOKEN_LABEL, ["read", "act"])
+    return service.make_token(read_settings().home, name, _TOKEN_LABEL, ["read", "act"], replace=True)
 
 
 @contextmanager

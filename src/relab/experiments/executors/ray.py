@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import threading
 import time
 import uuid
@@ -52,7 +51,6 @@ from relab.experiments.trial.resuming import resumable
 from relab.experiments.trial.rows import make_row
 from relab.experiments.trial.setup_command import run_setup
 from relab.experiments.trial.trial_folder import INPUT, TrialFolder, trial_folder
-from relab.experiments.trial.watch import MB
 from relab.experiments.workspace.archives import pack
 from relab.experiments.workspace.snapshots import ProjectSnapshot
 from relab.experiments.workspace.untrusted_files import write_new
@@ -64,10 +62,6 @@ _INLINE_BYTES: Final = 65_536
 _LOOK_S: Final = 0.25
 _PATIENCE_S: Final = 10.0
 """How long to wait for a node to end a trial, or to delete its files."""
-_ADDRESS: Final = re.compile(r"[^/\s]+:\d{1,5}")
-_LOOPBACK: Final = ("127.", "localhost:")
-_OWN_BYTES: Final = 64 * MB
-"""Room for the runner's own documents in the archive of a trial."""
 
 
 class _NodeFilesError(Exception):

@@ -113,12 +113,6 @@ class InspectLog:
         return found if type(found) is int and found > 0 else 1
 
     @property
-    def sample_ids(self) -> list[str]:
-        """The ids of the planned samples; empty if the log does not name them."""
-        found = object_of(self.spec.get("dataset")).get("sample_ids")
-        return [str(name) for name in found] if isinstance(found, list) else []
-
-    @property
     def bindings(self) -> dict[str, Any]:
         """The model, solver, arguments and generation settings of the evaluation, as bindings of a variant.
 

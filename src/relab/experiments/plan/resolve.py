@@ -34,13 +34,12 @@ class Resolved:
     """An experiment, ready to be described or run.
 
     Attributes:
-        config: the configuration after overrides, with the sandbox and network mode that `lab` sets for this `command`.
+        config: the configuration after overrides, with the sandbox and network mode that `lab` sets for its command.
         path: the experiment file.
         root: the project's folder.
         script: the script or program that the harness's command runs.
         tasks: the index of the data set.
         plan: the order of all trials.
-        command: the command of `lab` that will run the trials.
         requested_network: the network mode in the file, before the command changed it.
         overrides: the values that overrides have set.
         warnings: sentences to show to the user before the run.
@@ -52,7 +51,6 @@ class Resolved:
     script: Script
     tasks: TaskIndex
     plan: TrialPlan
-    command: Command
     requested_network: str
     overrides: Sequence[Override] = ()
     warnings: Sequence[str] = field(default_factory=list)
@@ -106,7 +104,6 @@ def resolve(
         script=find_script(config.runtime.harness.command, root),
         tasks=tasks,
         plan=plan_of(config, len(tasks)),
-        command=command,
         requested_network=given.runtime.network.mode.value,
         overrides=applied,
         warnings=warnings,

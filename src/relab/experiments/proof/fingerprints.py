@@ -88,10 +88,8 @@ def digest_of(descriptor: int, size: int) -> tuple[str, int]:
         descriptor: the file, open for reading at its beginning; it stays open.
         size: the length of the file in bytes, from `fstat`.
     """
-    pieces = pieces_of(descriptor, size)
-    piece = next(pieces, b"")
-    whole, read = hashlib.sha256(piece), len(piece)
-    for piece in pieces:
+    whole, read = hashlib.sha256(), 0
+    for piece in pieces_of(descriptor, size):
         whole.update(piece)
         read += len(piece)
     return whole.hexdigest(), read

@@ -34,7 +34,7 @@ from relab.experiments.sandbox.namespaces import (
     listen_here,
     with_ports,
 )
-from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
+from relab.experiments.sandbox.ownership import SharedFolders
 from relab.experiments.sandbox.process import as_user
 from relab.experiments.sandbox.process_tree import descendants
 from relab.experiments.sandbox.protocol import (
@@ -192,9 +192,7 @@ class BwrapSandbox:
             group = self._cgroups.make()
             if group is not None:
                 undo.callback(group.close)
-            self._shared_folders.lend(launch.folders, self._user)
-            make_mountpoints(launch)
-            give(launch.folders, self._user)
+            self._shared_folders.prepare(launch, self._user)
             process = BwrapProcess(
                 self._program,
                 options,

@@ -26,7 +26,7 @@ from relab.experiments.sandbox.namespaces import (
     listen_here,
     with_ports,
 )
-from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
+from relab.experiments.sandbox.ownership import SharedFolders
 from relab.experiments.sandbox.process_tree import descendants
 from relab.experiments.sandbox.protocol import (
     PLACES,
@@ -184,9 +184,7 @@ class DockerSandbox:
             if is_shared:
                 found, ports = listen_here(launch.listeners)
                 closers += found
-            self._shared_folders.lend(launch.folders, self._user)
-            make_mountpoints(launch)
-            give(launch.folders, self._user)
+            self._shared_folders.prepare(launch, self._user)
             try:
                 container = self._engine.call("POST", "/containers/create", body=self._container(launch, ports))["Id"]
                 undo.callback(self._drop, container)

@@ -78,7 +78,7 @@ class SandboxMode(StrEnum):
 def _local(options: SandboxOptions) -> Sandbox:
     from relab.experiments.sandbox.local import LocalSandbox
 
-    return LocalSandbox(options.network, options.limits, options.run_id)
+    return LocalSandbox(options.limits, options.run_id)
 
 
 def _bwrap(options: SandboxOptions) -> Sandbox:

@@ -33,7 +33,6 @@ class LocalSandbox:
     """Starts harnesses as plain child processes. Only their folders and environment are separate.
 
     Args:
-        network: the requested network mode; this sandbox cannot enforce it.
         limits: the limits of each attempt. Control groups enforce them if this process may use control groups.
             Otherwise the runner measures memory, processes and open files, and sets rlimits for some; `cpu_count` is
             not enforced.
@@ -43,8 +42,7 @@ class LocalSandbox:
     name = "local"
     image_digest: str | None = None
 
-    def __init__(self, network: NetworkMode, limits: SandboxLimits, run_id: str) -> None:
-        self._network = network
+    def __init__(self, limits: SandboxLimits, run_id: str) -> None:
         self._limits = limits
         self._cgroups = Cgroups(run_id, limits, own_tasks=0)
         self._most_tasks: int | None = None

@@ -75,27 +75,31 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Lets the user account of the trials read the folders that all trials of a run share. Thread-safe.
+    """Prepares the folders of attempts for the user account of the trials. Thread-safe.
 
-    The account becomes the owner of the files that not every user may read. Each folder is changed only once.
+    Of the folders that all trials of a run share, the account becomes the owner of the files that not every user may
+    read. Each of these folders is changed only once.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lent: set[Path] = set()
 
-    def lend(self, folders: Folders, user: TrialUser) -> None:
-        """Let the user of the trials read the project's snapshot and the folder of the data set.
+    def prepare(self, launch: Launch, user: TrialUser) -> None:
+        """Let the user of the trials read the shared folders and own the written ones, and create the mount points.
 
-        A folder that was passed to an earlier call is not changed again.
+        The shared folders are the project's snapshot and the folder of the data set.
 
         Raises:
-            SandboxError: the owner of a file cannot be changed.
+            SandboxError: the owner of a file cannot be changed, or a mount point cannot be created.
         """
+        folders = launch.folders
         with self._lock:
             for folder in {folders.harness, folders.dataset} - self._lent:
                 lend(folder, user)
                 self._lent.add(folder)
+        make_mountpoints(launch)
+        give(folders, user)
 
 
 def lend(folder: Path, user: TrialUser) -> None:

@@ -107,7 +107,6 @@ class Launch:
     """The description of one attempt of a trial; a sandbox needs it to start the attempt.
 
     Attributes:
-        name: the name of the attempt.
         command: the program and its arguments, with paths as inside the sandbox.
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
@@ -119,7 +118,6 @@ class Launch:
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
     """
 
-    name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     folders: Folders

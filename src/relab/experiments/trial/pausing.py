@@ -144,7 +144,6 @@ class PauseDialogue:
     def __init__(self, folder: TrialFolder, control: Path, events: Path, now_us: Callable[[], int]) -> None:
         self._folder = folder
         self._control = control
-        self._events = events
         self._tail = EventTail(events, folder.root)
         self._now_us = now_us
         self._request: PauseRequest | None = None

@@ -114,7 +114,6 @@ def make_launch(
         "AGENTLAB_HARNESS_ROOT": places.harness,
     }
     return Launch(
-        name=f"{trial.run_id}.{trial.ids.trial_id}",
         command=[*harness.command, "--input", input_path, "--output", output_path],
         environment=harness_environment(context, places) | dict(services.environment) | agentlab,
         folders=folders,

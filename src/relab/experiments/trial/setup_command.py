@@ -48,7 +48,6 @@ def run_setup(
         folders = folder.folders(snapshot.root, snapshot.root)
         places = sandbox.places(folders)
         launch = Launch(
-            name="setup",
             command=["/bin/sh", "-c", command],
             environment=harness_environment(settings, places),
             folders=folders,

@@ -21,6 +21,11 @@ _WORSE: Final = 1.2
 _US: Final = 1_000_000
 _MAX_GAP: Final = 60
 """The longest gap between polls in one history, in poll intervals: half an hour with the default interval."""
+MAX_MUTED_S: Final = 60.0
+"""For how many seconds `mute_briefly` ignores anomalies: as long as people may wait for the notice of an outage.
+
+A target's own health status and the figures of its window show a problem for some seconds after its end.
+"""
 _GONE_US: Final = 600 * 1_000_000
 """A muted anomaly that is not critical and has not been seen for this long is no longer muted, in microseconds."""
 MIN_FAILED_REQUESTS: Final = 2.5
@@ -70,11 +75,20 @@ class DetectionResult:
 
 @dataclass(slots=True)
 class _Muted:
-    """A muted (ignored) anomaly: its distance from the expected value, when it was last seen, and its severity."""
+    """A muted (ignored) anomaly: its distance from the expected value, when it was last seen, and its severity.
+
+    If `until_us` is not None, the anomaly counts again from this time on, in microseconds since 1970.
+    """
 
     distance: float | None
     seen_at_us: int
     severity: str = Severity.CRITICAL
+    until_us: int | None = None
+
+    def has_expired(self, at_us: int) -> bool:
+        """Return whether the anomaly counts again at `at_us`, even if it is still present."""
+        # A clock that was set back must not prolong the time.
+        return self.until_us is not None and not 0 < self.until_us - at_us <= MAX_MUTED_S * _US
 
 
 @dataclass(slots=True)
@@ -112,7 +126,8 @@ class Detector:
             self.begin_anew()
         self._notice_restart(snapshot)
         self.history.append(snapshot)
-        found = self._heeded(self._run(snapshot), snapshot.at_us)
+        shown = self._run(snapshot)
+        found = self._heeded(shown, snapshot.at_us)
         self._remember(snapshot, found)
         confirmed = tuple(anomaly for anomaly in found if self._is_confirmed(anomaly, snapshot))
         passing = tuple(anomaly for anomaly in found if anomaly not in confirmed)
@@ -122,7 +137,7 @@ class Detector:
         is_stale = any(anomaly.signal == "timestamp" for anomaly in found)
         is_pressing = not is_stale and any(self._is_pressing(anomaly, snapshot) for anomaly in passing)
         findings = DetectionResult(confirmed, passing, is_stale, is_pressing)
-        if learn and findings.is_quiet and not snapshot.absent:
+        if learn and findings.is_quiet and not snapshot.absent and not any(map(self._is_briefly_muted, shown)):
             self.baseline.learn(snapshot)
         return findings
 
@@ -148,14 +163,33 @@ class Detector:
         is muted only while it lasts: it counts again once it has been absent for `confirm_of_polls` poll intervals. The
         baseline learns from polls whose only anomalies are muted.
         """
+        self._mute(anomalies, None)
+
+    def mute_briefly(self, anomalies: Iterable[Anomaly]) -> None:
+        """Ignore these anomalies for `MAX_MUTED_S` seconds, unless they become worse or disappear before.
+
+        The rules of `mute` apply as well, but the baseline does not learn from polls that show a briefly muted anomaly.
+        Polls of this time do not count in the burn rate.
+        """
         at_us = self.history[-1].at_us if self.history else 0
-        self._muted |= {
-            (item.detector, item.signal): _Muted(_distance(item), at_us, item.severity) for item in anomalies
-        }
+        # The windows of the burn rate are longer than this time, so errors in it would count after it.
+        self._burnt_until_us = at_us + int(MAX_MUTED_S * _US)
+        self._mute(anomalies, self._burnt_until_us)
+
+    def _mute(self, anomalies: Iterable[Anomaly], until_us: int | None) -> None:
+        at_us = self.history[-1].at_us if self.history else 0
+        for item in anomalies:
+            # After `settle`, a constant share of errors burns faster: the windows hold only later polls. The level shift
+            # of the share shows whether it has become worse.
+            is_burn = item.detector == "burn_rate"
+            distance, severity = (None, Severity.CRITICAL) if is_burn else (_distance(item), item.severity)
+            self._muted[item.detector, item.signal] = _Muted(distance, at_us, severity, until_us)
 
     def dump(self) -> dict[str, Any]:
         """Return the state to store, for `take` after a restart: the baseline and the muted anomalies."""
-        muted = [[*key, item.distance, item.seen_at_us, item.severity] for key, item in self._muted.items()]
+        muted = [
+            [*key, item.distance, item.seen_at_us, item.severity, item.until_us] for key, item in self._muted.items()
+        ]
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
@@ -177,7 +211,9 @@ class Detector:
             if muted is not None:
                 muted.seen_at_us = at_us
         self._muted = {
-            key: item for key, item in self._muted.items() if abs(at_us - item.seen_at_us) < self._max_absence_us(item)
+            key: item
+            for key, item in self._muted.items()
+            if abs(at_us - item.seen_at_us) < self._max_absence_us(item) and not item.has_expired(at_us)
         }
         return [item for item in found if not self._is_muted(item)]
 
@@ -187,6 +223,10 @@ class Detector:
         if muted.severity == Severity.CRITICAL:
             return int(self.settings.confirm_of_polls * self.settings.poll_interval_s * _US)
         return _GONE_US
+
+    def _is_briefly_muted(self, anomaly: Anomaly) -> bool:
+        muted = self._muted.get((anomaly.detector, anomaly.signal))
+        return muted is not None and muted.until_us is not None
 
     def _is_muted(self, anomaly: Anomaly) -> bool:
         muted, distance = self._muted.get((anomaly.detector, anomaly.signal)), _distance(anomaly)

@@ -18,6 +18,7 @@ _CLOSED: Final = {
     "escalated": "Incident ended by a person",
     "passed": "Incident passed",
     "dismissed": "Incident dismissed",
+    "closed_by_person": "Incident closed by a person",
 }
 _BAD_EFFECTS: Final = frozenset(("failed", "worse"))
 

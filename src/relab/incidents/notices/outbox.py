@@ -12,8 +12,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy.orm import Session
-
 from relab.core.ids import new_id
 from relab.incidents.notices import repository
 from relab.incidents.notices.models import NewNotice, Notice, ReceiverState
@@ -21,6 +19,7 @@ from relab.incidents.storage.models import EventKind, TimelineEvent
 from relab.incidents.storage.text_limits import cut
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
+from relab.storage.session import DatabaseSession
 
 NEWS_US: Final = 86_400 * 1_000_000
 """Incidents that were opened longer ago than this (1 day) and are over get no notices if they had none yet."""
@@ -192,13 +191,13 @@ class Outbox:
                 self._count(unit.session, receiver, count, values)
 
     @staticmethod
-    def _ready(session: Session, receiver: str, now_us: int) -> Any | None:
+    def _ready(session: DatabaseSession, receiver: str, now_us: int) -> Any | None:
         """Return the row of a receiver; None if it is unknown or in a retry pause."""
         row = repository.get_receiver(session, receiver)
         return None if row is None or now_us < (row.retry_at or 0) <= now_us + MAX_PAUSE_US else row
 
     @staticmethod
-    def _count(session: Session, receiver: str, count: str, values: dict[str, Any]) -> None:
+    def _count(session: DatabaseSession, receiver: str, count: str, values: dict[str, Any]) -> None:
         """Add one to the column `count` of a receiver, set the columns `values`, and end the retry pause."""
         row = repository.get_receiver(session, receiver)
         number = 1 if row is None else getattr(row, count) + 1

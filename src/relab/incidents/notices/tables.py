@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, Boolean, ColumnClause, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 
 from relab.incidents.storage.tables import IncidentRow
-from relab.storage.base import Base, Micros, OwnId
+from relab.storage.base import Base, Micros, OwnId, column
 
 
 class NoticeReceiverRow(Base):
@@ -26,14 +25,14 @@ class NoticeReceiverRow(Base):
 
     __tablename__ = "notice_receivers"
 
-    receiver: Mapped[str] = mapped_column(String(40), primary_key=True)
-    since: Mapped[int] = mapped_column(Micros)
-    sent: Mapped[int] = mapped_column(Integer)
-    given_up: Mapped[int] = mapped_column(Integer)
-    last_sent_at: Mapped[int | None] = mapped_column(Micros)
-    attempts: Mapped[int] = mapped_column(Integer)
-    retry_at: Mapped[int | None] = mapped_column(Micros)
-    error: Mapped[str | None] = mapped_column(Text)
+    receiver: ColumnClause[str] = column(String(40), primary_key=True)
+    since: ColumnClause[int] = column(Micros)
+    sent: ColumnClause[int] = column(Integer)
+    given_up: ColumnClause[int] = column(Integer)
+    last_sent_at: ColumnClause[int | None] = column(Micros)
+    attempts: ColumnClause[int] = column(Integer)
+    retry_at: ColumnClause[int | None] = column(Micros)
+    error: ColumnClause[str | None] = column(Text)
 
 
 class NoticePlaceRow(Base):
@@ -48,10 +47,10 @@ class NoticePlaceRow(Base):
     __tablename__ = "notice_places"
     __table_args__ = (Index("ix_notice_places_receiver_is_over", "receiver", "is_over"),)
 
-    receiver: Mapped[str] = mapped_column(String(40), primary_key=True)
-    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(Integer)
-    is_over: Mapped[bool] = mapped_column(Boolean)
+    receiver: ColumnClause[str] = column(String(40), primary_key=True)
+    incident_id: ColumnClause[str] = column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
+    seq: ColumnClause[int] = column(Integer)
+    is_over: ColumnClause[bool] = column(Boolean)
 
 
 class NoticePostRow(Base):
@@ -66,11 +65,11 @@ class NoticePostRow(Base):
         Index("ix_notice_posts_at", "at"),
     )
 
-    notice_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    topic: Mapped[str] = mapped_column(String(150))
-    seq: Mapped[int] = mapped_column(Micros)
-    at: Mapped[int] = mapped_column(Micros)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    notice_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    topic: ColumnClause[str] = column(String(150))
+    seq: ColumnClause[int] = column(Micros)
+    at: ColumnClause[int] = column(Micros)
+    content: ColumnClause[dict[str, Any]] = column(JSON)
 
 
 class NoticeDeliveryRow(Base):
@@ -81,8 +80,8 @@ class NoticeDeliveryRow(Base):
 
     __tablename__ = "notice_deliveries"
 
-    receiver: Mapped[str] = mapped_column(String(40), primary_key=True)
-    notice_id: Mapped[str] = mapped_column(ForeignKey(NoticePostRow.notice_id, ondelete="CASCADE"), primary_key=True)
+    receiver: ColumnClause[str] = column(String(40), primary_key=True)
+    notice_id: ColumnClause[str] = column(ForeignKey(NoticePostRow.notice_id, ondelete="CASCADE"), primary_key=True)
 
 
 class SlackRequestRow(Base):
@@ -94,5 +93,5 @@ class SlackRequestRow(Base):
     __tablename__ = "slack_requests"
     __table_args__ = (Index("ix_slack_requests_at", "at"),)
 
-    signature: Mapped[str] = mapped_column(String(64), primary_key=True)
-    at: Mapped[int] = mapped_column(Micros)
+    signature: ColumnClause[str] = column(String(64), primary_key=True)
+    at: ColumnClause[int] = column(Micros)

@@ -44,6 +44,7 @@ _OUTCOMES: Final = {
     IncidentOutcome.ESCALATED: "ended by a person",
     IncidentOutcome.PASSED: "ended without a verified repair",
     IncidentOutcome.DISMISSED: "dismissed as a false positive by a person",
+    IncidentOutcome.CLOSED_BY_PERSON: "closed as repaired by a person, and not verified",
 }
 _EFFECTS: Final = {
     RepairResult.VERIFIED: "It helped: users were served well, and the cause was gone.",
@@ -158,6 +159,8 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
         yield f"Found: {finding.detail or finding.signal}"
     if incident.recommendation:
         yield incident.recommendation
+    if incident.outcome is IncidentOutcome.CLOSED_BY_PERSON:
+        yield from (event.message for event in case.events if event.is_terminal)
 
 
 def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:

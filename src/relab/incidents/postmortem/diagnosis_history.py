@@ -28,6 +28,7 @@ _ENDS: Final = {
     IncidentOutcome.ESCALATED: "It was the last one; a person ended the incident.",
     IncidentOutcome.PASSED: "It was the last one; the incident ended without a verified repair.",
     IncidentOutcome.DISMISSED: "A person has dismissed the incident as a false positive.",
+    IncidentOutcome.CLOSED_BY_PERSON: "It was the last one; a person closed the incident as repaired.",
 }
 
 

@@ -47,6 +47,8 @@ def _of_the_end(case: IncidentRecord) -> Iterator[FollowUp]:
     if outcome is IncidentOutcome.ESCALATED:
         ground = "No action of a runbook ended it; a person did."
         yield FollowUp("Write a runbook from this incident, or accept the draft.", ground)
+    if outcome is IncidentOutcome.CLOSED_BY_PERSON:
+        yield from _of_the_closing(case)
     if outcome is IncidentOutcome.PASSED:
         yield FollowUp(
             "Find out why it began and why it ended.", "No action of the responder is verified to be the reason."
@@ -61,6 +63,15 @@ def _of_the_end(case: IncidentRecord) -> Iterator[FollowUp]:
     elif cause is not None and incident.probability is not None and incident.probability < _SURE:
         ground = f"The probability of {cause} was {incident.probability:.2f}."
         yield FollowUp("Find a probe that would have distinguished the causes.", ground)
+
+
+def _of_the_closing(case: IncidentRecord) -> Iterator[FollowUp]:
+    ground = "A person closed it as repaired, and the responder has verified nothing."
+    yield FollowUp("Write a runbook if the responder can do this repair.", ground)
+    named = next((event.content.get("named_cause") for event in case.events if event.is_terminal), None)
+    diagnosis = case.incident.diagnosis
+    if isinstance(named, str) and diagnosis not in {None, UNNAMED, named}:
+        yield FollowUp(f"Check the runbook of {diagnosis}.", f"The person who closed it names {named} as the cause.")
 
 
 def _of_the_acts(case: IncidentRecord) -> Iterator[FollowUp]:
@@ -103,7 +114,11 @@ def _of_times(case: IncidentRecord, onset_us: int) -> Iterator[FollowUp]:
     late_s = (case.incident.opened_at - onset_us) / _US
     if late_s > _LATE_S:
         yield FollowUp("Find out how it could be detected sooner.", f"It was detected {late_s:.0f} s after its onset.")
+    closed_us = case.incident.closed_at if case.incident.outcome is IncidentOutcome.CLOSED_BY_PERSON else None
     for request, decision in case.approvals:
+        if decision is None and closed_us is not None and closed_us < request.expires_at:
+            # The person who closed the incident did not need the action.
+            continue
         if decision is None:
             ground = f"Nobody answered the approval request for {request.plan.action}."
             yield FollowUp("Check who gets approval requests, and whether this action needs approval.", ground)

@@ -22,6 +22,7 @@ from relab.incidents.response.news import MAX_REDIAGNOSES, RECURRED, may_diagnos
 from relab.incidents.response.recovery import WELL_AGAIN, Recovery, reports_by_hand
 from relab.incidents.response.state import Handover, IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.verification_loop import VerificationLoop
+from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
 from relab.incidents.storage.models import IncidentOutcome as End
 from relab.knowledge.models import UNNAMED, FactValue, PastIncident, Resolver, Runbook, TriedAction, TriedActionResult
@@ -56,9 +57,14 @@ class ClosingNodes:
         """Close an incident whose problem has ended, and store it as a past incident for later diagnoses.
 
         If no facts about the target were collected for a diagnosis, no past incident is stored.
+
+        Raises:
+            IncidentOverError: a person has ended the incident meanwhile.
         """
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
+        if incident.is_over:
+            raise IncidentOverError(incident_id)
         acts = await world.blocking(world.log.actions.of_incident, incident_id)
         others = [] if state.get("is_resolved") else await self._done_by_others(state, incident, acts)
         resolver = self._resolver(state, others)
@@ -144,12 +150,11 @@ class ClosingNodes:
         recovery = Recovery(world, state["incident_id"], state["symptoms"])
         while True:
             await recovery.poll()
-            if await recovery.has_passed():
-                is_mended = await self._has_mended(state)
-                return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": is_mended}
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
+            if await recovery.has_passed():
+                return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": await self._has_mended(state)}
             if reports_by_hand(incident) > state.get("heard", 0):
                 why = next(each.detail for each in incident.findings if each.detector == "trigger")
                 return await self._diagnose_again(state, [], f"{_AGAIN}: {why}")

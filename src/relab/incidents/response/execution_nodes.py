@@ -334,7 +334,7 @@ def _to_verify(incident_id: str) -> str:
     """Return a text for people: what they can do if too few requests arrive to verify a repair."""
     return (
         "Send requests to the service, or simulate users: once they are served well, the incident ends by itself. "
-        f"If the service has no users, end the incident: lab incidents dismiss {incident_id} --why REASON"
+        f"If the service has no users, end the incident: lab incidents close {incident_id} --note WHAT_WAS_CHECKED"
     )
 
 

@@ -19,6 +19,7 @@ from relab.incidents.polling.poller import Poller
 from relab.incidents.polling.schedule import PollSchedule
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.graph import Graph
+from relab.incidents.response.muting import mute_after_end
 from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unused_news
 from relab.incidents.response.recovery import PASSED, Recovery
 from relab.incidents.response.situation import SituationReader
@@ -30,7 +31,7 @@ from relab.incidents.storage.errors import (
     IncidentOverError,
     LeaseLostError,
 )
-from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus, Lease, NewEvent
+from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent
 
 _US: Final = 1_000_000
 _LEASE_POLLS: Final = 5
@@ -277,25 +278,13 @@ class Responder:
         await self._end(incident_id)
 
     async def _end(self, incident_id: str) -> None:
-        """Stop work on an incident: mute (ignore) anomalies left after a repair or dismissal, and save the detector."""
+        """Stop work on an incident: mute (ignore) anomalies that may outlast it, and save the detector."""
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)
-            if incident.outcome is IncidentOutcome.DISMISSED:
-                self._detector.mute(finding.anomaly for finding in incident.findings)
-            elif incident.outcome is IncidentOutcome.RESOLVED:
-                self._detector.mute(self._left_over())
+            mute_after_end(self._detector, incident, self._world)
         self._incident_id = None
         await self._save()
-
-    def _left_over(self) -> list[Anomaly]:
-        """Return the present P95 anomalies whose latency is low enough for a verified repair of the incident."""
-        findings, most = self._world.watch.findings, self._world.bounds().p95_ms
-        return [
-            item
-            for item in (*findings.confirmed, *findings.passing)
-            if item.detector == "level_shift" and item.signal.endswith("p95_ms") and (item.value or 0.0) <= most
-        ]
 
     async def _checkpoint(self, incident_id: str) -> str:
         """Return the id of the latest checkpoint of an incident's workflow; empty if no checkpoint can be read."""

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.actions.records import ActionStatus
 from relab.incidents.storage.tables import ActionRow, ApprovalRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 
 _APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.request, ApprovalRow.decision)
 
 
-def add_act(session: Session, values: Mapping[str, Any]) -> None:
+def add_act(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert an action; `values` maps each column name of the table of actions to its value.
 
     Raises:
@@ -25,19 +25,19 @@ def add_act(session: Session, values: Mapping[str, Any]) -> None:
     session.execute(insert(table_of(ActionRow)).values(**values))
 
 
-def get_act(session: Session, key: str) -> dict[str, Any] | None:
+def get_act(session: DatabaseSession, key: str) -> dict[str, Any] | None:
     """Return the action with this idempotency key, as the JSON of an `ActionRecord`; None if no action has this key."""
     return session.execute(select(ActionRow.content).where(ActionRow.key == key)).scalar_one_or_none()
 
 
-def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
+def change_act(session: DatabaseSession, key: str, *, status: str, content: Mapping[str, Any]) -> None:
     """Update the status and the JSON content (an `ActionRecord`) of the action with this idempotency key."""
     session.execute(
         update(table_of(ActionRow)).where(ActionRow.key == key).values(status=status, content=dict(content))
     )
 
 
-def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
+def acts_of_incident(session: DatabaseSession, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
     """Return at most `limit` actions of an incident, each as the JSON of an `ActionRecord`.
 
     The actions are in the order in which they were requested.
@@ -46,7 +46,7 @@ def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence
     return session.execute(statement.limit(limit)).scalars().all()
 
 
-def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
+def acts_of_target(session: DatabaseSession, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
     """Return at most `limit` actions on a target, each as the JSON of an `ActionRecord`, the latest first.
 
     These are the actions requested at `since` (microseconds since 1970) or later, and earlier actions without a result.
@@ -58,7 +58,7 @@ def acts_of_target(session: Session, target: str, since: int, limit: int) -> Seq
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
-def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
+def unsettled_acts(session: DatabaseSession, target: str | None) -> Sequence[dict[str, Any]]:
     """Return the actions on a target (None: on all targets) without a result, the oldest first, as stored JSON."""
     statement = select(ActionRow.content).where(ActionRow.status == ActionStatus.ASKED)
     if target is not None:
@@ -66,7 +66,7 @@ def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, A
     return session.execute(statement.order_by(ActionRow.asked_at, ActionRow.incident_id, ActionRow.seq)).scalars().all()
 
 
-def add_approval(session: Session, values: Mapping[str, Any]) -> None:
+def add_approval(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert an approval request; `values` maps each column name of the table of requests to its value.
 
     Raises:
@@ -76,7 +76,7 @@ def add_approval(session: Session, values: Mapping[str, Any]) -> None:
     session.execute(insert(table_of(ApprovalRow)).values(**values))
 
 
-def get_approval(session: Session, approval_id: str) -> Any | None:
+def get_approval(session: DatabaseSession, approval_id: str) -> Any | None:
     """Return the row `(approval_id, incident_id, request, decision)` of an approval request.
 
     Return None if the request does not exist.
@@ -84,20 +84,20 @@ def get_approval(session: Session, approval_id: str) -> Any | None:
     return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
 
 
-def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
+def approvals_of_incident(session: DatabaseSession, incident_id: str) -> Sequence[Any]:
     """Return an incident's approval requests as rows `(approval_id, incident_id, request, decision)`, oldest first."""
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
     # Sort by the number in the id (10 after 9) and not by time, because clocks may be set back.
     return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
 
 
-def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:
+def set_decision(session: DatabaseSession, approval_id: str, decision: Mapping[str, Any]) -> None:
     """Store a person's decision on an approval request, as JSON."""
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(decision=dict(decision)))
 
 
-def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
+def set_request(session: DatabaseSession, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
     """Replace the approval request with this id by `request`, a JSON object.
 
     `expires_at` is the time at which the new request expires, in microseconds since 1970.
@@ -106,7 +106,7 @@ def set_request(session: Session, approval_id: str, request: Mapping[str, Any], 
     session.execute(statement.values(request=dict(request), expires_at=expires_at))
 
 
-def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
+def pending_approvals(session: DatabaseSession, target: str | None, now: int) -> Sequence[Any]:
     """Return the approval requests of open incidents that can be decided at the time `now`, the oldest first.
 
     Each row is `(approval_id, incident_id, request, decision)`.

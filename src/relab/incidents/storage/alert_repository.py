@@ -9,17 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Update, case, func, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.tables import AlertRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 AlertKey = tuple[str, int]
 """The fingerprint of an alert and when it began, in microseconds since 1970: they identify an alert within its group."""
 
 
-def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
+def add_alerts(session: DatabaseSession, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
     """Insert the alerts that are not stored yet, and return the keys `(fingerprint, starts_at)` of the inserted alerts.
 
     Each of `rows` maps every column name of the table of alerts to its value.
@@ -31,7 +31,7 @@ def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[Alert
     return {(row.fingerprint, row.starts_at) for row in added}
 
 
-def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
+def alerts_of(session: DatabaseSession, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
     """Return the rows of all alerts of a group with these fingerprints, and lock the rows until the transaction ends.
 
     A row is `(fingerprint, starts_at, is_firing, incident_id)`.
@@ -43,13 +43,13 @@ def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -
     return session.execute(statement.order_by(AlertRow.fingerprint, AlertRow.starts_at).with_for_update()).all()
 
 
-def count_firing(session: Session, incident_id: str, since: int) -> int:
+def count_firing(session: DatabaseSession, incident_id: str, since: int) -> int:
     """Return how many alerts of an incident fire and were seen at `since` (microseconds since 1970) or later."""
     firing = (AlertRow.incident_id == incident_id, AlertRow.is_firing, AlertRow.last_at >= since)
     return session.execute(select(func.count()).select_from(AlertRow).where(*firing)).scalar_one()
 
 
-def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:
+def end_alerts(session: DatabaseSession, group_key: str, keys: Collection[AlertKey]) -> None:
     """Mark alerts of one group as no longer firing.
 
     `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
@@ -59,7 +59,7 @@ def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> 
         session.execute(_of(group_key, keys).values(is_firing=False))
 
 
-def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
+def link_alerts(session: DatabaseSession, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
     """Store, for alerts of one group, the id of the incident that the alerts opened or joined.
 
     `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
@@ -68,7 +68,7 @@ def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], in
     session.execute(_of(group_key, keys).values(incident_id=incident_id))
 
 
-def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
+def see_alerts(session: DatabaseSession, group_key: str, keys: Collection[AlertKey], at: int) -> None:
     """Store that alerts of one group were last seen at the time `at`, unless a later time is stored.
 
     `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import case, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.tables import BaselineRow, ResponderLeaseRow, SwitchRow
 from relab.storage.base import Base, table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 _SWITCH = tuple(SwitchRow.__table__.c)
 _LEASE = tuple(ResponderLeaseRow.__table__.c)
 
 
-def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
+def switches(session: DatabaseSession, targets: Collection[str]) -> Sequence[Any]:
     """Return the rows of the kill switches of these targets, without the targets that have no row.
 
     The switch of all targets is stored under the target `*`.
@@ -24,7 +24,7 @@ def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
     return session.execute(select(*_SWITCH).where(SwitchRow.target.in_(sorted(targets)))).all()
 
 
-def put_switch(session: Session, values: Mapping[str, Any]) -> None:
+def put_switch(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert or replace a kill switch, which pauses the responder on a target or on all targets.
 
     `values` maps each column name of the table of switches to its value.
@@ -32,7 +32,7 @@ def put_switch(session: Session, values: Mapping[str, Any]) -> None:
     _put(session, SwitchRow, values)
 
 
-def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
+def take_lease(session: DatabaseSession, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
     """Acquire or renew a lease and return its row; return None while another owner holds it.
 
     Args:
@@ -56,7 +56,7 @@ def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest:
     return session.execute(statement.returning(*_LEASE)).one_or_none()
 
 
-def release_lease(session: Session, target: str, owner: str) -> None:
+def release_lease(session: DatabaseSession, target: str, owner: str) -> None:
     """End the lease of a target if `owner` holds it.
 
     The row is kept, because it counts how often the owner has changed.
@@ -65,7 +65,7 @@ def release_lease(session: Session, target: str, owner: str) -> None:
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 
 
-def get_lease(session: Session, target: str) -> Any | None:
+def get_lease(session: DatabaseSession, target: str) -> Any | None:
     """Return the row of a target's lease, valid or expired, and lock it until the transaction ends.
 
     Return None if the target has no row.
@@ -74,7 +74,7 @@ def get_lease(session: Session, target: str) -> Any | None:
     return session.execute(statement).one_or_none()
 
 
-def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
+def list_leases(session: DatabaseSession, *, now: int, latest: int) -> list[Any]:
     """Return the rows of the leases that are valid at `now`, sorted by target; times are microseconds since 1970.
 
     A lease that ends after `latest` is not valid: it was acquired before the clock was set back.
@@ -83,22 +83,22 @@ def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
 
 
-def leased_targets(session: Session) -> list[str]:
+def leased_targets(session: DatabaseSession) -> list[str]:
     """Return the targets of all leases, valid or expired."""
     return list(session.execute(select(ResponderLeaseRow.target)).scalars())
 
 
-def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
+def put_baseline(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert or replace the baseline (usual values) of a target; `values` maps column names of the table to values."""
     _put(session, BaselineRow, values)
 
 
-def get_baseline(session: Session, target: str) -> dict[str, Any] | None:
+def get_baseline(session: DatabaseSession, target: str) -> dict[str, Any] | None:
     """Return the stored baseline of a target (the usual values of its signals); None if none is stored."""
     return session.execute(select(BaselineRow.content).where(BaselineRow.target == target)).scalar_one_or_none()
 
 
-def _put(session: Session, entity: type[Base], values: Mapping[str, Any]) -> None:
+def _put(session: DatabaseSession, entity: type[Base], values: Mapping[str, Any]) -> None:
     statement = insert_into(session, table_of(entity)).values(**values)
     replaced = {name: statement.excluded[name] for name in values if name != "target"}
     session.execute(statement.on_conflict_do_update(index_elements=["target"], set_=replaced))

@@ -19,8 +19,20 @@ class IncidentOverError(ConflictError):
 
     code = "incident_over"
 
-    def __init__(self, incident_id: str) -> None:
-        super().__init__(f"The incident {incident_id} is over.", remedy="Trigger a new incident if needed.")
+    def __init__(self, incident_id: str, how: str = "") -> None:
+        said = f"The incident {incident_id} is over{f': {how}' if how else ''}."
+        super().__init__(said, remedy="Trigger a new incident if needed.")
+
+
+class IncidentStatusError(ConflictError):
+    """The incident has another status than the one for which a person decided."""
+
+    code = "incident_status"
+
+    def __init__(self, incident_id: str, status: str) -> None:
+        super().__init__(
+            f"The incident {incident_id} has the status {status} now.", remedy="See: lab incidents show; decide again."
+        )
 
 
 class PausedError(ConflictError):

@@ -12,6 +12,7 @@ from relab.incidents.storage.actions import ActionLog
 from relab.incidents.storage.alerts import AlertLog
 from relab.incidents.storage.approvals import ApprovalLog
 from relab.incidents.storage.coordination import Baselines, Leases, Switches
+from relab.incidents.storage.ending import ManualClosings, end_incident
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
 from relab.incidents.storage.metrics import IncidentFigures
 from relab.incidents.storage.models import (
@@ -55,6 +56,7 @@ class IncidentLog:
     Attributes:
         actions: actions that the responder requested.
         approvals: approval requests and their decisions.
+        closings: decisions of people who close an incident as repaired.
         alerts: alerts received from outside.
         switches: whether the responder is paused.
         leases: which process polls a target and responds to its incidents.
@@ -68,6 +70,7 @@ class IncidentLog:
         self._opening = Opening(self._timeline)
         self.actions: Final = ActionLog(database, self._timeline)
         self.approvals: Final = ApprovalLog(database, self._timeline)
+        self.closings: Final = ManualClosings(database, self._timeline)
         self.alerts: Final = AlertLog(database, self._timeline, self._opening)
         self.switches: Final = Switches(database, self._timeline)
         self.leases: Final = Leases(database)
@@ -174,13 +177,17 @@ class IncidentLog:
         """
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
-            if row.closed_at is None:
-                values = {"status": outcome.status, "outcome": outcome, "closed_at": at_us}
-                repository.change(unit.session, incident_id, values)
-                event_content = {**(content or {}), "outcome": outcome}
-                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", event_content)
-                self._timeline.append_events(unit, incident_id, at_us, [event])
-            return incident_of(repository.get(unit.session, incident_id))
+            if row.closed_at is not None:
+                return incident_of(row)
+            return end_incident(
+                unit,
+                self._timeline,
+                incident_id,
+                at_us=at_us,
+                outcome=outcome,
+                message=message,
+                content=content or {},
+            )
 
     def get(self, incident_id: str) -> Incident:
         """Return the incident with this id.

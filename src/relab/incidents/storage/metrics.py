@@ -67,7 +67,7 @@ class IncidentFigures:
             durations = session.execute(ended.group_by(*ends)).all()
             acts = session.execute(select(*of_acts, func.count()).group_by(*of_acts)).all()
         return IncidentMetrics(
-            {(target, status, outcome): number for target, status, outcome, number in incidents},
+            {(target, status, outcome or ""): number for target, status, outcome, number in incidents},
             {
                 (target, outcome or ""): DurationHistogram(tuple(counts), number, float(total) / _US)
                 for target, outcome, number, total, *counts in durations

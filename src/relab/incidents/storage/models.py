@@ -58,16 +58,18 @@ class Phase(StrEnum):
 
 
 class IncidentOutcome(StrEnum):
-    """How an incident ended: repaired by the responder, ended by a person, ended by itself, or dismissed."""
+    """How an incident ended: repaired by the responder, ended by a person, ended by itself, closed, or dismissed."""
 
     RESOLVED = "resolved"
     """The responder repaired the cause and verified the repair."""
     ESCALATED = "escalated"
-    """The incident was escalated to a person, who ended it."""
+    """Actions of a person ended the problem, and users were served well afterwards."""
     PASSED = "passed"
     """The problem has passed, but no action of the responder is known to be the reason."""
     DISMISSED = "dismissed"
     """A person dismissed the incident as a false positive."""
+    CLOSED_BY_PERSON = "closed_by_person"
+    """A person closed the incident as repaired; the responder has not verified that users are served well."""
 
     @property
     def status(self) -> IncidentStatus:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.incidents.storage.models import IncidentOutcome
 from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 _INCIDENT = tuple(IncidentRow.__table__.c)
@@ -19,7 +19,7 @@ _SUMMARY = tuple(column for column in _INCIDENT if column.name not in _HEAVY)
 _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once")
 
 
-def add_open(session: Session, values: Mapping[str, Any]) -> bool:
+def add_open(session: DatabaseSession, values: Mapping[str, Any]) -> bool:
     """Insert an open incident; return False if the target already has an open incident.
 
     `values` maps each column name to its value. On PostgreSQL, the call waits while another transaction is inserting an
@@ -30,12 +30,12 @@ def add_open(session: Session, values: Mapping[str, Any]) -> bool:
     return session.execute(statement.returning(IncidentRow.incident_id)).one_or_none() is not None
 
 
-def get(session: Session, incident_id: str) -> Any | None:
+def get(session: DatabaseSession, incident_id: str) -> Any | None:
     """Return the row of the incident with this id; None if it does not exist."""
     return session.execute(select(*_INCIDENT).where(IncidentRow.incident_id == incident_id)).one_or_none()
 
 
-def lock(session: Session, incident_id: str) -> Any | None:
+def lock(session: DatabaseSession, incident_id: str) -> Any | None:
     """Return the row of the incident with this id, and lock it until the transaction ends.
 
     Return None if the incident does not exist.
@@ -44,7 +44,7 @@ def lock(session: Session, incident_id: str) -> Any | None:
     return session.execute(statement).one_or_none()
 
 
-def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
+def get_open(session: DatabaseSession, target: str, *, is_locked: bool = False) -> Any | None:
     """Return the row of a target's open incident; None if no incident of the target is open.
 
     With `is_locked`, also lock the row until the transaction ends.
@@ -53,7 +53,7 @@ def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any |
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
-def open_ids(session: Session, target: str | None) -> Sequence[str]:
+def open_ids(session: DatabaseSession, target: str | None) -> Sequence[str]:
     """Return the ids of the open incidents of one target, or of all targets (None), in ascending order.
 
     A caller that locks several incidents must lock them in this order, so that transactions do not block each other.
@@ -64,13 +64,18 @@ def open_ids(session: Session, target: str | None) -> Sequence[str]:
     return sorted(session.execute(statement).scalars())
 
 
-def change(session: Session, incident_id: str, values: Mapping[str, Any]) -> None:
+def change(session: DatabaseSession, incident_id: str, values: Mapping[str, Any]) -> None:
     """Set columns of an incident; `values` maps the names of these columns to the new values."""
     session.execute(update(table_of(IncidentRow)).where(IncidentRow.incident_id == incident_id).values(**values))
 
 
 def list_incidents(
-    session: Session, *, target: str | None, statuses: Collection[str], before: tuple[int, str] | None, limit: int
+    session: DatabaseSession,
+    *,
+    target: str | None,
+    statuses: Collection[str],
+    before: tuple[int, str] | None,
+    limit: int,
 ) -> Sequence[Any]:
     """Return rows of incidents without their large columns, the newest first.
 
@@ -94,14 +99,14 @@ def list_incidents(
     return session.execute(ordered.limit(limit)).all()
 
 
-def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
+def closed_before(session: DatabaseSession, before: int, limit: int) -> Sequence[str]:
     """Return the ids of at most `limit` incidents that ended before a time (microseconds since 1970), sorted by their end."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
     ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
-def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
+def mended_before(session: DatabaseSession, incident_ids: Collection[str], before: int) -> set[str]:
     """Return the ids in `incident_ids` whose incidents ended at `before` (microseconds since 1970) or earlier.
 
     The result has no incidents that people dismissed as false positives.
@@ -113,20 +118,20 @@ def mended_before(session: Session, incident_ids: Collection[str], before: int) 
     return set(session.execute(statement).scalars())
 
 
-def count_closed(session: Session, before: int) -> int:
+def count_closed(session: DatabaseSession, before: int) -> int:
     """Return how many incidents ended before a time (microseconds since 1970)."""
     statement = select(func.count()).select_from(IncidentRow).where(IncidentRow.closed_at < before)
     return session.execute(statement).scalar_one()
 
 
-def remove(session: Session, incident_ids: Collection[str]) -> None:
+def remove(session: DatabaseSession, incident_ids: Collection[str]) -> None:
     """Delete incidents with their timelines, actions, approval requests and alerts."""
     # Alerts first: receiving an alert locks in the same order.
     session.execute(delete(table_of(AlertRow)).where(AlertRow.incident_id.in_(sorted(incident_ids))))
     session.execute(delete(table_of(IncidentRow)).where(IncidentRow.incident_id.in_(sorted(incident_ids))))
 
 
-def add_event(session: Session, values: Mapping[str, Any]) -> None:
+def add_event(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert an event of a timeline.
 
     The caller must have locked the incident, and must have given the event the incident's next number.
@@ -134,19 +139,19 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
-def find_event_by_key(session: Session, incident_id: str, once: str) -> Any | None:
+def find_event_by_key(session: DatabaseSession, incident_id: str, once: str) -> Any | None:
     """Return the row of an incident's event that was stored with the idempotency key `once`; None if there is none."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 
 
-def events_after(session: Session, incident_id: str, seq: int, limit: int) -> Sequence[Any]:
+def events_after(session: DatabaseSession, incident_id: str, seq: int, limit: int) -> Sequence[Any]:
     """Return the rows of an incident's events with a number greater than `seq`, in order, at most `limit`."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.seq > seq)
     return session.execute(statement.order_by(EventRow.seq).limit(limit)).all()
 
 
-def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, int]:
+def latest_seqs(session: DatabaseSession, incident_ids: Collection[str]) -> dict[str, int]:
     """Return `{incident id: number of the incident's last event}`; incidents without an event are missing."""
     statement = select(IncidentRow.incident_id, IncidentRow.last_seq).where(
         IncidentRow.incident_id.in_(sorted(incident_ids)), IncidentRow.last_seq > 0
@@ -154,6 +159,6 @@ def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, in
     return {row.incident_id: row.last_seq for row in session.execute(statement)}
 
 
-def remove_alerts(session: Session, before: int) -> None:
+def remove_alerts(session: DatabaseSession, before: int) -> None:
     """Delete the alerts that were last seen before a time (microseconds since 1970)."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    ColumnClause,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
-from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
+from relab.storage.base import Base, IdText, Micros, OwnId, ShortText, column
 
 IS_OPEN: Final = text("closed_at IS NULL")
 """The predicate of the unique index that allows at most one open incident per target."""
@@ -33,25 +44,25 @@ class IncidentRow(Base):
         Index("ix_incidents_target_outcome", "target", "outcome", "status", "opened_at", "closed_at"),
     )
 
-    incident_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
-    target: Mapped[str] = mapped_column(IdText)
-    opened_at: Mapped[int] = mapped_column(Micros)
-    updated_at: Mapped[int] = mapped_column(Micros)
-    closed_at: Mapped[int | None] = mapped_column(Micros)
-    status: Mapped[str] = mapped_column(String(20))
-    phase: Mapped[str] = mapped_column(String(20))
-    severity: Mapped[str] = mapped_column(String(20))
-    outcome: Mapped[str | None] = mapped_column(String(20))
-    title: Mapped[str] = mapped_column(ShortText)
-    diagnosis: Mapped[str | None] = mapped_column(String(200))
-    probability: Mapped[float | None] = mapped_column(Float)
-    recommendation: Mapped[str] = mapped_column(Text)
-    last_seq: Mapped[int] = mapped_column(Integer)
+    incident_id: ColumnClause[str] = column(OwnId, primary_key=True)
+    target: ColumnClause[str] = column(IdText)
+    opened_at: ColumnClause[int] = column(Micros)
+    updated_at: ColumnClause[int] = column(Micros)
+    closed_at: ColumnClause[int | None] = column(Micros)
+    status: ColumnClause[str] = column(String(20))
+    phase: ColumnClause[str] = column(String(20))
+    severity: ColumnClause[str] = column(String(20))
+    outcome: ColumnClause[str | None] = column(String(20))
+    title: ColumnClause[str] = column(ShortText)
+    diagnosis: ColumnClause[str | None] = column(String(200))
+    probability: ColumnClause[float | None] = column(Float)
+    recommendation: ColumnClause[str] = column(Text)
+    last_seq: ColumnClause[int] = column(Integer)
     """The number of the last event of the incident's timeline."""
-    findings: Mapped[list[Any]] = mapped_column(JSON)
-    symptoms: Mapped[dict[str, Any]] = mapped_column(JSON)
-    plan: Mapped[dict[str, Any] | None] = mapped_column(_OptionalJson)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    findings: ColumnClause[list[Any]] = column(JSON)
+    symptoms: ColumnClause[dict[str, Any]] = column(JSON)
+    plan: ColumnClause[dict[str, Any] | None] = column(_OptionalJson)
+    content: ColumnClause[dict[str, Any]] = column(JSON)
 
 
 class EventRow(Base):
@@ -60,14 +71,14 @@ class EventRow(Base):
     __tablename__ = "incident_events"
     __table_args__ = (UniqueConstraint("incident_id", "once", name="uq_incident_events_incident_id_once"),)
 
-    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    kind: Mapped[str] = mapped_column(String(60))
-    at: Mapped[int] = mapped_column(Micros)
-    message: Mapped[str] = mapped_column(Text)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
-    evidence: Mapped[list[Any]] = mapped_column(JSON)
-    once: Mapped[str | None] = mapped_column(IdText)
+    incident_id: ColumnClause[str] = column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
+    seq: ColumnClause[int] = column(Integer, primary_key=True, autoincrement=False)
+    kind: ColumnClause[str] = column(String(60))
+    at: ColumnClause[int] = column(Micros)
+    message: ColumnClause[str] = column(Text)
+    content: ColumnClause[dict[str, Any]] = column(JSON)
+    evidence: ColumnClause[list[Any]] = column(JSON)
+    once: ColumnClause[str | None] = column(IdText)
 
 
 class ActionRow(Base):
@@ -84,15 +95,15 @@ class ActionRow(Base):
         Index("ix_incident_acts_target_status", "target", "status"),
     )
 
-    key: Mapped[str] = mapped_column(IdText, primary_key=True)
-    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
-    seq: Mapped[int] = mapped_column(Integer)
+    key: ColumnClause[str] = column(IdText, primary_key=True)
+    incident_id: ColumnClause[str] = column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
+    seq: ColumnClause[int] = column(Integer)
     """The number of the action's `act_asked` event. Actions are sorted by it, because clocks may be set back."""
-    target: Mapped[str] = mapped_column(IdText)
+    target: ColumnClause[str] = column(IdText)
     """The target of the incident; `content` holds the part of it that the action changes."""
-    status: Mapped[str] = mapped_column(String(16))
-    asked_at: Mapped[int] = mapped_column(Micros)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: ColumnClause[str] = column(String(16))
+    asked_at: ColumnClause[int] = column(Micros)
+    content: ColumnClause[dict[str, Any]] = column(JSON)
 
 
 class ApprovalRow(Base):
@@ -101,12 +112,12 @@ class ApprovalRow(Base):
     __tablename__ = "incident_approvals"
     __table_args__ = (Index("ix_incident_approvals_incident_id_asked_at", "incident_id", "asked_at"),)
 
-    approval_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
-    asked_at: Mapped[int] = mapped_column(Micros)
-    expires_at: Mapped[int] = mapped_column(Micros)
-    request: Mapped[dict[str, Any]] = mapped_column(JSON)
-    decision: Mapped[dict[str, Any] | None] = mapped_column(_OptionalJson)
+    approval_id: ColumnClause[str] = column(IdText, primary_key=True)
+    incident_id: ColumnClause[str] = column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
+    asked_at: ColumnClause[int] = column(Micros)
+    expires_at: ColumnClause[int] = column(Micros)
+    request: ColumnClause[dict[str, Any]] = column(JSON)
+    decision: ColumnClause[dict[str, Any] | None] = column(_OptionalJson)
 
 
 class AlertRow(Base):
@@ -119,13 +130,13 @@ class AlertRow(Base):
     __tablename__ = "incident_alerts"
     __table_args__ = (Index("ix_incident_alerts_last_at", "last_at"),)
 
-    group_key: Mapped[str] = mapped_column(IdText, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(IdText, primary_key=True)
-    starts_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
-    is_firing: Mapped[bool] = mapped_column(Boolean)
-    incident_id: Mapped[str | None] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="SET NULL"))
-    first_at: Mapped[int] = mapped_column(Micros)
-    last_at: Mapped[int] = mapped_column(Micros)
+    group_key: ColumnClause[str] = column(IdText, primary_key=True)
+    fingerprint: ColumnClause[str] = column(IdText, primary_key=True)
+    starts_at: ColumnClause[int] = column(Micros, primary_key=True, autoincrement=False)
+    is_firing: ColumnClause[bool] = column(Boolean)
+    incident_id: ColumnClause[str | None] = column(ForeignKey(IncidentRow.incident_id, ondelete="SET NULL"))
+    first_at: ColumnClause[int] = column(Micros)
+    last_at: ColumnClause[int] = column(Micros)
 
 
 class SwitchRow(Base):
@@ -136,11 +147,11 @@ class SwitchRow(Base):
 
     __tablename__ = "responder_switches"
 
-    target: Mapped[str] = mapped_column(IdText, primary_key=True)
-    is_paused: Mapped[bool] = mapped_column(Boolean)
-    by: Mapped[str] = mapped_column(String(200))
-    at: Mapped[int] = mapped_column(Micros)
-    why: Mapped[str] = mapped_column(ShortText)
+    target: ColumnClause[str] = column(IdText, primary_key=True)
+    is_paused: ColumnClause[bool] = column(Boolean)
+    by: ColumnClause[str] = column(String(200))
+    at: ColumnClause[int] = column(Micros)
+    why: ColumnClause[str] = column(ShortText)
 
 
 class ResponderLeaseRow(Base):
@@ -151,10 +162,10 @@ class ResponderLeaseRow(Base):
 
     __tablename__ = "responder_leases"
 
-    target: Mapped[str] = mapped_column(IdText, primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
-    term: Mapped[int] = mapped_column(Integer)
-    until: Mapped[int] = mapped_column(Micros)
+    target: ColumnClause[str] = column(IdText, primary_key=True)
+    owner: ColumnClause[str] = column(String(200))
+    term: ColumnClause[int] = column(Integer)
+    until: ColumnClause[int] = column(Micros)
 
 
 class BaselineRow(Base):
@@ -162,6 +173,6 @@ class BaselineRow(Base):
 
     __tablename__ = "responder_baselines"
 
-    target: Mapped[str] = mapped_column(IdText, primary_key=True)
-    saved_at: Mapped[int] = mapped_column(Micros)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    target: ColumnClause[str] = column(IdText, primary_key=True)
+    saved_at: ColumnClause[int] = column(Micros)
+    content: ColumnClause[dict[str, Any]] = column(JSON)

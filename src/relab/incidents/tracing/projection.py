@@ -33,7 +33,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
     incident ended:
     - `success`: the responder resolved the incident.
     - `failure`: the incident was escalated to a person.
-    - `cancelled`: the incident passed by itself or was dismissed.
+    - `cancelled`: the incident passed by itself, was dismissed, or a person closed it before it was escalated.
     - `running`: the incident is not over, and was not escalated.
     """
     incident, found = case.incident, Steps(case)

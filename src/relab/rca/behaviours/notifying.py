@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.behaviours.rules import BehaviourRule
 from relab.rca.tables import RcaBehaviourNoticeRow
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import AgentRun
 
@@ -19,7 +19,7 @@ NEWS_US: Final = 24 * 60 * _MINUTE_US
 
 
 def notice_of(
-    session: Session, rule: BehaviourRule, run: AgentRun, *, step_name: str | None, now_us: int
+    session: DatabaseSession, rule: BehaviourRule, run: AgentRun, *, step_name: str | None, now_us: int
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
@@ -57,7 +57,7 @@ def notice_of(
     }
 
 
-def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
+def _take_turn(session: DatabaseSession, behaviour: str, now_us: int, every_us: int) -> int | None:
     """Decide whether a run that shows a behaviour gets a notification: only the first run in each time window gets one.
 
     Args:

@@ -35,7 +35,7 @@ def with_behaviours(
     if not seen and judgement is None:
         return report
     collector = EvidenceCollector(run, report.evidence_index)
-    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in each.quotes)) for each in seen]
+    cited = [collector.quote_all(each.quotes) for each in seen]
     evidence = collector.evidence
     agents = {step.step_id: step.agent_name for step in run.steps}
     findings = []

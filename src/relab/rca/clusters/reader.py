@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
-
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.rca.clusters import repository as queries
 from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
+from relab.storage.session import DatabaseSession
 
 
 class ClusterReader:
@@ -71,7 +70,7 @@ class ClusterReader:
         )
 
 
-def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
+def _cluster(session: DatabaseSession, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
     """Return a cluster (runs with one cause) with its first and its last run; None if its runs were deleted meanwhile.
 
     Args:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVarTuple
 
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from relab.rca.tables import RcaFailureRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import DatabaseSession
 
 _MAX_AGENTS: Final = 20
 
@@ -41,27 +41,37 @@ class ClusterRow(NamedTuple):
     runs: int
 
 
-def save(session: Session, values: dict[str, Any]) -> None:
+class ClusterEnd(NamedTuple):
+    """The first or the last failed run of a cluster, with the columns of its failure (see `RcaFailureRow`)."""
+
+    run_id: str
+    started_at: int
+    agent_version: str | None
+    category: str
+    line: str
+
+
+def save(session: DatabaseSession, values: dict[str, Any]) -> None:
     """Store the failure of a run, given as `{column: value}`. It replaces an older failure of the same run."""
     table = table_of(RcaFailureRow)
     changed = session.execute(update(table).where(table.c.run_id == values["run_id"]).values(**values))
-    if not changed.rowcount:  # type: ignore[attr-defined]  # a statement that writes has it
+    if not changed.rowcount:
         session.execute(insert(table).values(**values))
 
 
-def remove(session: Session, run_id: str) -> None:
+def remove(session: DatabaseSession, run_id: str) -> None:
     """Delete the stored failure of a run; called when the newest analysis of the run finds no failure."""
     session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.run_id == run_id))
 
 
-def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
+def delete_of(session: DatabaseSession, rca_run_ids: Iterable[str]) -> None:
     """Delete the failures that were found by the analyses with the given ids."""
     for ids in chunks(rca_run_ids):
         session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
 
 
 def largest(
-    session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
+    session: DatabaseSession, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
 ) -> list[ClusterRow]:
     """Return at most `limit` clusters (runs with one cause), largest first. Only failed runs that match `wanted` count.
 
@@ -76,21 +86,21 @@ def largest(
     return [ClusterRow(cluster, runs) for cluster, runs in found]
 
 
-def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
+def totals(session: DatabaseSession, wanted: ClusterFilter) -> tuple[int, int]:
     """Return `(number of clusters (causes), number of runs)` of the failed runs that match `wanted`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
 
 
-def count(session: Session, cluster: str) -> int:
+def count(session: DatabaseSession, cluster: str) -> int:
     """Return the number of failed runs in a cluster (runs that share a cause); `cluster` is its key."""
     return session.execute(
         select(func.count()).select_from(RcaFailureRow).where(RcaFailureRow.cluster == cluster)
     ).scalar_one()
 
 
-def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
+def end_of(session: DatabaseSession, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> ClusterEnd | None:
     """Return the failure of the run in a cluster that started first or, if `is_last` is true, last.
 
     A cluster is the failed runs that share a cause; `cluster` is its key. Only runs that match `wanted` are considered.
@@ -98,11 +108,13 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
-    statement = _filtered(select(row), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
-    return session.execute(statement).scalar_one_or_none()
+    columns = (table_of(row).c[name] for name in ClusterEnd._fields)
+    statement = _filtered(select(*columns), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
+    found = session.execute(statement).one_or_none()
+    return None if found is None else ClusterEnd._make(found)
 
 
-def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
+def agents_of(session: DatabaseSession, cluster: str, wanted: ClusterFilter) -> list[str]:
     """Return the names of the agents that have runs in a cluster (runs with one cause), sorted, at most 20.
 
     Only failed runs that match `wanted` are considered.
@@ -112,12 +124,12 @@ def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str
     return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())
 
 
-def cluster_of(session: Session, run_id: str) -> str | None:
+def cluster_of(session: DatabaseSession, run_id: str) -> str | None:
     """Return the key of the cluster (failed runs that share a cause) of a run; None if the run is in no cluster."""
     return session.execute(select(RcaFailureRow.cluster).where(RcaFailureRow.run_id == run_id)).scalar_one_or_none()
 
 
-def count_by_category(session: Session) -> list[tuple[str, int, int]]:
+def count_by_category(session: DatabaseSession) -> list[tuple[str, int, int]]:
     """Return `(category, number of clusters, number of runs)` for each category; a cluster's runs share a cause."""
     row = RcaFailureRow
     statement = select(row.category, func.count(row.cluster.distinct()), func.count()).group_by(row.category)

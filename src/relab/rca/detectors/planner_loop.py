@@ -35,7 +35,6 @@ MIN_OUTPUT_CHARS = 40
 CITED_REPEATS = 3
 
 RULE = ErrorRule(
-    category=Category.PLANNER_LOOP,
     codes={},
     classes=re.compile(
         r"graph_?recursion|llm_?calls_?limit|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"

@@ -30,7 +30,6 @@ _WORSE = r"prompt[ _-]?(?:regression|drift)"
 _SEEN = r"(?:detect|found|confirm|observ|suspect)\w*"
 
 RULE = ErrorRule(
-    category=Category.PROMPT_REGRESSION,
     codes={},
     classes=re.compile(r"prompt_?(?:regression|drift)", re.IGNORECASE),
     phrases=Phrases(

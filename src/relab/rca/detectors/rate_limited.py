@@ -63,7 +63,6 @@ _NOT_RATE = re.compile(
 )
 
 RULE = ErrorRule(
-    category=Category.RATE_LIMITED,
     codes={429: None, 529: "overloaded"},
     classes=re.compile(
         r"rate_?limit|too_?many_?requests|throttl|resource_?exhausted|quota_?exceeded|insufficient_?quota|overloaded"

@@ -119,7 +119,6 @@ _CONTAINERS = frozenset(
 _EMPTY_TEXTS = frozenset(("", "[]", "{}", "()", "null", "none", '""', "''", "[[]]", "[{}]", "n/a", "empty"))
 
 RULE = ErrorRule(
-    category=Category.RETRIEVAL_EMPTY,
     codes={},
     classes=re.compile(
         r"no_?(?:results?|documents?|matches)_?(?:found)?|empty_?(?:search_?)?(?:result|retrieval)|retrieval_?empty",

@@ -37,7 +37,6 @@ class ErrorRule:
         guard_types: a pattern for the type of a guardrail event.
     """
 
-    category: Category
     codes: Mapping[int, str | None]
     classes: re.Pattern[str]
     phrases: Phrases

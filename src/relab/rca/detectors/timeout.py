@@ -60,7 +60,6 @@ WORDING = Phrases(
 )
 
 RULE = ErrorRule(
-    category=Category.TIMEOUT,
     codes={408: None, 504: "gateway", 524: "gateway", 598: "network", 599: "network"},
     classes=re.compile(r"time(?:d)?_?out|deadline_?exceeded", re.IGNORECASE),
     phrases=WORDING,

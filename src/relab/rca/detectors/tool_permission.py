@@ -76,7 +76,6 @@ WORDING = Phrases(
 )
 
 RULE = ErrorRule(
-    category=Category.TOOL_PERMISSION,
     codes={401: "authentication", 403: "authorization"},
     classes=re.compile(
         r"permission_?(?:error|denied)|^(?:tool_?)?permissions?$|access_?denied|unauthori[sz]ed|^forbidden|forbidden_?error"

@@ -109,7 +109,6 @@ _VALIDATION_WORD = re.compile(r"\bvalidation\b", re.IGNORECASE)
 _VALIDATION_CLASS = re.compile(r"validation_?(?:error|exception)|^unprocessable", re.IGNORECASE)
 
 RULE = ErrorRule(
-    category=Category.TOOL_SCHEMA_MISMATCH,
     codes={},
     classes=_STATING_CLASSES,
     phrases=WORDING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from pydantic import BaseModel
@@ -140,6 +140,10 @@ class EvidenceCollector:
     def has_quoted(self, source: Quotable) -> bool:
         """Whether `quote` has added a quotation of any field of `source`, which is an object of the run."""
         return id(source) in self._quoted
+
+    def quote_all(self, quotations: Iterable[Quotation]) -> tuple[str, ...]:
+        """Add quotations to the evidence, and return the different ids of this evidence, in the order of the quotations."""
+        return tuple(dict.fromkeys(map(self.quote, quotations)))
 
     def quote(self, quotation: Quotation) -> str:
         """Add a quotation to the evidence, and return the id of this evidence. Equal quotations have the same id.

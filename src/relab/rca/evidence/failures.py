@@ -60,7 +60,7 @@ class PlacedCall:
         return self.started_us
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """An error that an object of the run reports: a call, a step, a guardrail event, a log line or the run itself.
 
@@ -88,15 +88,15 @@ class Failure:
     position: int
     at_us: int
     step_id: str | None
-    call_id: str | None
-    agent_name: str | None
-    tool_name: str | None
-    status_code: int | None
-    error_class: str | None
+    call_id: str | None = None
+    agent_name: str | None = None
+    tool_name: str | None = None
+    status_code: int | None = None
+    error_class: str | None = None
     field: str
     text: ErrorText
-    is_hint: bool
-    is_generic: bool
+    is_hint: bool = False
+    is_generic: bool = False
     is_specific: bool
     recovered: bool
     latency_ms: float | None = None

@@ -219,14 +219,9 @@ class RunView:
             position=0,
             at_us=self.end_us,
             step_id=None,
-            call_id=None,
-            agent_name=None,
-            tool_name=None,
-            status_code=None,
             error_class=error_type,
             field="error_message" if message is not None else "error_type",
             text=self._readers[EvidenceKind.RUN].read(message),
-            is_hint=False,
             is_generic=is_generic_class(error_type) and is_generic_message(message),
             is_specific=not (is_generic_class(error_type) and is_generic_message(message)),
             recovered=self.succeeded,
@@ -266,11 +261,8 @@ class RunView:
             call_id=place.call_id if place is not None else None,
             agent_name=place.agent_name if place is not None else None,
             tool_name=place.tool_name if place is not None else None,
-            status_code=None,
-            error_class=None,
             field="message",
             text=self._readers[EvidenceKind.LOG_LINE].read(line.message),
-            is_hint=False,
             is_generic=is_generic_message(line.message),
             is_specific=not is_generic_message(line.message),
             recovered=self.succeeded if place is None else place.recovered,
@@ -296,72 +288,70 @@ class RunView:
 
     def _of_call(self, placed: PlacedCall) -> Failure:
         call = placed.call
-        message, error_class, result = filled(call.error_message), filled(call.error_class), filled(call.result_summary)
-        # A long result is content and not a message, unless it begins like an error report.
-        if result is not None and len(result) > _SHORT_OUTPUT_CHARS and not is_error_in_result(result):
-            result = None
-        if call.status is not StepStatus.FAILURE and (error_class is not None or is_error_code(call.status_code)):
-            result = None
-        text = message if message is not None else result
-        field = first_given(
-            ("error_message", message),
-            ("result_summary", result),
-            ("error_class", error_class),
-            ("status_code", call.status_code),
-            ("status", call.status),
-        )
-        return Failure(
-            kind=EvidenceKind.TOOL_CALL,
-            source=call,
-            position=placed.position,
-            at_us=placed.ended_us,
-            step_id=call.step_id,
-            call_id=call.call_id,
+        has_error = filled(call.error_class) is not None or is_error_code(call.status_code)
+        is_ignored = has_error and call.status is not StepStatus.FAILURE
+        return self._of_item(
+            placed,
+            call,
+            ("result_summary", None if is_ignored else filled(call.result_summary)),
             agent_name=placed.agent_name,
-            tool_name=call.tool_name,
             status_code=call.status_code,
-            error_class=error_class,
-            field=field,
-            text=self._readers[EvidenceKind.TOOL_CALL].read(text),
-            is_hint=message is None,
-            is_generic=is_generic_class(error_class) and is_generic_message(text),
-            is_specific=is_specific_error(error_class, message, text),
             recovered=self.call_was_recovered(placed),
-            latency_ms=call.effective_latency_ms,
         )
 
     def _of_step(self, placed: PlacedStep) -> Failure:
         step = placed.step
-        message, error_class, output = filled(step.error_message), filled(step.error_class), filled(step.output_summary)
-        # A long output is content and not a message, unless it begins like an error report.
-        if output is not None and len(output) > _SHORT_OUTPUT_CHARS and not is_error_in_result(output):
-            output = None
-        text = message if message is not None else output
-        field = first_given(
-            ("error_message", message),
-            ("output_summary", output),
-            ("error_class", error_class),
-            ("status_code", status_code_of(step)),
-            ("status", step.status),
+        return self._of_item(
+            placed,
+            step,
+            ("output_summary", filled(step.output_summary)),
+            agent_name=step.agent_name,
+            status_code=status_code_of(step),
+            recovered=self.step_was_recovered(placed),
         )
+
+    def _of_item(
+        self,
+        placed: PlacedStep | PlacedCall,
+        item: Step | ToolCall,
+        output: tuple[str, str | None],
+        *,
+        agent_name: str | None,
+        status_code: int | None,
+        recovered: bool,
+    ) -> Failure:
+        """Return the error of a step or call; `output` is the name and the text of the field with its output."""
+        call = item if isinstance(item, ToolCall) else None
+        kind = EvidenceKind.STEP if call is None else EvidenceKind.TOOL_CALL
+        message, error_class, (output_field, result) = filled(item.error_message), filled(item.error_class), output
+        # A long output is content and not a message, unless it begins like an error report.
+        if result is not None and len(result) > _SHORT_OUTPUT_CHARS and not is_error_in_result(result):
+            result = None
+        text = message if message is not None else result
         return Failure(
-            kind=EvidenceKind.STEP,
-            source=step,
+            kind=kind,
+            source=item,
             position=placed.position,
             at_us=placed.ended_us,
-            step_id=step.step_id,
-            call_id=None,
-            agent_name=step.agent_name,
-            tool_name=None,
-            status_code=status_code_of(step),
+            step_id=item.step_id,
+            call_id=call.call_id if call is not None else None,
+            agent_name=agent_name,
+            tool_name=call.tool_name if call is not None else None,
+            status_code=status_code,
             error_class=error_class,
-            field=field,
-            text=self._readers[EvidenceKind.STEP].read(text),
+            field=first_given(
+                ("error_message", message),
+                (output_field, result),
+                ("error_class", error_class),
+                ("status_code", status_code),
+                ("status", item.status),
+            ),
+            text=self._readers[kind].read(text),
             is_hint=message is None,
             is_generic=is_generic_class(error_class) and is_generic_message(text),
             is_specific=is_specific_error(error_class, message, text),
-            recovered=self.step_was_recovered(placed),
-            latency_ms=step.effective_latency_ms,
+            recovered=recovered,
+            latency_ms=item.effective_latency_ms,
         )
 
     @cached_property
@@ -388,12 +378,8 @@ class RunView:
             call_id=event.call_id,
             agent_name=self.agent_of(step_id),
             tool_name=call.call.tool_name if call is not None else None,
-            status_code=None,
-            error_class=None,
             field=quotable_field(event, "message", "type", "event_id"),
             text=self._readers[EvidenceKind.GUARDRAIL_EVENT].read(message),
-            is_hint=False,
-            is_generic=False,
             is_specific=True,
             recovered=self.succeeded or (call is not None and self.call_was_recovered(call)),
         )

@@ -111,7 +111,7 @@ class LabelKeeper:
                 run, _ = self._telemetry.load(label.run_id)
             except NotFoundError:
                 continue
-            yield LabelledRun(label, run, self._telemetry.log_lines(label.run_id))
+            yield LabelledRun(label, run)
 
     def measure(self) -> LabelScores:
         """Analyse all labelled runs now, and return how often the reports agree with the labels.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -10,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relab.core.clock import Timestamp
 from relab.core.ids import ExternalId
-from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, ShortText
 
 CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
@@ -70,11 +68,10 @@ class LabelPage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LabelledRun:
-    """A complete run with its label, and with the warnings and errors in the log of its trace."""
+    """A complete run with its label."""
 
     label: RunLabel
     run: AgentRun
-    logs: Sequence[LogLine]
 
 
 class LabelScore(BaseModel):

@@ -9,17 +9,17 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from relab.rca.labels.models import RunLabel
 from relab.rca.tables import RcaLabelRow, RcaRankingModelRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import DatabaseSession
 
 _COLUMNS: Final[tuple[Any, ...]] = tuple(table_of(RcaLabelRow).c[name] for name in RunLabel.model_fields)
 
 
-def save(session: Session, label: RunLabel) -> None:
+def save(session: DatabaseSession, label: RunLabel) -> None:
     """Store the label of a run. It replaces an older label of the run."""
     table, values = table_of(RcaLabelRow), label.model_dump()
     if session.execute(select(table.c.run_id).where(table.c.run_id == label.run_id)).one_or_none() is None:
@@ -28,13 +28,13 @@ def save(session: Session, label: RunLabel) -> None:
         session.execute(update(table).where(table.c.run_id == label.run_id).values(**values))
 
 
-def get(session: Session, run_id: str) -> RunLabel | None:
+def get(session: DatabaseSession, run_id: str) -> RunLabel | None:
     """Return the label of a run; None if it has none."""
     row = session.execute(select(*_COLUMNS).where(RcaLabelRow.run_id == run_id)).one_or_none()
     return None if row is None else _label(row)
 
 
-def list_labels(session: Session, before: tuple[int, str] | None, limit: int) -> list[RunLabel]:
+def list_labels(session: DatabaseSession, before: tuple[int, str] | None, limit: int) -> list[RunLabel]:
     """Return at most `limit` labels, the newest first.
 
     `before` is `(time of labelling, run id)` of the last label of the previous page; None for the first page.
@@ -46,13 +46,13 @@ def list_labels(session: Session, before: tuple[int, str] | None, limit: int) ->
     return [_label(row) for row in session.execute(statement)]
 
 
-def remove(session: Session, run_id: str) -> bool:
+def remove(session: DatabaseSession, run_id: str) -> bool:
     """Delete the label of a run; return False if it has none."""
     statement = delete(table_of(RcaLabelRow)).where(RcaLabelRow.run_id == run_id).returning(RcaLabelRow.run_id)
     return session.execute(statement).one_or_none() is not None
 
 
-def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
+def delete_for_runs(session: DatabaseSession, run_ids: Iterable[str], before_us: int) -> None:
     """Delete the labels of deleted runs.
 
     Labels that were given after `before_us` (microseconds since 1970) are kept.
@@ -66,7 +66,7 @@ def _label(row: Any) -> RunLabel:
     return RunLabel.model_validate(dict(zip(RunLabel.model_fields, row, strict=True)))
 
 
-def save_model(session: Session, source: str, artefact: str, trained_at: int) -> None:
+def save_model(session: DatabaseSession, source: str, artefact: str, trained_at: int) -> None:
     """Store a ranking model. It replaces an older model with the same source.
 
     Args:
@@ -80,7 +80,7 @@ def save_model(session: Session, source: str, artefact: str, trained_at: int) ->
     session.execute(insert(table).values(source=source, trained_at=trained_at, artefact=artefact))
 
 
-def remove_model(session: Session, source: str) -> bool:
+def remove_model(session: DatabaseSession, source: str) -> bool:
     """Delete the ranking model for the runs of one agent; return False if there is no such model.
 
     `source` identifies the model: the text `agent NAME`.
@@ -90,7 +90,7 @@ def remove_model(session: Session, source: str) -> bool:
     return session.execute(statement).one_or_none() is not None
 
 
-def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
+def model_versions(session: DatabaseSession) -> tuple[tuple[str, int], ...]:
     """Return `(source, time of training)` of each stored ranking model, the oldest first.
 
     A source is the text `agent NAME`, with the name of the agent whose runs the model ranks. The time is in
@@ -101,7 +101,7 @@ def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
     return tuple((source, trained_at) for source, trained_at in found)
 
 
-def model_artefacts(session: Session) -> list[str]:
+def model_artefacts(session: DatabaseSession) -> list[str]:
     """Return the JSON documents (artefacts) of all stored ranking models, the oldest first."""
     row = RcaRankingModelRow
     return list(session.execute(select(row.artefact).order_by(row.trained_at, row.source)).scalars())

@@ -18,7 +18,7 @@ def with_comparison(report: Report, view: RunView, passing: PassingRuns) -> Repo
         return report
     collector = EvidenceCollector(view.run, report.evidence_index)
     found = compare(view, passing)
-    cited = [tuple(dict.fromkeys(map(collector.quote, each.quotes))) for each in found]
+    cited = [collector.quote_all(each.quotes) for each in found]
     evidence = collector.evidence
     differences = tuple(
         PassingDifference.citing(

@@ -73,6 +73,6 @@ def explained_action(
     return general.model_copy(
         update={
             "description": f"{descriptor.advice_opening}: {text}" if descriptor.advice_opening else text,
-            "evidence_ids": tuple(dict.fromkeys(collector.quote(quote) for quote in explanation.quotes)),
+            "evidence_ids": collector.quote_all(explanation.quotes),
         }
     )

@@ -47,7 +47,7 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
 
     The quotations of the candidates are added to the evidence.
     """
-    quoted = [tuple(dict.fromkeys(collector.quote(quote) for quote in guess.quotes)) for guess in guesses]
+    quoted = [collector.quote_all(guess.quotes) for guess in guesses]
     evidence = collector.evidence
     return tuple(
         CandidateStep.citing(

@@ -62,7 +62,7 @@ def compose(
     hypotheses = build_hypotheses(reportable, view, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)
     shown, guessed = merge_with_writers(kept, ranking)
-    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in shown]
+    cited = [collector.quote_all(problem.quotes) for problem in shown]
     explanation = explain_cause(reportable[0], view) if reportable else None
     actions = _actions(view, reportable, explanation, collector, insufficient=insufficient is not None)
     if view.failed and len(kept) == len(problems):
@@ -216,7 +216,7 @@ def _attribution(
         call_id=problem.call_id,
         tool_name=tool_of(problem, view),
         confidence=Confidence.LOW if insufficient else problem.confidence,
-        evidence_ids=tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)),
+        evidence_ids=collector.quote_all(problem.quotes),
     )
 
 

@@ -43,22 +43,13 @@ class Halt(Event):
         budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
         still_leased: returns whether this process holds the lease of the target. After the first False, the event stays
             set.
-        monotonic_s: returns the time of the monotonic clock, in seconds.
     """
 
-    def __init__(
-        self,
-        stop: Event,
-        *,
-        budget_s: float,
-        still_leased: Callable[[], bool],
-        monotonic_s: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, stop: Event, *, budget_s: float, still_leased: Callable[[], bool]) -> None:
         super().__init__()
         self._stop = stop
         self._still_leased = still_leased
-        self._monotonic_s = monotonic_s
-        self._ends_s = monotonic_s() + budget_s if budget_s else None
+        self._ends_s = time.monotonic() + budget_s if budget_s else None
         self._is_unleased = False
 
     @property
@@ -70,7 +61,7 @@ class Halt(Event):
         self._is_unleased = self._is_unleased or not self._still_leased()
         if self._is_unleased:
             return HaltReason.LEASE
-        if self._ends_s is not None and self._monotonic_s() >= self._ends_s:
+        if self._ends_s is not None and time.monotonic() >= self._ends_s:
             return HaltReason.BUDGET
         return None
 
@@ -80,13 +71,13 @@ class Halt(Event):
 
     def left_s(self) -> float | None:
         """Return how many seconds of the time budget are left, at least 0; None without a budget."""
-        return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
+        return None if self._ends_s is None else max(self._ends_s - time.monotonic(), 0.0)
 
     def sleep(self, seconds: float) -> bool:
         """Wait for `seconds`; return True after this time, or False as soon as there is a reason to stop."""
-        ends_s = self._monotonic_s() + seconds
+        ends_s = time.monotonic() + seconds
         while not self.is_set():
-            left_s = ends_s - self._monotonic_s()
+            left_s = ends_s - time.monotonic()
             if left_s <= 0:
                 return True
             self._stop.wait(min(left_s, _SLICE_S))

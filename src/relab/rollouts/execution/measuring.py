@@ -182,12 +182,11 @@ class LiveMeasurement:
             return None
         ended_at = started_at + int(self.plan.experiment.window_sec * 1e6)
         return tuple(
-            self._figures(window, started_at, self.target.metric.read(self._label(window.arm), started_at, ended_at))
+            self._figures(
+                window, started_at, self.target.metric.read(self.target.label_of(window.arm), started_at, ended_at)
+            )
             for window in windows
         )
-
-    def _label(self, arm: Arm) -> str:
-        return self.target.label_of(arm)
 
     def _figures(self, window: PlannedWindow, started_at: int, reading: MetricReading) -> ArmWindow:
         assert self.target.metric is not None

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from relab.rollouts.judging.effects import Pairs, effect_pct, running_effect
-from relab.rollouts.judging.rollout_data import RolloutData, is_usable
+from relab.rollouts.judging.rollout_data import RolloutData, error_rate_pct, is_usable
 from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
-from relab.rollouts.models import Arm, ArmWindow, RouteEffect, Thresholds
+from relab.rollouts.models import Arm, RouteEffect, Thresholds
 
 _ALPHA: Final = 0.025
 _CONSTANT_ROUNDS: Final = 3
@@ -69,7 +69,7 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     """
     found = []
     imbalance, qps = imbalance_pct(data), qps_change_pct(data)
-    failed = _error_rate_pct(data.windows(Arm.A) if data.rounds else ())
+    failed = error_rate_pct(data.windows(Arm.A) if data.rounds else ()) or 0.0
     if failed >= thresholds.max_error_rate:
         found.append(
             f"The error rate of arm A is {failed:.2f} % (the limit for arm B is {thresholds.max_error_rate:g} %)."
@@ -90,11 +90,6 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     if data.is_cut:
         found.append("The last round was not completed and is not used.")
     return tuple(found)
-
-
-def _error_rate_pct(windows: tuple[ArmWindow, ...]) -> float:
-    completed = sum(window.completed for window in windows)
-    return 100 * sum(window.bad for window in windows) / completed if completed else 0.0
 
 
 def _constant_figures(data: RolloutData) -> list[str]:

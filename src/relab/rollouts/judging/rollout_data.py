@@ -19,6 +19,12 @@ MAX_FIGURE: Final = 1e290
 """The largest figure of a window that is judged: sums of larger ones may overflow."""
 
 
+def error_rate_pct(windows: Sequence[ArmWindow]) -> float | None:
+    """Return the share of failed requests among the completed requests of windows, in percent; None without requests."""
+    completed = sum(window.completed for window in windows)
+    return 100 * sum(window.bad for window in windows) / completed if completed else None
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutData:
     """The complete rounds of a rollout; a complete round has one window (measurement) of each arm (set of flags).

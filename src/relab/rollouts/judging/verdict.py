@@ -12,7 +12,7 @@ from relab.rollouts.judging.effects import RunningEffect, effect_pct, log_of, ru
 from relab.rollouts.judging.factors import factor_effects
 from relab.rollouts.judging.guardrails import qps_change_pct, route_effects, warnings_of
 from relab.rollouts.judging.procedure import false_pass_rate, look_alpha
-from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.judging.rollout_data import RolloutData, error_rate_pct
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
 from relab.rollouts.judging.settling import unsettled
 from relab.rollouts.judging.validity import biased_data, imbalance_pct, missing_data, unstable_baseline
@@ -66,7 +66,7 @@ def judge(
     found, doubts = _doubts(data, plan, running)
     problems = tuple(problem.sentence for problem in found)
     effect = _effect(data, plan, running, stopped_early=stopped_early)
-    rate, upper = _error_rate_pct(data), error_upper_pct(data)
+    rate, upper = error_rate_pct(data.windows(Arm.B)), error_upper_pct(data)
     sd = running.last()[1] if running is not None else math.nan
     routes = route_effects(data)
     needed = None if math.isnan(sd) else gates_of(plan).rounds_needed(log_of(plan.detected_pct), sd)
@@ -191,12 +191,6 @@ def _early_stop(windows: Sequence[ArmWindow], plan: Plan, *, stopped_early: bool
 def _mean(windows: Sequence[ArmWindow]) -> float:
     values = [window.metric for window in windows if window.metric is not None]
     return math.fsum(values) / len(values)
-
-
-def _error_rate_pct(data: RolloutData) -> float | None:
-    windows = data.windows(Arm.B)
-    completed = sum(window.completed for window in windows)
-    return 100 * sum(window.bad for window in windows) / completed if completed else None
 
 
 def _false_pass_rate(plan: Plan, sd: float, rounds: int, *, stopped_early: bool) -> float | None:

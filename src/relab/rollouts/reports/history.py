@@ -39,8 +39,8 @@ class HistoryProblem:
     message: str
 
 
-def append_history(path: Path, entry: Mapping[str, Any]) -> str:
-    """Append a line to a history of rollouts (a hash chain), and return its hash. The line is then on the disk.
+def append_history(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append a line to a history of rollouts (a hash chain). The line is then on the disk.
 
     Several processes may append at once.
 
@@ -57,13 +57,11 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
     with file_lock(path, mode=0o666), path.open("a+b") as file:
         last = _repaired_end(file, path)
         content = {**_storable(dict(entry)), "previous": START if last is None else _hash_of_line(last)}
-        own = _digest(content)
-        file.write(_line_of(content, own) + b"\n")
+        file.write(_line_of(content, _digest(content)) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     if is_new:
         _sync_folder(path.parent)
-    return own
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

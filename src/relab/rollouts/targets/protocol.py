@@ -129,8 +129,7 @@ def read_agreed(target: FlagTarget) -> FlagState:
     if found.others:
         raise FlagsNotAppliedError(
             f"The flags of {target.name} are not the same in all processes ({shown_values(found)}).",
-            found=found.value,
-            others=found.others,
+            values=found.values,
             remedy=f"Set them in all processes. {_SHARE_FLAGS}",
         )
     return found
@@ -176,8 +175,7 @@ def change_flags(
                 state = f"have other values ({'; '.join(differences) or 'fields that the change does not have'})"
             raise FlagsNotAppliedError(
                 f"The flags of {target.name} {state} {within_s:g} s after the change.",
-                found=found.value,
-                others=found.others,
+                values=found.values,
                 remedy=remedy,
             )
         if repeats and found.others:

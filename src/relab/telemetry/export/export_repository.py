@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
 
 from relab.storage.base import Base, table_of
+from relab.storage.session import DatabaseSession
 from relab.telemetry.filtering import filtered
 from relab.telemetry.log_models import StoredLog
 from relab.telemetry.models import RunFilter
@@ -23,7 +23,7 @@ ROWS_PER_FETCH = 200
 _IDS_PER_FETCH = 5_000
 
 
-def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
+def iter_matching(session: DatabaseSession, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
     """Yield `(run id, number of timeline items)` of the runs that match the filter, oldest first.
 
     Matching traces without agent activity are included even if the filter's field `all_traces` is false, so that an
@@ -39,25 +39,25 @@ def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) 
         yield row[0], row[1]
 
 
-def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[StoredItem]:
+def iter_items(session: DatabaseSession, run_ids: Sequence[str]) -> Iterator[StoredItem]:
     """Yield the timeline items of runs, ordered by run id and then by their place in the timeline."""
     statement = select(*ITEM_COLUMNS).where(TimelineItemRow.run_id.in_(run_ids))
     return map(StoredItem._make, _streamed(session, statement, TimelineItemRow))
 
 
-def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredSpan]:
+def iter_spans(session: DatabaseSession, trace_ids: Sequence[str]) -> Iterator[StoredSpan]:
     """Yield the raw spans of traces, ordered by trace id and span id."""
     columns = (SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
     return map(StoredSpan._make, _streamed(session, select(*columns).where(SpanRow.trace_id.in_(trace_ids)), SpanRow))
 
 
-def iter_logs(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredLog]:
+def iter_logs(session: DatabaseSession, trace_ids: Sequence[str]) -> Iterator[StoredLog]:
     """Yield the log records of traces, ordered by trace id and time."""
     statement = select(*table_of(LogRecordRow).c).where(LogRecordRow.trace_id.in_(trace_ids))
     return map(StoredLog._make, _streamed(session, statement, LogRecordRow))
 
 
-def _streamed(session: Session, statement: Select[*tuple[Any, ...]], rows: type[Base]) -> Iterator[Any]:
+def _streamed(session: DatabaseSession, statement: Select[*tuple[Any, ...]], rows: type[Base]) -> Iterator[Any]:
     """Yield the rows that `statement` selects from the table of `rows`, in the order of its primary key."""
     ordered = statement.order_by(*table_of(rows).primary_key)
     yield from session.execute(ordered.execution_options(yield_per=ROWS_PER_FETCH))

@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.export import export_repository
 from relab.telemetry.export.export_rows import (
@@ -36,7 +35,7 @@ from relab.telemetry.export.export_rows import (
 )
 from relab.telemetry.export.parquet import write_parquet
 from relab.telemetry.models import ITEM_KINDS, RunFilter
-from relab.telemetry.otlp.json_request import logs_request_to_json, request_to_json
+from relab.telemetry.otlp.json_request import Groups, logs_request_to_json, request_to_json
 from relab.telemetry.prices import PriceTable
 from relab.telemetry.received import span_repository
 from relab.telemetry.received.log_tables import LogOriginRow
@@ -73,7 +72,7 @@ class RunExport:
     def __init__(
         self,
         database: Database,
-        open_first: Callable[[], AbstractContextManager[Session]],
+        open_first: Callable[[], AbstractContextManager[DatabaseSession]],
         run_filter: RunFilter,
         what: ExportWhat,
         prices: PriceTable,
@@ -116,7 +115,9 @@ class RunExport:
             return self._run_lines()
         if self._what == "items":
             return self._item_lines()
-        return self._span_lines() if self._what == "spans" else self._log_lines()
+        if self._what == "spans":
+            return self._request_lines(SpanOriginRow, export_repository.iter_spans, request_to_json)
+        return self._request_lines(LogOriginRow, export_repository.iter_logs, logs_request_to_json)
 
     def write_parquet(self, path: Path) -> None:
         """Write the export as a Parquet file with one flat row for each run, timeline item, span or log record.
@@ -157,19 +158,16 @@ class RunExport:
                 }
                 yield f'{json_text(head)[:-1]},"data":{item.data}}}'
 
-    def _span_lines(self) -> Iterator[str]:
+    def _request_lines(
+        self,
+        table: span_repository.OriginTable,
+        items_of: Callable[[DatabaseSession, list[str]], Iterator[Any]],
+        to_json: Callable[[Groups], dict[str, Any]],
+    ) -> Iterator[str]:
         for session, ids in self._groups():
-            origins = span_repository.load_origins(session, SpanOriginRow, ids)
-            spans = ((span.origin, span.data) for span in export_repository.iter_spans(session, ids))
-            for line in _requests(spans):
-                yield json_text(request_to_json(_by_origin(line, origins)))
-
-    def _log_lines(self) -> Iterator[str]:
-        for session, ids in self._groups():
-            origins = span_repository.load_origins(session, LogOriginRow, ids)
-            logs = ((log.origin, log.data) for log in export_repository.iter_logs(session, ids))
-            for line in _requests(logs):
-                yield json_text(logs_request_to_json(_by_origin(line, origins)))
+            origins = span_repository.load_origins(session, table, ids)
+            for line in _requests((item.origin, item.data) for item in items_of(session, ids)):
+                yield json_text(to_json(_by_origin(line, origins)))
 
     def _run_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
@@ -192,7 +190,7 @@ class RunExport:
             for log in export_repository.iter_logs(session, ids):
                 yield log_row(log, *origins[log.origin])
 
-    def _groups(self) -> Iterator[tuple[Session, list[str]]]:
+    def _groups(self) -> Iterator[tuple[DatabaseSession, list[str]]]:
         """Yield `(session, run ids)` for each batch of runs; the session is a read transaction for this batch only."""
         done = 0
         for ids in self._id_groups():
@@ -236,7 +234,7 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
 
 
 def _origin_texts(
-    session: Session, table: span_repository.OriginTable, trace_ids: list[str]
+    session: DatabaseSession, table: span_repository.OriginTable, trace_ids: list[str]
 ) -> dict[int, tuple[str, str, str]]:
     """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 

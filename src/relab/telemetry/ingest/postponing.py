@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy.orm import Session
-
+from relab.storage.session import DatabaseSession
 from relab.telemetry.projection import projection_repository
 from relab.telemetry.tables import FormerRun
 
@@ -74,7 +73,7 @@ class Backlog:
         self._known = 0
         self._added = _LOOK_EVERY
 
-    def has_room(self, session: Session, size: int) -> bool:
+    def has_room(self, session: DatabaseSession, size: int) -> bool:
         """Add newly stored spans to the total size of waiting spans; return whether the total is within the limit.
 
         A span waits as long as it is stored, but the run of its trace is not computed from it yet. `size` is the total

@@ -16,9 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
-
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.ingest.postponing import Backlog, due_us, size_of
 from relab.telemetry.models import MAX_ITEMS, RunFields
@@ -91,7 +90,7 @@ class BatchOutcome:
 
 
 def write_batch(
-    session: Session,
+    session: DatabaseSession,
     runs: Sequence[RunRecord],
     traces: Mapping[str, TraceSpans],
     *,
@@ -115,7 +114,7 @@ def write_batch(
 class _Batch:
     """Collects the rows of runs, timelines, spans and log records that one transaction writes, and writes them."""
 
-    def __init__(self, session: Session, now_us: int, shard: int) -> None:
+    def __init__(self, session: DatabaseSession, now_us: int, shard: int) -> None:
         self._session = session
         self._now_us = now_us
         self._shard = shard

@@ -15,7 +15,7 @@ from relab.telemetry.models import StepStatus
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.arguments import plain_name
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, text_attribute, times_of
-from relab.telemetry.otlp.lineage import Ancestors
+from relab.telemetry.otlp.lineage import Ancestors, enclosing
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.talk import Talk
 from relab.telemetry.otlp.text import as_text
@@ -213,14 +213,8 @@ def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFac
 
     A failed span is ignored if it is itself an internal step of a framework (`is_plumbing`).
     """
-    found: set[str] = set()
-    for facts in spans:
-        if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing:
-            here = facts.span.parent_id
-            while here in by_id and here not in found:
-                found.add(here)
-                here = by_id[here].span.parent_id
-    return found
+    failed = (facts for facts in spans if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing)
+    return enclosing(failed, by_id)
 
 
 def _join_model_calls(

@@ -7,7 +7,7 @@ the search starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from relab.telemetry.models import CALL, STEP, StepStatus
@@ -47,6 +47,18 @@ class Ancestors(NamedTuple):
 
 
 NOTHING = Ancestors()
+
+
+def enclosing(spans: Iterable[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
+    """Return the ids of all spans that enclose one of `spans`, directly or indirectly; `by_id` has all spans by id."""
+    found: set[str] = set()
+    for facts in spans:
+        here = facts.span.parent_id
+        # If a span is in the set, so are all spans above it. Stopping here keeps the time linear in deep traces.
+        while here in by_id and here not in found:
+            found.add(here)
+            here = by_id[here].span.parent_id
+    return found
 
 
 def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:

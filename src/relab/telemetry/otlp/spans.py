@@ -27,7 +27,7 @@ MAX_SCOPE_BYTES = 1_048_576
 MAX_PARTS = 10_000
 """The maximum number of attributes, and of events, of one span: even a small attribute takes time to decode."""
 
-STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
+STATUS_UNSET, STATUS_ERROR = 0, 2
 
 MAX_VALUES = 100_000
 """The maximum number of values in the attributes of one span or resource, including those in lists and maps: two bytes

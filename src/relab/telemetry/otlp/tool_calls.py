@@ -18,7 +18,7 @@ from relab.telemetry.otlp.approvals import count_requests, is_rejection
 from relab.telemetry.otlp.arguments import call_key, plain_name
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.history import past_ids, spoken_ids
-from relab.telemetry.otlp.lineage import failed_around
+from relab.telemetry.otlp.lineage import enclosing, failed_around
 from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
 from relab.telemetry.otlp.provider_errors import is_provider_error
@@ -94,14 +94,8 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
     if not unanswered:
         return
     by_id = {facts.span.span_id: facts for facts in spans}
-    explained: set[str] = set()
-    for facts in spans:
-        if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS:
-            here = facts.span.parent_id
-            # If a span is marked, so are all spans above it. Stopping here keeps the time linear in deep traces.
-            while here in by_id and here not in explained:
-                explained.add(here)
-                here = by_id[here].span.parent_id
+    failed_workers = (facts for facts in spans if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS)
+    explained = enclosing(failed_workers, by_id)
     failed = failed_around(spans, by_id)
     for call in calls:
         span_id = call.model.span.span_id

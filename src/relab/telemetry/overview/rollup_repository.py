@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 from relab.telemetry.overview import rollups
 from relab.telemetry.overview.rollup_tables import RunRollupRow
@@ -20,7 +20,7 @@ from relab.telemetry.overview.rollups import BucketKey, Changes, Sums
 _BUCKETS_PER_STATEMENT = 200
 
 
-def apply(session: Session, changes: Changes, shard: int) -> None:
+def apply(session: DatabaseSession, changes: Changes, shard: int) -> None:
     """Add changes to the stored sums over the runs of each minute and hour, in the rows of the shard `shard`.
 
     Each sum is stored in one row per shard, so that writers of different shards do not wait for each other; a reader
@@ -33,7 +33,7 @@ def apply(session: Session, changes: Changes, shard: int) -> None:
         _apply_some(session, keys[start : start + _BUCKETS_PER_STATEMENT], buckets, shard)
 
 
-def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
+def read(session: DatabaseSession, ranges: list[tuple[int, int, int]]) -> Sums:
     """Add up the stored sums over the runs that started in several ranges of time, and return the total.
 
     Args:
@@ -53,7 +53,7 @@ def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
     return total
 
 
-def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[BucketKey, Sums], shard: int) -> None:
+def _apply_some(session: DatabaseSession, keys: list[BucketKey], changes: Mapping[BucketKey, Sums], shard: int) -> None:
     table = table_of(RunRollupRow)
     statement = insert_into(session, table)
     empty: list[dict[str, Any]] = [

@@ -1,13 +1,12 @@
-"""The ORM table of the sums over the runs of each hour and minute, from which the overview is computed."""
+"""The table of the sums over the runs of each hour and minute, from which the overview is computed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, SmallInteger
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ColumnClause, SmallInteger
 
-from relab.storage.base import Base, Micros
+from relab.storage.base import Base, Micros, column
 
 
 class RunRollupRow(Base):
@@ -18,11 +17,9 @@ class RunRollupRow(Base):
 
     __tablename__ = "run_rollups"
 
-    length_us: Mapped[int] = mapped_column(
-        "span_us", BigInteger, key="length_us", primary_key=True, autoincrement=False
-    )
+    length_us: ColumnClause[int] = column("span_us", BigInteger, key="length_us", primary_key=True, autoincrement=False)
     """The length of the bucket: an hour or a minute, in microseconds."""
-    started_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
-    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    started_at: ColumnClause[int] = column(Micros, primary_key=True, autoincrement=False)
+    shard: ColumnClause[int] = column(SmallInteger, primary_key=True, autoincrement=False)
     """Writers of different shards do not wait for each other; readers add up all shards."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: ColumnClause[dict[str, Any]] = column(JSON)

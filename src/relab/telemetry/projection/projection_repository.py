@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.session import DatabaseSession
 from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 _unindexed_start: Final = AgentRunRow.started_at + 0
 """The start of a run as an expression: SQLite then reads the small index of the unprojected runs, and not that of all starts."""
 
 
-def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
+def list_due(session: DatabaseSession, now_us: int, *, limit: int) -> list[tuple[str, int]]:
     """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, size of the spans)`.
 
     A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
@@ -33,7 +33,9 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
     ]
 
 
-def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
+def list_unprojected_starts(
+    session: DatabaseSession, from_us: int, run_id: str | None = None
+) -> list[tuple[str, int, int]]:
     """Return `(run id, size of the spans, start)` of the unprojected runs, newest first.
 
     A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
@@ -53,7 +55,7 @@ def list_unprojected_starts(session: Session, from_us: int, run_id: str | None =
     return [(found, size, started_at) for found, size, started_at in rows]
 
 
-def waiting_size(session: Session) -> int:
+def waiting_size(session: DatabaseSession) -> int:
     """Return the total size of the spans of all unprojected runs: 1 for each, plus 1 for each full 4,096 bytes of it.
 
     A run is unprojected if it is not computed from its newest spans yet.
@@ -62,7 +64,7 @@ def waiting_size(session: Session) -> int:
     return int(session.execute(statement).scalar_one())
 
 
-def count_unprojected(session: Session, from_us: int = 0) -> int:
+def count_unprojected(session: DatabaseSession, from_us: int = 0) -> int:
     """Return the number of unprojected runs.
 
     A run is unprojected if it is not computed from its newest spans yet. Only runs that started at or after `from_us`,
@@ -91,7 +93,7 @@ class Waiting(NamedTuple):
     started_at: int
 
 
-def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
+def mark_unprojected(session: DatabaseSession, runs: Sequence[Waiting]) -> None:
     """Mark stored runs as unprojected, because they are not computed from their newest spans yet."""
     if not runs:
         return
@@ -104,7 +106,7 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
     )
 
 
-def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
+def mark_projected(session: DatabaseSession, run_ids: Iterable[str], version: int | None) -> None:
     """Mark runs as projected, so that no worker computes them from their present spans again.
 
     `version` is the version (`MAPPER_VERSION`) of the mapper, the code that has computed the runs from spans; None if

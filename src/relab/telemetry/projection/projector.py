@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.session import DatabaseSession
 from relab.telemetry.batches import fitting
 from relab.telemetry.projection import projection_repository
 from relab.telemetry.tables import StoredRun
@@ -33,7 +32,7 @@ MAX_SUM_SIZE = 5_000
 MAX_PROJECTED_SIZE = 2_000
 """Spans (`postponing.size_of`) per transaction of projected runs: the write holds SQLite's lock for about 30 ms."""
 
-ReadPage = Callable[[Session], tuple[list[StoredRun], str | None]]
+ReadPage = Callable[[DatabaseSession], tuple[list[StoredRun], str | None]]
 
 _log = get_logger(__name__)
 
@@ -82,7 +81,7 @@ class Projector:
             )
 
     @contextmanager
-    def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
+    def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[DatabaseSession]:
         """Compute the unprojected runs from their spans; then open a read transaction.
 
         A run is unprojected if it is not computed from its newest spans yet. The transaction sees the runs with
@@ -100,7 +99,7 @@ class Projector:
             yield session
 
     @contextmanager
-    def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
+    def reading_sums(self, from_us: int) -> Iterator[tuple[DatabaseSession, int]]:
         """Open a read transaction for sums over the runs that started at or after `from_us`.
 
         A run is unprojected if it is not computed from its newest spans yet. Before the transaction, unprojected runs

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import func, null, or_, select
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from relab.core.clock import format_time
 from relab.core.json import canonical_json, digest
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.batches import MAX_BATCH_ITEMS, SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.models import RunFields, RunStatus
@@ -70,7 +70,7 @@ class RemappedBatch:
     reached: StartKey | None
 
 
-def count_outdated(session: Session, since_us: int) -> int:
+def count_outdated(session: DatabaseSession, since_us: int) -> int:
     """Return the number of outdated runs (computed by an older version of relab) that started at or after `since_us`.
 
     `since_us` is in microseconds since 1970.
@@ -79,7 +79,7 @@ def count_outdated(session: Session, since_us: int) -> int:
 
 
 def remap_oldest(
-    session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
+    session: DatabaseSession, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
     """Recompute up to `limit` runs that an older version of relab computed, oldest first.
 
@@ -100,7 +100,7 @@ def remap_oldest(
     return RemappedBatch(counts, (candidates[len(taken) - 1].started_at, taken[-1]))
 
 
-def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
+def remap_runs(session: DatabaseSession, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Recompute runs by the current rules; return the numbers of recomputed and changed runs.
 
     Runs that an older version of relab computed from spans, or that have new spans, are computed from their spans. Of
@@ -111,7 +111,7 @@ def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int)
     return _Remap(session, now_us).remap(run_ids, shard)
 
 
-def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: int, shard: int) -> int:
+def end_traces(session: DatabaseSession, run_ids: list[str], recent: range, *, now_us: int, shard: int) -> int:
     """Set the status of runs without an end to `incomplete`; return the number of changed runs.
 
     Args:
@@ -126,7 +126,7 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
 
 
 def write_projected(
-    session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
+    session: DatabaseSession, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
     """Write runs that were computed from their traces; return the ids of the runs that must be recomputed.
 
@@ -142,7 +142,7 @@ def write_projected(
     return _Remap(session, 0).settle(traces, records, shard)
 
 
-def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
+def leave_unprojected(session: DatabaseSession, run_id: str, *, shard: int) -> None:
     """Stop attempts to compute a run from its spans, because they failed.
 
     A run that was computed before stays as it is; otherwise it becomes a run of the agent `unknown`. The next span of
@@ -181,7 +181,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
 class _Remap:
     """Recomputes runs, and writes the changed runs, timelines and sums over runs, in the transaction of `session`."""
 
-    def __init__(self, session: Session, now_us: int) -> None:
+    def __init__(self, session: DatabaseSession, now_us: int) -> None:
         self._session = session
         self._now_us = now_us
         self._changes = Changes()
@@ -313,7 +313,7 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
+def list_outdated(session: DatabaseSession, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
     """Return at most `limit` outdated runs, oldest first.
 
     A run is outdated if an older version of relab computed it from spans, decided its outcome or counted its tokens.

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from relab.storage.planner import prefer_indexes
+from relab.storage.session import DatabaseSession
 from relab.telemetry import repository
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.logs import with_events
@@ -39,7 +38,7 @@ class UnprojectedTraces:
     spans: dict[str, list[SpanFacts]]
 
 
-def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
+def read_unprojected(session: DatabaseSession, run_ids: Iterable[str]) -> UnprojectedTraces:
     """Read the data of those of `run_ids` that are unprojected (not computed from their newest spans yet)."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
@@ -53,7 +52,7 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
     return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
 
 
-def project_stored(session: Session, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
+def project_stored(session: DatabaseSession, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
     """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
     A run without an end is `incomplete` if its trace is in `over` (no more spans come), otherwise `running`.
@@ -66,7 +65,7 @@ def project_stored(session: Session, trace_ids: Collection[str], over: Collectio
     }
 
 
-def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
+def _read_traces(session: DatabaseSession, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
     """Return `{trace id: its decoded spans}`, with the span events that were received as log records."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)

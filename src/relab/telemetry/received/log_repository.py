@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from sqlalchemy import Select, delete, func, select, true, tuple_
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import aggregates, chunks, insert_rows
+from relab.storage.session import DatabaseSession
 from relab.telemetry.log_models import SEVERITY_WARN, StoredLog
 from relab.telemetry.models import MAX_INT64
 from relab.telemetry.received.log_tables import LogOriginRow, LogRecordRow
@@ -27,7 +27,7 @@ LogKey = tuple[str, int, str]
 """`(trace id, time, record id)`: the primary key of a log record."""
 
 
-def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
+def insert_logs(session: DatabaseSession, rows: Sequence[StoredLog]) -> None:
     """Insert log records that are not stored yet.
 
     Raises:
@@ -36,7 +36,7 @@ def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
     insert_rows(session, table_of(LogRecordRow), rows)
 
 
-def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:
+def load_keys(session: DatabaseSession, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:
     """Return the keys of the stored log records of the traces, for records from `first_ns` to `last_ns`.
 
     Both times are in nanoseconds since 1970; records with exactly these times are included.
@@ -51,12 +51,12 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
     return found
 
 
-def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+def count_logs(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of stored log records}`; traces without records are left out."""
     return aggregates(session, LogRecordRow.trace_id, func.count(), trace_ids)
 
 
-def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+def newest_received(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return when the newest log record of each trace was received, as `{trace id: time}`.
 
     A time is in microseconds since 1970. Traces without log records are left out.
@@ -64,7 +64,7 @@ def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int
     return aggregates(session, LogRecordRow.trace_id, func.max(LogRecordRow.received_at), trace_ids)
 
 
-def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
+def load_events(session: DatabaseSession, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
     """Return the log records that relab reads as events of spans, as `(trace id, span id, protobuf bytes)`.
 
     The records of each trace are sorted by time, oldest first.
@@ -82,7 +82,7 @@ def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, s
 
 
 def list_logs(
-    session: Session, trace_id: str, *, cursor: str | None, limit: int
+    session: DatabaseSession, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
     """Return a page of a trace's log records, oldest first, and the cursor of the next page (None after the last one).
 
@@ -101,7 +101,7 @@ def list_logs(
     return [(found.origin, found.data) for found in rows[:limit]], next_cursor
 
 
-def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
+def list_lines(session: DatabaseSession, trace_id: str) -> list[StoredLog]:
     """Return the warnings and errors in the log of a trace, oldest first, at most `MAX_LINES`.
 
     Records that belong to a span as its events, such as the messages of a model call, are left out.
@@ -120,7 +120,7 @@ def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
     return [StoredLog._make(row) for row in session.execute(statement)]
 
 
-def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
+def delete_logs(session: DatabaseSession, trace_ids: Iterable[str]) -> None:
     """Delete the log records of the traces, and the origins (resources and scopes) of these records."""
     for ids in chunks(trace_ids):
         session.execute(delete(table_of(LogRecordRow)).where(LogRecordRow.trace_id.in_(ids)))
@@ -128,7 +128,7 @@ def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
 
 
 def list_waiting(
-    session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
+    session: DatabaseSession, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
 ) -> list[tuple[str, int]]:
     """Return `(trace id, number of log records)` of traces that have log records but no run, ordered by trace id.
 
@@ -147,7 +147,7 @@ def list_waiting(
     return [(trace_id, count) for trace_id, count in rows]
 
 
-def count_waiting(session: Session, before_us: int) -> int:
+def count_waiting(session: DatabaseSession, before_us: int) -> int:
     """Return the number of log records in traces that have no run; the query reads every log record.
 
     A trace is considered if its newest record was received before `before_us`, in microseconds since 1970.

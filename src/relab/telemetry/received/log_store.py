@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy.orm import Session
-
+from relab.storage.session import DatabaseSession
 from relab.telemetry.log_models import StoredLog
 from relab.telemetry.models import MAX_ITEMS
 from relab.telemetry.otlp.decoding import Origin
@@ -39,7 +38,7 @@ class LogsOutcome:
 
 
 def write_logs(
-    session: Session,
+    session: DatabaseSession,
     logs: Mapping[str, Collection[ReceivedLog]],
     origins: Mapping[int, Origin],
     *,
@@ -84,7 +83,7 @@ def write_logs(
     return outcome
 
 
-def load_events(session: Session, trace_ids: Iterable[str]) -> dict[str, dict[str, list[SpanEvent]]]:
+def load_events(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[str, dict[str, list[SpanEvent]]]:
     """Return the log records that relab reads as events of spans, as `{trace id: {span id: events}}`, oldest first."""
     found: dict[str, dict[str, list[SpanEvent]]] = {}
     for trace_id, span_id, data in log_repository.load_events(session, trace_ids):

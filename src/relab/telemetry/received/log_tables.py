@@ -1,13 +1,12 @@
-"""ORM tables of the log records that were received over OTLP."""
+"""The tables of the log records that were received over OTLP."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, LargeBinary, SmallInteger, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, Boolean, ColumnClause, LargeBinary, SmallInteger, String
 
-from relab.storage.base import Base, Micros, ShortText
+from relab.storage.base import Base, Micros, ShortText, column
 
 
 class LogRecordRow(Base):
@@ -16,24 +15,24 @@ class LogRecordRow(Base):
     __tablename__ = "log_records"
 
     # The primary key has the order in which records are read.
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    time_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    trace_id: ColumnClause[str] = column(String(32), primary_key=True)
+    time_ns: ColumnClause[int] = column(BigInteger, primary_key=True, autoincrement=False)
     """Nanoseconds since the epoch, UTC, because messages of one model call are microseconds apart; 0 if unknown."""
-    record_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    record_id: ColumnClause[str] = column(String(16), primary_key=True)
     """A digest of the record and its origin."""
-    span_id: Mapped[str] = mapped_column(String(16))
+    span_id: ColumnClause[str] = column(String(16))
     """Empty for a record that names no span."""
-    severity: Mapped[int] = mapped_column(SmallInteger)
+    severity: ColumnClause[int] = column(SmallInteger)
     """OpenTelemetry's severity number; 0 if unknown."""
-    event_name: Mapped[str] = mapped_column(ShortText)
+    event_name: ColumnClause[str] = column(ShortText)
     """Empty for a log line, which is not an event."""
-    is_span_event: Mapped[bool] = mapped_column(Boolean)
+    is_span_event: ColumnClause[bool] = column(Boolean)
     """Whether the projection reads the record as an event of its span."""
-    origin: Mapped[int] = mapped_column(BigInteger)
+    origin: ColumnClause[int] = column(BigInteger)
     """`log_origins.origin` of the same trace."""
-    data: Mapped[bytes] = mapped_column(LargeBinary)
+    data: ColumnClause[bytes] = column(LargeBinary)
     """OTLP's `LogRecord` message."""
-    received_at: Mapped[int] = mapped_column(Micros)
+    received_at: ColumnClause[int] = column(Micros)
 
 
 class LogOriginRow(Base):
@@ -41,7 +40,7 @@ class LogOriginRow(Base):
 
     __tablename__ = "log_origins"
 
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    trace_id: ColumnClause[str] = column(String(32), primary_key=True)
+    origin: ColumnClause[int] = column(BigInteger, primary_key=True, autoincrement=False)
     """A digest of the content."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: ColumnClause[dict[str, Any]] = column(JSON)

@@ -11,11 +11,11 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import aggregates, chunks, insert_rows
+from relab.storage.session import DatabaseSession
 from relab.telemetry.received.log_tables import LogOriginRow
 from relab.telemetry.received.span_tables import SpanOriginRow, SpanRow, StoredSpan
 
@@ -26,7 +26,7 @@ OriginTuple = tuple[str, int, str]
 OriginTable: TypeAlias = type[SpanOriginRow] | type[LogOriginRow]
 
 
-def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
+def load_spans(session: DatabaseSession, trace_ids: Iterable[str]) -> list[StoredSpan]:
     """Return every stored span of the traces."""
     rows: list[StoredSpan] = []
     driver = session.connection()
@@ -41,12 +41,12 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
     return rows
 
 
-def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+def count_spans(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of stored spans}`; traces without spans are left out."""
     return aggregates(session, SpanRow.trace_id, func.count(), trace_ids)
 
 
-def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+def load_some(session: DatabaseSession, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
     """Return those spans of a trace that are in `span_ids`, as `{span id: (key of the origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
@@ -56,7 +56,7 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
     return found
 
 
-def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
+def load_origin_keys(session: DatabaseSession, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
     """Return `(trace id, key)` of the stored origins (resources and scopes) of the traces.
 
     `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
@@ -68,7 +68,7 @@ def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[s
     return found
 
 
-def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
+def load_origins(session: DatabaseSession, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
     """Return `{key: content as JSON}` of the stored origins (resources and scopes) of the traces.
 
     `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
@@ -80,7 +80,7 @@ def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str])
     return found
 
 
-def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
+def load_resources(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
     """Return the attributes of the processes that created the spans of the traces.
 
     The result is `{(trace id, key of the span's origin): attributes}`. Do not change the attributes: traces with the
@@ -103,12 +103,12 @@ def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str
     return found
 
 
-def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
+def insert_spans(session: DatabaseSession, rows: Sequence[StoredSpan]) -> None:
     """Insert spans; none of them may be stored already."""
     insert_rows(session, table_of(SpanRow), rows)
 
 
-def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
+def insert_origins(session: DatabaseSession, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
     """Insert origins (the resources and scopes that created spans or log records); none of them may be stored already.
 
     `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
@@ -116,7 +116,7 @@ def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTu
     insert_rows(session, table_of(table), rows)
 
 
-def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
+def rewrite_spans(session: DatabaseSession, rows: Sequence[StoredSpan]) -> None:
     """Replace the origin (resource and scope) and the content of stored spans by those in `rows`.
 
     The trace id and the span id in a row select the stored span.
@@ -139,7 +139,7 @@ def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def list_spans(
-    session: Session, trace_id: str, *, cursor: str | None, limit: int
+    session: DatabaseSession, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
     """Return a page of a trace's spans, ordered by span id, and the cursor of the next page (None after the last one).
 
@@ -156,7 +156,7 @@ def list_spans(
     return [(row.origin, row.data) for row in rows[:limit]], next_cursor
 
 
-def delete_spans(session: Session, trace_ids: Iterable[str]) -> None:
+def delete_spans(session: DatabaseSession, trace_ids: Iterable[str]) -> None:
     """Delete the spans of the traces, and the origins (resources and scopes) of these spans."""
     for ids in chunks(trace_ids):
         session.execute(delete(table_of(SpanRow)).where(SpanRow.trace_id.in_(ids)))

@@ -1,13 +1,12 @@
-"""ORM tables of the spans that were received over OTLP. The runs in `tables.py` are computed from them."""
+"""The tables of the spans that were received over OTLP. The runs in `tables.py` are computed from them."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, LargeBinary, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ColumnClause, LargeBinary, String
 
-from relab.storage.base import Base
+from relab.storage.base import Base, column
 
 
 class SpanRow(Base):
@@ -15,11 +14,11 @@ class SpanRow(Base):
 
     __tablename__ = "spans"
 
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    span_id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger)
+    trace_id: ColumnClause[str] = column(String(32), primary_key=True)
+    span_id: ColumnClause[str] = column(String(16), primary_key=True)
+    origin: ColumnClause[int] = column(BigInteger)
     """`span_origins.origin` of the same trace."""
-    data: Mapped[bytes] = mapped_column(LargeBinary)
+    data: ColumnClause[bytes] = column(LargeBinary)
     """OTLP's `Span` message."""
 
 
@@ -37,7 +36,7 @@ class SpanOriginRow(Base):
 
     __tablename__ = "span_origins"
 
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    trace_id: ColumnClause[str] = column(String(32), primary_key=True)
+    origin: ColumnClause[int] = column(BigInteger, primary_key=True, autoincrement=False)
     """A digest of the content."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: ColumnClause[dict[str, Any]] = column(JSON)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.session import DatabaseSession
 from relab.telemetry.filtering import newest_quiet
 from relab.telemetry.models import RunContent
 from relab.telemetry.tables import AWAITING_ANALYSIS, AgentRunRow
 
 
-def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
+def list_awaiting(session: DatabaseSession, recent: range, limit: int) -> dict[str, RunContent]:
     """Return up to `limit` runs that wait for their analysis, newest first, as `{run id: content}`.
 
     Runs whose last write is in `recent`, a range of microseconds since 1970, are left out.
@@ -26,12 +26,12 @@ def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunC
     }
 
 
-def count_awaiting(session: Session) -> int:
+def count_awaiting(session: DatabaseSession) -> int:
     """Return the number of runs that wait for their analysis."""
     return session.execute(select(func.count()).select_from(AgentRunRow).where(AWAITING_ANALYSIS)).scalar_one()
 
 
-def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
+def clear_awaiting(session: DatabaseSession, contents: Mapping[str, RunContent]) -> None:
     """Mark runs as not waiting for analysis, if they still have the content in `contents` (`{run id: content}`)."""
     table = table_of(AgentRunRow)
     # Sorted, because all writers lock runs in this order.

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic_core import from_json
 from sqlalchemy import Text, cast, func, select
-from sqlalchemy.orm import Session
 
+from relab.storage.session import DatabaseSession
 from relab.telemetry.filtering import SHOWN_AGENT_RUN
 from relab.telemetry.models import CALL, AgentRun, StepStatus
 from relab.telemetry.outcome_models import RunOutcome
@@ -34,7 +34,7 @@ class PassingReader:
         reading: opens a read transaction.
     """
 
-    def __init__(self, reading: Callable[[], AbstractContextManager[Session]]) -> None:
+    def __init__(self, reading: Callable[[], AbstractContextManager[DatabaseSession]]) -> None:
         self._reading = reading
 
     def like(self, run: AgentRun) -> PassingRuns:
@@ -59,7 +59,7 @@ class PassingReader:
             return PassingRuns(same_task=False, of_trial=is_trial(run), runs=found)
 
 
-def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
+def _runs(session: DatabaseSession, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
     """Return at most `MAX_RUNS` succeeded runs of the same agent as `run`, newest first. `run` itself is left out.
 
     Only the newest `MAX_SEARCHED` runs of the agent are searched. Runs with more than `MAX_CALLS` calls are left out.
@@ -107,7 +107,7 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
     )
 
 
-def _of_failed_trials(session: Session, run_ids: list[str]) -> list[str]:
+def _of_failed_trials(session: DatabaseSession, run_ids: list[str]) -> list[str]:
     """Return the ids in `run_ids` whose runs are traces of trials that did not succeed.
 
     A trace names its trial; the trial's own run must be stored, because the trial's success is read from it.
@@ -116,11 +116,13 @@ def _of_failed_trials(session: Session, run_ids: list[str]) -> list[str]:
     correlated = session.execute(select(row.run_id, row.data["correlation_ids"]).where(row.run_id.in_(run_ids)))
     trials = {run_id: trial_ids(names or []) for run_id, names in correlated}
     every = {name for names in trials.values() for name in names}
-    failed = set(session.scalars(select(row.run_id).where(row.run_id.in_(every), row.outcome != RunOutcome.SUCCEEDED)))
+    failed = set(
+        session.execute(select(row.run_id).where(row.run_id.in_(every), row.outcome != RunOutcome.SUCCEEDED)).scalars()
+    )
     return [run_id for run_id, names in trials.items() if not failed.isdisjoint(names)]
 
 
-def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:
+def _answers(session: DatabaseSession, run_ids: list[str]) -> dict[str, str | None]:
     row = AgentRunRow
     answer = func.substr(row.data["answer"].as_string(), 1, MAX_TEXT_CHARS + 1)
     return {
@@ -129,7 +131,7 @@ def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:
     }
 
 
-def _calls(session: Session, run_ids: list[str]) -> dict[str, list[PassedCall]]:
+def _calls(session: DatabaseSession, run_ids: list[str]) -> dict[str, list[PassedCall]]:
     """Return `{run id: tool calls of the run that did not fail}`; the calls are in order of time.
 
     Only names and arguments are read from the database.

@@ -131,7 +131,6 @@ class ActionRequest:
         actor: the name of the caller's token.
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
-        dry_run: whether the request is only checked, and nothing changed.
         fingerprint: a digest of the action's name and parameters. A request with the key of an earlier request must
             have the same fingerprint.
         is_undo: whether the request is to undo an action; undos are exempt from the rate limits.
@@ -142,7 +141,6 @@ class ActionRequest:
     actor: str
     at_us: int
     key: str | None = None
-    dry_run: bool = False
     fingerprint: str = ""
     is_undo: bool = False
 

@@ -202,7 +202,6 @@ class ActionService:
             actor,
             self._clock.now_us(),
             _key(key),
-            dry_run,
             hashlib.sha256(canonical_json([name, parameters.model_dump(mode="json")]).encode()).hexdigest(),
         )
         if dry_run:

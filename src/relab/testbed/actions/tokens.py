@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.atomic_files import replace_file
-from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
+from relab.core.errors import ConflictError, ForbiddenError, InvalidInputError, UnauthenticatedError
 from relab.core.file_locks import file_lock
 from relab.testbed.actions.models import ActionClass
 
@@ -40,6 +40,12 @@ class WrongTokenNameError(InvalidInputError):
     """The name of a token is empty, too long, or contains characters that cannot be printed."""
 
     code = "wrong_token_name"
+
+
+class TokenExistsError(ConflictError):
+    """A token with this name exists; a new one would make it invalid."""
+
+    code = "token_exists"
 
 
 MAX_NAME_LENGTH: Final = 100
@@ -114,16 +120,16 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def make(self, name: str, scopes: Sequence[str]) -> str:
+    def make(self, name: str, scopes: Sequence[str], *, replace: bool = False) -> str:
         """Create a token for the action server and return it; it cannot be read again.
-
-        An older token with this name becomes invalid.
 
         Args:
             name: the name of the token, shown as the caller in records of actions.
             scopes: the scopes of the token, each of them in `SCOPES`.
+            replace: whether an older token with this name becomes invalid.
 
         Raises:
+            TokenExistsError: a token with this name exists, and `replace` is False.
             WrongScopeError: a scope is not in `SCOPES`, or none is given.
             WrongTokenNameError: the name is empty, too long or not printable.
         """
@@ -139,6 +145,11 @@ class Tokens:
         token = f"actions_{secrets.token_urlsafe(32)}"
         with self._locked():
             known = self._read()
+            if name in known and not replace:
+                raise TokenExistsError(
+                    f"A token with the name {name!r} exists; it is printed only when it is created.",
+                    remedy="Choose another --label, or make the older token invalid with --replace.",
+                )
             known[name] = {"digest": _digest(token), "scopes": list(scopes)}
             replace_file(self._path, json.dumps(known, indent=2).encode(), mode=0o600)
         return token

@@ -18,7 +18,7 @@ from relab.core.clock import Clock, format_time
 from relab.core.errors import RelabError
 from relab.core.ids import new_id
 from relab.core.logging import get_logger
-from relab.testbed.chaos.faults.base import RAMP_STEPS, Injectable, Injector
+from relab.testbed.chaos.faults.base import RAMP_STEPS, Injectable, Injector, find_in
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import (
     AlreadyActiveError,
@@ -28,7 +28,6 @@ from relab.testbed.chaos.models import (
     InjectionPhase,
     NotEndedError,
     NotPossibleHereError,
-    UnknownFaultError,
     UnknownInjectionError,
 )
 
@@ -89,7 +88,7 @@ class ChaosManager:
             UnavailableError: a component that the fault works on does not answer; the injection has failed and was
                 undone. With a delay, this error is not raised, but stored in the injection.
         """
-        event = self._find(name)
+        event = find_in(self._catalogue, name)
         parameters = event.read_parameters(given)
         why_not = self._why_not(event)
         if why_not is not None:
@@ -131,7 +130,7 @@ class ChaosManager:
             UnknownFaultError: the name is unknown.
             NotEndedError: a component that an injection works on does not answer; the injection continues.
         """
-        self._find(name)
+        find_in(self._catalogue, name)
         stopped: list[Injection] = []
         for injection in self.list():
             if injection.fault == name and injection.is_open:
@@ -180,14 +179,6 @@ class ChaosManager:
     def close(self) -> None:
         """End all injections, and wait for their threads."""
         self.forget()
-
-    def _find(self, name: str) -> Injectable[Any]:
-        found = self._catalogue.get(name)
-        if found is None:
-            raise UnknownFaultError(
-                f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(self._catalogue)}."
-            )
-        return found
 
     def _get(self, injection_id: str) -> _Running:
         with self._lock:

@@ -41,17 +41,6 @@ class LinksClient:
         """Remove the toxic (a simulated network fault) with this id from the link (TCP proxy) with this name."""
         await self._ask({"op": "remove", "link": link, "toxic_id": toxic_id})
 
-    async def clear(self, link: str | None = None) -> int:
-        """Remove all toxics (simulated network faults) of a link, or of all links if `link` is None.
-
-        Return the number of removed toxics.
-        """
-        return int((await self._ask({"op": "clear", "link": link}))["removed"])
-
-    async def drop(self, link: str) -> int:
-        """Reset the open connections of the link (TCP proxy) with this name; return their number."""
-        return int((await self._ask({"op": "drop", "link": link}))["dropped"])
-
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_TIMEOUT_S):

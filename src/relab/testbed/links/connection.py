@@ -221,7 +221,7 @@ class Pair:
             self._server_gone()
         if other.gone or other.transport is None:
             self._end()
-        elif error is not None and self._flows[way].waiting_bytes == 0 and not self._held(way):
+        elif error is not None and self._flows[way].waiting_bytes == 0 and not self._flows[way].held:
             other.reset()
         else:
             self._ended |= {"up", "down"}
@@ -289,9 +289,6 @@ class Pair:
             rng = random.Random(f"{toxic.seed}:{self._number}")  # noqa: S311 repeatable, not secret
             self._random[key] = rng.random() < toxic.share, rng
         return self._random[key][0]
-
-    def _held(self, way: Way) -> bool:
-        return self._flows[way].held
 
     def _end(self) -> None:
         if self._over:

@@ -81,20 +81,10 @@ class Link:
         await self._settle()
         return True
 
-    async def clear(self) -> int:
-        """Remove all toxics (simulated network faults) of this link, and return their number."""
-        count = len(self._toxics)
-        self._toxics.clear()
-        self._apply()
-        await self._settle()
-        return count
-
-    def drop(self) -> int:
-        """Reset all open connections through this link (a TCP proxy), and return their number."""
-        pairs = list(self._pairs)
-        for pair in pairs:
+    def drop(self) -> None:
+        """Reset all open connections through this link (a TCP proxy)."""
+        for pair in list(self._pairs):
             pair.reset()
-        return len(pairs)
 
     def status(self) -> LinkStatus:
         """Return the current status of the link: ports, toxics (simulated network faults) and counters."""

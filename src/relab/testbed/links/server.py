@@ -5,8 +5,6 @@ Requests and answers on the socket are JSON objects, one per line. The requests 
 - `{"op": "list"}`
 - `{"op": "add", "link": NAME, "toxic": {…}}`
 - `{"op": "remove", "link": NAME, "toxic_id": ID}`
-- `{"op": "clear", "link": NAME or null}`
-- `{"op": "drop", "link": NAME}`
 
 The answer has the field `ok`, and `error` with a message if `ok` is false.
 """
@@ -53,21 +51,7 @@ class RemoveToxic(Strict):
     toxic_id: str
 
 
-class ClearToxics(Strict):
-    """A request to remove all toxics (simulated network faults) of a link, or of all links if `link` is null."""
-
-    op: Literal["clear"]
-    link: str | None = None
-
-
-class DropConnections(Strict):
-    """A request to reset the open connections of the link (TCP proxy) with this name."""
-
-    op: Literal["drop"]
-    link: str
-
-
-Request = ListLinks | AddToxic | RemoveToxic | ClearToxics | DropConnections
+Request = ListLinks | AddToxic | RemoveToxic
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -135,14 +119,9 @@ class LinksServer:
             return {"links": [link.status().model_dump(mode="json") for link in self._links.values()]}
         if isinstance(request, AddToxic):
             return {"toxic_id": await self._link(request.link).add(request.toxic)}
-        if isinstance(request, RemoveToxic):
-            if not await self._link(request.link).remove(request.toxic_id):
-                raise _RefusedError(f"The link {request.link} has no toxic {request.toxic_id[:100]!r}.")
-            return {}
-        if isinstance(request, DropConnections):
-            return {"dropped": self._link(request.link).drop()}
-        links = self._links.values() if request.link is None else [self._link(request.link)]
-        return {"removed": sum([await link.clear() for link in links])}
+        if not await self._link(request.link).remove(request.toxic_id):
+            raise _RefusedError(f"The link {request.link} has no toxic {request.toxic_id[:100]!r}.")
+        return {}
 
     def _link(self, name: str) -> Link:
         try:

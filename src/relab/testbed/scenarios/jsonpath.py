@@ -40,11 +40,9 @@ class JsonPath:
     """A parsed JSON path.
 
     Attributes:
-        text: the path as it was written.
         steps: one function for each segment of the path: it returns the values that the segment selects from a value.
     """
 
-    text: str
     steps: tuple[Step, ...]
 
     def find(self, value: Any) -> list[Any]:
@@ -62,7 +60,7 @@ def parse_path(text: str) -> JsonPath:
     reader.take("$")
     steps = reader.steps()
     reader.end()
-    return JsonPath(text, steps)
+    return JsonPath(steps)
 
 
 def _walk(steps: tuple[Step, ...], value: Any) -> list[Any]:

@@ -102,7 +102,7 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
         experiment = Experiment.model_validate(read.value)
     except ValidationError as error:
         problems = tuple(
-            (_place(item["loc"]), _said(plain_message(item["msg"]), read.line_of(item["loc"])))
+            (_place(item["loc"]), f"{plain_message(item['msg'])} (line {read.line_of(item['loc'])})")
             for item in error.errors()
         )
         raise ScenarioError(f"{source} is not a valid scenario.", problems=problems) from error
@@ -130,7 +130,3 @@ def _folder() -> Any:
 
 def _place(parts: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in parts if not _TAG.fullmatch(str(part))) or "file"
-
-
-def _said(message: str, line: int) -> str:
-    return f"{message} (line {line})"

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any, Final
 
 from relab.core.errors import RelabError
-from relab.testbed.scenarios.models import Activity, Experiment, Reference
+from relab.testbed.scenarios.models import Activity, Experiment
 from relab.testbed.scenarios.providers import ActivityFailedError, perform, refusal
 from relab.testbed.scenarios.reading import Scenario
 from relab.testbed.scenarios.tolerances import why_not_within
@@ -145,7 +145,7 @@ class Run:
 
     def _method(self) -> None:
         steps, rows = self._experiment.method, self.journal["run"]
-        with ThreadPoolExecutor(max(1, sum(map(self._is_background, steps)))) as pool:
+        with ThreadPoolExecutor(max(1, sum(self._experiment.activity(step).background for step in steps))) as pool:
             started: list[Future[None]] = []
             for number, step in enumerate(steps, 1):
                 activity = self._experiment.activity(step)
@@ -157,21 +157,22 @@ class Run:
             for each in started:
                 each.result()
 
-    def _is_background(self, step: Activity | Reference) -> bool:
-        return self._experiment.activity(step).background
-
     def _do(self, activity: Activity, message: str, rows: list[dict[str, Any]]) -> None:
         before_s = self.variables.seconds(activity.pauses.before, "pauses.before")
         after_s = self.variables.seconds(activity.pauses.after, "pauses.after")
         self._pause(before_s, f"{message} (in {before_s:g} s)")
-        row = self.execute(activity)
-        rows.append(row)
-        refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
+        refused = self._perform(activity, rows)
         said = f": {refused}" if refused else ""
         self.report(Section.METHOD, f"{message}{said}")
         if activity.type == "action" and refused:
             raise _AbortedError(f"The action {activity.name!r} was not done: {refused}")
         self._pause(after_s, f"waiting {after_s:g} s")
+
+    def _perform(self, activity: Activity, rows: list[dict[str, Any]]) -> str | None:
+        """Execute an activity and add its row; return why it was not done, or None (or "") if it was."""
+        row = self.execute(activity)
+        rows.append(row)
+        return refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
 
     def _pause(self, seconds: float, message: str) -> None:
         if seconds > 0:
@@ -237,9 +238,7 @@ class Run:
         rows, steps = self.journal["rollbacks"], self._experiment.rollbacks
         for number, step in enumerate(steps, 1):
             activity = self._experiment.activity(step)
-            row = self.execute(activity)
-            rows.append(row)
-            refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
+            refused = self._perform(activity, rows)
             self.report(
                 Section.ROLLBACKS, f"{number} of {len(steps)}: {activity.name}{f': {refused}' if refused else ''}"
             )

@@ -44,12 +44,10 @@ class LeasedTestbed:
     Attributes:
         layout: the paths of the testbed's files and sockets.
         status: the testbed's addresses and components after its start or reset.
-        slot: the testbed's number, from 0, among the testbeds of one home folder.
     """
 
     layout: Layout
     status: TestbedStatus
-    slot: int
 
     @property
     def target(self) -> str:
@@ -96,7 +94,7 @@ class LeasedTestbed:
         return str(found or "")
 
     def make_token(self, label: str, *scopes: str) -> str:
-        """Create a token for this testbed's action server and return it.
+        """Create a token for this testbed's action server and return it; an older token with this label becomes invalid.
 
         Args:
             label: the name of the token, shown in the records of actions.
@@ -105,7 +103,7 @@ class LeasedTestbed:
         Raises:
             WrongScopeError, WrongTokenNameError: a scope or the name is invalid.
         """
-        return service.make_token(self.layout.home, self.layout.name, label, scopes)
+        return service.make_token(self.layout.home, self.layout.name, label, scopes, replace=True)
 
     def _address(self, found: str | None, part: str) -> str:
         if found is None:
@@ -140,11 +138,11 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
         name = slot_name(slot)
         layout = Layout.of(home, name)
         if service.is_running(layout):
-            yield LeasedTestbed(layout, service.reset(home, name), slot)
+            yield LeasedTestbed(layout, service.reset(home, name))
             return
         status = _up(home, slot, port_base)
         try:
-            yield LeasedTestbed(layout, status, slot)
+            yield LeasedTestbed(layout, status)
         finally:
             service.down(home, name)
 

@@ -18,8 +18,8 @@ _FICLONE: Final = 0x40049409
 _PIECE: Final = 1 << 26
 
 
-def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
-    """Copy a folder with its content and permissions; return the total size of the files in bytes.
+def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> None:
+    """Copy a folder with its content and permissions.
 
     Args:
         source: the folder to copy.
@@ -29,7 +29,7 @@ def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
     Raises:
         OSError: the disk is full, or an entry is neither a file, a folder nor a symbolic link.
     """
-    return _Copy(owner).folder(source, target)
+    _Copy(owner).folder(source, target)
 
 
 def remove_tree(path: Path) -> None:
@@ -48,8 +48,7 @@ class _Copy:
         self._owner = owner
         self._shares = True
 
-    def folder(self, source: Path, target: Path) -> int:
-        total = 0
+    def folder(self, source: Path, target: Path) -> None:
         target.mkdir(mode=0o700)
         with os.scandir(source) as entries:
             for entry in entries:
@@ -57,14 +56,13 @@ class _Copy:
                 if entry.is_symlink():
                     there.symlink_to(Path(entry.path).readlink())
                 elif entry.is_dir():
-                    total += self.folder(Path(entry.path), there)
+                    self.folder(Path(entry.path), there)
                 else:
-                    total += self._file(entry, there)
+                    self._file(entry, there)
         target.chmod(source.stat().st_mode & 0o7777)
         self._give(target)
-        return total
 
-    def _file(self, entry: os.DirEntry[str], there: Path) -> int:
+    def _file(self, entry: os.DirEntry[str], there: Path) -> None:
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "neither a file, a folder nor a symbolic link", entry.path)
@@ -81,7 +79,6 @@ class _Copy:
                 os.close(writing)
         finally:
             os.close(reading)
-        return status.st_size
 
     def _shared(self, reading: int, writing: int) -> bool:
         if self._shares:

@@ -7,11 +7,11 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from relab.core.clock import Clock, SystemClock
+from relab.core.clock import SystemClock
 from relab.testbed.errors import NotAnsweringError, StartError, SupervisorBusyError, UnknownComponentError
 from relab.testbed.layout import HOST, Layout, write_json
 from relab.testbed.models import (
@@ -45,16 +45,15 @@ class Supervisor:
     Args:
         plan: the configuration of the testbed.
         layout: the testbed's folders; the guard process must already hold their lock.
-        clock: the clock for the times in the state; None for the system's clock.
 
     Attributes:
         settings: the versions of the target's settings.
     """
 
-    def __init__(self, plan: SupervisorPlan, layout: Layout, clock: Clock | None = None) -> None:
+    def __init__(self, plan: SupervisorPlan, layout: Layout) -> None:
         self.plan = plan
         self.layout = layout
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self.settings = SettingsStore(layout.settings, self._clock)
         self._volume = Volume(layout.data)
         self._groups = Groups(f"relab-{os.getpid()}-{layout.name}", layout.groups)
@@ -233,13 +232,10 @@ class Supervisor:
             raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
         return found
 
-    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
-        """Wait until all components in `found` are ready, at most `within_s` seconds; return whether all are ready."""
-        try:
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> None:
+        """Wait until all components in `found` are ready, at most `within_s` seconds."""
+        with suppress(NotAnsweringError):
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
-        except NotAnsweringError:
-            return False
-        return True
 
     async def _each(self, name: str, act: Callable[[Component], Awaitable[None]]) -> list[ComponentStatus]:
         found = self.find(name)

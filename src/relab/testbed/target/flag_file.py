@@ -110,7 +110,8 @@ class FlagFile:
         """
         try:
             with self._locked():
-                before = self._read() if self._path.exists() else StoredFlags()
+                path = self._path
+                before = _parsed(path.read_bytes(), path.name) if path.exists() else StoredFlags()
                 if expected is not None and expected != before.version:
                     raise StaleFlagsError(expected, before.version)
                 after = StoredFlags(
@@ -121,9 +122,6 @@ class FlagFile:
             raise StorageError(f"flags: {error}") from error
         self.refresh()
         return after
-
-    def _read(self) -> StoredFlags:
-        return _parsed(self._path.read_bytes(), self._path.name)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

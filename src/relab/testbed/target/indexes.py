@@ -50,6 +50,11 @@ class Index(Protocol):
         ...
 
 
+def _figures(kind: str, held: int, expected: int) -> dict[str, Any]:
+    state = "ready" if held == expected else "incomplete"
+    return {"kind": kind, "vectors": held, "expected": expected, "state": state}
+
+
 class FaissIndex:
     """An index that holds all vectors in memory and compares them one by one: exact, and fast for thousands of vectors.
 
@@ -106,13 +111,7 @@ class FaissIndex:
         `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready` or `incomplete`.
         """
-        held = int(self._index.ntotal)
-        return {
-            "kind": "faiss flat",
-            "vectors": held,
-            "expected": len(self._ids),
-            "state": "ready" if held == len(self._ids) else "incomplete",
-        }
+        return _figures("faiss flat", int(self._index.ntotal), len(self._ids))
 
     def close(self) -> None:
         """Empty the index to release its memory."""
@@ -173,13 +172,7 @@ class EmbeddedQdrant:
         `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
         `state` is `ready` or `incomplete`.
         """
-        held = self._shard.info().points_count
-        return {
-            "kind": "qdrant embedded",
-            "vectors": held,
-            "expected": self._expected,
-            "state": "ready" if held == self._expected else "incomplete",
-        }
+        return _figures("qdrant embedded", self._shard.info().points_count, self._expected)
 
     def close(self) -> None:
         """Close the files of the embedded Qdrant engine."""
@@ -239,8 +232,7 @@ class QdrantServer:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
         except SearchError as error:
             return {"kind": "qdrant server", "vectors": None, "expected": self._expected, "state": error.cause}
-        state = "ready" if held == self._expected else "incomplete"
-        return {"kind": "qdrant server", "vectors": held, "expected": self._expected, "state": state}
+        return _figures("qdrant server", held, self._expected)
 
     def close(self) -> None:
         """Close the connection to the Qdrant server."""

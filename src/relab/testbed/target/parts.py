@@ -202,8 +202,8 @@ class Parts:
         }
         return f'{json.dumps(head)[:-1]},"counted":{self.recorder.text()}}}'
 
-    def refresh_flags(self) -> bool:
-        """Read and apply the flags file if it was replaced; return whether the flags have changed.
+    def refresh_flags(self) -> None:
+        """Read and apply the flags file if it was replaced.
 
         If the file is invalid, log an error and keep the current flags.
         """
@@ -211,10 +211,9 @@ class Parts:
             changed = self.flags.refresh()
         except (RelabError, OSError) as error:
             self.logger.log("error", "flags_unreadable", f"the flags stay as they are: {error}")
-            return False
+            return
         if changed:
             self.gate.change(self._bounds())
-        return changed
 
     def _bounds(self) -> Bounds:
         flags: ServiceFlags = self.flags.current.flags

@@ -31,6 +31,48 @@ KNOWN = {
     "maven_dependency": [
         "Plugin [id: 'org.acme.shadow', version: '8.1.1'] was not found in any of the following sources:"
     ],
+    "library_missing": [
+        "Can't locate Depot/Order.pm in @INC (you may need to install the Depot::Order module) (@INC entries checked: /w/lib)",
+        "! Installing the dependencies failed: Module 'Depot::Order' is not installed",
+        "Error in library(depot) : there is no package called 'depot'",
+        "ERROR: dependencies 'depot', 'ledger' are not available for package 'shop'",
+        "/w/Sources/Shop/Order.swift:1:8: error: no such module 'Depot'",
+        "    - acme/shop 2.1 requires ext-intl * -> it is missing from your system. Install or enable PHP's intl extension.",
+    ],
+    "dependency_conflict": [
+        "cabal: Could not resolve dependencies:",
+        "Your requirements could not be resolved to an installable set of packages.",
+        '[!] CocoaPods could not find compatible versions for pod "Depot":',
+    ],
+    "nuget_package": [
+        "/w/a.csproj : error NU1101: Unable to find package Depot. No packages exist with this id in source(s): acme"
+    ],
+    "checksum_mismatch": [
+        "error: hash mismatch in fixed-output derivation '/nix/store/0a1-depot.tar.gz.drv':",
+        "npm error code EINTEGRITY",
+    ],
+    "certificate_rejected": [
+        "curl: (60) SSL certificate problem: unable to get local issuer certificate",
+        "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        "javax.net.ssl.SSLHandshakeException: PKIX path building failed: unable to find valid certification path to requested target",
+    ],
+    "android_sdk": [
+        "> SDK location not found. Define a valid SDK location with an ANDROID_HOME environment variable",
+        "> Failed to find Build Tools revision 34.0.0",
+    ],
+    "terraform_state_lock": ["\u2502 Error: Error acquiring the state lock"],
+    "apt_package": [
+        "E: The repository 'http://deb.example/debian old Release' does not have a Release file.",
+        "E: Package 'libdepot-dev' has no installation candidate",
+    ],
+    "network_failed": [
+        'error An unexpected error occurred: "https://registry.example/depot.tgz: ESOCKETTIMEDOUT".',
+        "wget: failed: No route to host.",
+        "> Could not GET 'https://repo.example/depot.pom'. Received status code 502 from server: Bad Gateway",
+    ],
+    "command_missing": ["error: linker `cc` not found"],
+    "time_limit": ["Error: UPGRADE FAILED: timed out waiting for the condition"],
+    "test_assertion": ["   Assert.Equal() Failure: Values differ"],
     "python_module_missing": ["ERROR Unmet dependencies (checked against /w/bin/python):"],
     "autoconf_macro": ["configure.ac:200: error: possibly undefined macro: AX_CXX_COMPILE_STDCXX_11"],
     "tool_version": [
@@ -172,3 +214,29 @@ ERROR: Could not build wheels for My.Pkg, which is required to install pyproject
     assert alone.incident == "c_header_missing"
     assert other.incident == "c_header_missing"
     assert same.incident == "python_wheel_failed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    - acme/shop 1.0 requires acme/depot dev-main -> no matching package found.",
+        "   > Could not resolve org.acme:depot:2.1.",
+        "AssertionError: Timed out retrying: Expected to find element: `#total`, but never found it.",
+        'ERROR: failed to solve: process "/bin/sh -c depot install 1" did not complete successfully: exit code: 9',
+    ],
+)
+def test_line_without_the_first_or_last_word_of_a_short_sign_does_not_match_it(line: str) -> None:
+    assert suggested(line).incident not in {
+        "cargo_dependency",
+        "node_module_missing",
+        "syntax_error",
+        "command_missing",
+    }
+
+
+def test_package_that_apt_cannot_locate_after_a_failed_update_is_a_failure_of_the_network() -> None:
+    failed_update = "Err:1 http://deb.example stable InRelease\n  Temporary failure resolving 'deb.example'\n"
+    missing = "E: Unable to locate package depot\n"
+
+    assert suggested(failed_update + missing).incident == "network_failed"
+    assert suggested(missing).incident == "apt_package"

@@ -141,6 +141,34 @@ def test_approval_request_is_answered_by_the_id_of_its_incident(known: tuple[Lab
     assert "no incident with this id" in lab.run("incidents", "approve", over, code=EXIT_FAILED).err
 
 
+def test_repaired_incident_is_closed_with_a_note(tmp_path: Path) -> None:
+    lab = InProcessLab(tmp_path, {})
+    services = build(load_settings(lab.home))
+    migrate(services.database)
+    log, now_us = services.incidents.log, SystemClock().now_us()
+    first = opened(log, "shop", at_us=now_us).incident_id
+    second = opened(log, "till", at_us=now_us).incident_id
+    services.close()
+    given = ("--note", f"I restarted it.\n{FORGED}", "--cause", "cache_down", "--by", "ann")
+
+    assert "--note" in lab.run("incidents", "close", first, code=EXIT_USAGE).err
+    assert "note is empty" in lab.run("incidents", "close", first, "--note", " ", code=EXIT_USAGE).err
+    assert "waiting_approval" in lab.run("incidents", "close", first, *given, "--if-status", "x", code=EXIT_USAGE).err
+    late = lab.run("incidents", "close", first, *given, "--if-status", "escalated", code=EXIT_FAILED)
+    closed = lab.run("incidents", "close", first, *given)
+    again = lab.json("incidents", "close", first, *given)["incident"]
+    other = lab.run("incidents", "close", first, "--note", "Me too.", "--by", "ben", code=EXIT_FAILED)
+    shown = lab.json("incidents", "close", second, "--note", "I restarted it.")["incident"]
+
+    assert "has the status open now" in late.err
+    assert "Status: closed" in closed.out
+    assert "ann closed the incident as repaired. The cause was cache_down. I restarted it." in closed.out
+    assert not [line for line in closed.out.splitlines() if line.startswith(FORGED)]
+    assert again["outcome"] == "closed_by_person"
+    assert "is over: its outcome is closed_by_person" in other.err
+    assert shown["status"] == "closed"
+
+
 @pytest.mark.full
 def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known

@@ -27,7 +27,7 @@ def launch(tmp_path: Path) -> Launch:
         getattr(folders, field.name).mkdir(parents=True)
     for name in ("stdin", "stdout", "stderr"):
         (root / name).touch()
-    return Launch("a", ["true"], {}, folders, root / "stdin", root / "stdout", root / "stderr")
+    return Launch(["true"], {}, folders, root / "stdin", root / "stdout", root / "stderr")
 
 
 def mode(path: Path) -> int:

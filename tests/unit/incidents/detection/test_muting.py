@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.detection.detector import Detector
+from relab.incidents.detection.detector import MAX_MUTED_S, Detector
 from relab.incidents.models import AbsenceReason
 from tests.support.incidents.polls import SECOND_US, SETTINGS, Polls
 
@@ -61,3 +61,54 @@ def test_muted_anomaly_becomes_part_of_the_baseline() -> None:
     usual = polls.detector.baseline.usual("latency.p95_ms")
     assert usual is not None
     assert usual.median == 400.0
+
+
+@pytest.mark.parametrize("shown", [{"numbers": {"latency.p95_ms": 400.0}}, TIMED_OUT], ids=["slow", "no_answer"])
+def test_briefly_muted_anomaly_counts_again_after_a_minute(shown: dict[str, Any]) -> None:
+    polls = Polls()
+    polls.detector.mute_briefly(polls.polls(3, **shown).confirmed)
+    seconds = int(MAX_MUTED_S / SETTINGS.poll_interval_s)
+
+    assert not any(polls.poll(**shown).opens for _ in range(seconds - 1))
+    assert polls.polls(SETTINGS.confirm_polls, **shown).opens
+
+
+def test_briefly_muted_anomaly_that_becomes_worse_counts_at_once() -> None:
+    polls = Polls()
+    polls.detector.mute_briefly(polls.polls(3, {"latency.p95_ms": 400.0}).confirmed)
+
+    assert polls.polls(SETTINGS.confirm_polls, {"latency.p95_ms": 520.0}).opens
+
+
+def test_baseline_does_not_learn_from_briefly_muted_anomalies() -> None:
+    polls = Polls()
+    before = polls.detector.baseline.usual("latency.p95_ms")
+    polls.detector.mute_briefly(polls.polls(3, {"latency.p95_ms": 400.0}).confirmed)
+
+    polls.polls(40, {"latency.p95_ms": 400.0})
+
+    assert polls.detector.baseline.usual("latency.p95_ms") == before
+
+
+@pytest.mark.parametrize("moved_s", [0.0, -3_600.0], ids=["same_clock", "clock_set_back"])
+def test_briefly_muted_anomaly_counts_again_after_a_restart_of_the_responder(moved_s: float) -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    polls.detector.mute_briefly(polls.polls(3, slow).confirmed)
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    if moved_s == 0.0:
+        assert not any(polls.poll(slow).opens for _ in range(5))
+        polls.at_us += int(MAX_MUTED_S * SECOND_US)
+    else:
+        polls.at_us += int(moved_s * SECOND_US)
+    assert polls.polls(SETTINGS.confirm_polls, slow).opens
+
+
+def test_other_problem_counts_at_once_while_an_anomaly_is_briefly_muted() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    polls.detector.mute_briefly(polls.polls(3, slow).confirmed)
+
+    assert polls.polls(SETTINGS.confirm_polls, slow, words={"dependency.database": "failing"}).opens

@@ -119,6 +119,7 @@ def test_long_timeline_keeps_its_first_and_last_entries() -> None:
         ({"outcome": IncidentOutcome.ESCALATED}, "Write a runbook from this incident"),
         ({"outcome": IncidentOutcome.PASSED}, "Find out why it began and why it ended."),
         ({"outcome": IncidentOutcome.DISMISSED}, "It was a false positive of errors.pct"),
+        ({"outcome": IncidentOutcome.CLOSED_BY_PERSON}, "the responder has verified nothing"),
         ({"outcome": None, "closed_at": None, "status": "escalated"}, "Its status is escalated."),
         ({"diagnosis": "unknown"}, "Identify the cause."),
         ({"probability": 0.62}, "The probability of cache_down was 0.62."),
@@ -152,6 +153,35 @@ def test_waiting_time_and_internal_errors_cause_follow_ups() -> None:
     assert "Nobody answered the approval request for restart-worker" in follow_ups(case(approvals=[(asked, None)]))
     assert "Mind: it broke" in follow_ups(case(events=[signals(), event(5, "failed", "Mind: it broke")]))
     assert "no signals were stored" in follow_ups(case(events=[]))
+
+
+def closed_by_ann(cause: str | None, **more: Any) -> IncidentRecord:
+    """Return the record of an incident with the diagnosis `cache_down` that a person closed as repaired."""
+    content = {"by": "ann", "note": "Done.", "named_cause": cause, "outcome": "closed_by_person"}
+    events = [signals(), event(9, EventKind.CLOSED, "ann closed the incident as repaired. Done.", content=content)]
+    return case(incident=incident(outcome=IncidentOutcome.CLOSED_BY_PERSON), events=events, **more)
+
+
+def test_closing_by_a_person_is_no_verified_repair() -> None:
+    found = compose(closed_by_ann("cache_down"))
+
+    assert dict(found.overview)["outcome"] == "closed as repaired by a person, and not verified"
+    assert found.summary[-1] == "ann closed the incident as repaired. Done."
+
+
+@pytest.mark.parametrize(("cause", "is_checked"), [("disk_full", True), ("cache_down", False), (None, False)])
+def test_cause_that_contradicts_the_diagnosis_is_a_follow_up(cause: str | None, *, is_checked: bool) -> None:
+    assert ("names disk_full as the cause" in follow_ups(closed_by_ann(cause))) is is_checked
+
+
+def test_request_that_waited_when_a_person_closed_the_incident_is_no_follow_up() -> None:
+    closed_us = incident().closed_at
+    assert closed_us is not None
+    waits = question("i1", "q1", asked_at=closed_us - 2, expires_at=closed_us + 1)
+    expired = question("i1", "q1", asked_at=closed_us - 2, expires_at=closed_us - 1)
+
+    assert "Nobody answered" not in follow_ups(closed_by_ann(None, approvals=[(waits, None)]))
+    assert "Nobody answered" in follow_ups(closed_by_ann(None, approvals=[(expired, None)]))
 
 
 def test_durations_are_written_in_words() -> None:

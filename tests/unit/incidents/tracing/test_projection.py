@@ -120,6 +120,7 @@ def test_same_timeline_gives_the_same_run() -> None:
         ({"outcome": IncidentOutcome.RESOLVED}, "success", None),
         ({"outcome": IncidentOutcome.PASSED}, "cancelled", None),
         ({"outcome": IncidentOutcome.DISMISSED}, "cancelled", None),
+        ({"outcome": IncidentOutcome.CLOSED_BY_PERSON}, "cancelled", None),
         ({"outcome": IncidentOutcome.ESCALATED}, "failure", "nothing_to_be_done"),
         ({"outcome": None, "closed_at": None, "status": IncidentStatus.OPEN}, "running", None),
         ({"outcome": None, "closed_at": None, "status": IncidentStatus.ESCALATED}, "failure", "nothing_to_be_done"),

@@ -134,7 +134,7 @@ def test_labels_of_steps_with_steps_inside_do_not_keep_other_agents_from_trainin
 
     class Labels:
         def labelled_runs(self) -> list[LabelledRun]:
-            return [LabelledRun(label, run, ())] * 10
+            return [LabelledRun(label, run)] * 10
 
     keeper = RankingModelKeeper(cast("Any", None), cast("Any", None), cast("Any", Labels()))
 

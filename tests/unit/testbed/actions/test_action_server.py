@@ -22,7 +22,7 @@ from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
 from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
-from relab.testbed.actions.tokens import Tokens, WrongTokenNameError
+from relab.testbed.actions.tokens import TokenExistsError, Tokens, UnknownActionTokenError, WrongTokenNameError
 from support.clocks import MovableClock
 from support.testbed.valves import TurnValve, Valves
 
@@ -276,6 +276,38 @@ def test_tokens_made_at_the_same_time_are_all_valid(tmp_path: Path) -> None:
     assert [Tokens(path).caller(f"Bearer {token}").name for token in made] == [f"token {n}" for n in range(count)]
     assert {file.name for file in tmp_path.iterdir()} == {"tokens.json", "tokens.json.lock"}
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
+def test_token_with_a_known_name_is_rejected_unless_it_replaces_the_older_one(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    first = tokens.make("ann", ["read"])
+
+    with pytest.raises(TokenExistsError, match="'ann' exists") as caught:
+        tokens.make("ann", ["act"])
+    assert "--replace" in (caught.value.remedy or "")
+    assert tokens.caller(f"Bearer {first}").scopes == {"read"}
+
+    second = tokens.make("ann", ["act"], replace=True)
+    assert tokens.caller(f"Bearer {second}").scopes == {"act"}
+    with pytest.raises(UnknownActionTokenError):
+        tokens.caller(f"Bearer {first}")
+
+
+def test_one_of_several_tokens_with_the_same_name_is_made(tmp_path: Path) -> None:
+    count = 8
+    start = threading.Barrier(count)
+
+    def make(_: int) -> str | None:
+        start.wait(30)
+        try:
+            return Tokens(tmp_path / "tokens.json").make("ann", ["read"])
+        except TokenExistsError:
+            return None
+
+    with ThreadPoolExecutor(count) as threads:
+        (made,) = filter(None, threads.map(make, range(count)))
+
+    assert Tokens(tmp_path / "tokens.json").caller(f"Bearer {made}").name == "ann"
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a\nb", "a\x1b[2Jb", "a\u202eb"])

@@ -151,12 +151,12 @@ def test_blackhole_delivers_data_after_its_removal() -> None:
         client, port, _ = made
         async with connected(port) as pair:
             await said(pair)
-            await client.add("database", Blackhole(kind="blackhole"))
+            toxic_id = await client.add("database", Blackhole(kind="blackhole"))
             pair[1].write(b"lost?")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await pair[0].read(1)
-            assert await client.clear() == 1
+            await client.remove("database", toxic_id)
             async with asyncio.timeout(TIMEOUT_S):
                 assert await pair[0].readexactly(5) == b"lost?"
 
@@ -168,13 +168,13 @@ def test_refuse_drops_open_connections_and_rejects_new_ones_until_its_removal() 
         client, port, _ = made
         async with connected(port) as pair:
             await said(pair)
-            await client.add("database", Refuse(kind="refuse"))
+            toxic_id = await client.add("database", Refuse(kind="refuse"))
             with pytest.raises(ConnectionResetError):
                 await pair[0].read(1)
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
         assert not (await status_of(client)).listening
-        await client.clear("database")
+        await client.remove("database", toxic_id)
         async with connected(port) as pair:
             assert await said(pair) == b"hello"
 

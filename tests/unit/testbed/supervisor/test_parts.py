@@ -69,7 +69,7 @@ def test_copied_tree_has_the_same_content_modes_and_links(tmp_path: Path) -> Non
     (source / "link").symlink_to("inner/big")
     (source / "inner").chmod(0o750)
 
-    assert copy_tree(source, tmp_path / "copy") == 300_000
+    copy_tree(source, tmp_path / "copy")
 
     copy = tmp_path / "copy"
     assert (copy / "inner" / "big").read_bytes() == (source / "inner" / "big").read_bytes()

@@ -81,6 +81,8 @@ class ResultRule:
         follows: the line counts only if a line that matches this pattern was shortly before it (see `within`). Used if
             other tools print the same line. None: no such condition.
         within: the largest distance, in lines, between the line and the earlier line that matches `follows`.
+        broken_by: the pattern of a line that ends what the line of `follows` started; the line then does not count. For
+            example, the place of a warning is followed by the warning, so a later error is not from this place.
         between: the pattern of a line between two results of one run of the tool. Without such a line since the
             previous result, the line is from a new run, and `yields_to` has no effect. None: `yields_to` always counts.
     """
@@ -95,6 +97,7 @@ class ResultRule:
     is_outer: bool = False
     follows: re.Pattern[str] | None = None
     within: int = 1
+    broken_by: re.Pattern[str] | None = None
     between: re.Pattern[str] | None = None
 
 

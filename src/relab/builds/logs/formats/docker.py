@@ -32,6 +32,12 @@ FORMAT = LogFormat(
         r"#\d+ (?:DONE|CACHED|sha256|extracting|transferring|resolve|exporting|writing|naming)|[0-9a-f]{12}: (?:Pulling|Waiting|Download|Pull|Verifying|Extracting)"
     ),
     results=(
+        # BuildKit shows the instruction that failed.
+        ResultRule(
+            re.compile(r"(?:docker/)?Dockerfile[\w.-]{0,60}:\d{1,6}$"),
+            BuildStatus.FAILED,
+            follows=re.compile(r"-{6}$"),
+        ),
         ResultRule(
             re.compile(
                 r"The command '.{1,1500}' returned a non-zero code: \d|(?:ERROR: )?failed to (?:solve|build):|#\d{1,6} ERROR: |executor failed running \["

@@ -6,7 +6,7 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRul
 from relab.builds.models import BuildStatus
 
 _EXIT = (
-    r"##\[error\](?:Error: )?(?:Process completed with exit code|The process .{1,300} failed with exit code|Node run failed"
+    r"(?:##\[error\](?:Error: )?|Error: (?=Process completed with exit code \d{1,10}\.$))(?:Process completed with exit code|The process .{1,300} failed with exit code|Node run failed"
     r"|(?:Bash|Cmd\.exe|PowerShell) exited with code)"
 )
 """How a step failed, without the reason; the last form is that of Azure Pipelines."""
@@ -37,6 +37,10 @@ FORMAT = LogFormat(
             is_final=True,
         ),
         ResultRule(re.compile(r"##\[error\]"), BuildStatus.FAILED, is_final=True),
+        # As GitHub shows the log in the browser.
+        ResultRule(
+            re.compile(r"Error: Process completed with exit code [1-9]\d{0,9}\.$"), BuildStatus.FAILED, is_final=True
+        ),
         ResultRule(re.compile(r"Cleaning up orphan processes"), BuildStatus.SUCCESS, is_final=True, is_default=True),
     ),
 )

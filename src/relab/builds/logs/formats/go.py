@@ -63,7 +63,9 @@ FORMAT = LogFormat(
         r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
     ),
     results=(
-        ResultRule(re.compile(r"FAIL(?:$|\t[\w./@-]{1,300}(?:\s|$))"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"FAIL(?:$|\t[\w./@-]{1,300}(?:\s|$))|panic: test timed out after \d"), BuildStatus.FAILED
+        ),
         ResultRule(
             re.compile(r"ok  \t[\w./@-]{1,300}\t(?:[\d.]{1,12}s|\(cached\))"),
             BuildStatus.SUCCESS,

@@ -69,7 +69,9 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"BUILD FAILED$"), BuildStatus.FAILED),
         # With -q, Gradle prints no other result.
         ResultRule(
-            re.compile(r"FAILURE: Build (?:failed with an exception|completed with \d{1,9} failures)\."),
+            re.compile(
+                r"FAILURE: Build (?:failed with an exception|completed with \d{1,9} failures)\.|Execution failed for task ':[\w:-]{1,200}'\.$"
+            ),
             BuildStatus.FAILED,
         ),
     ),

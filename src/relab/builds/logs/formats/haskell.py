@@ -3,6 +3,7 @@
 import re
 
 from relab.builds.logs.formats.descriptor import BlockRule, FailedListRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _PLACE = r"\S{1,300}\.l?hs:(?:\d{1,7}:\d{1,6}(?:-\d{1,6})?|\(\d{1,7},\d{1,6}\)-\(\d{1,7},\d{1,6}\)): "
@@ -20,11 +21,27 @@ FORMAT = LogFormat(
         BlockRule(
             "error of Cabal",
             re.compile(
-                r"Error: (?:\[Cabal-\d{1,6}\]|cabal: )|(?:setup|Setup|cabal): (?:Encountered missing|The following |Could not |Missing )"
+                r"Error: (?:\[Cabal-\d{1,6}\]|cabal: )|(?:setup|Setup|cabal(?:\.exe)?): (?:Encountered missing|The following |Could not |Missing )"
             ),
             re.compile(r".*\S"),
             weight=0.95,
             max_lines=20,
+        ),
+        BlockRule(
+            "missing library of C",
+            re.compile(
+                r"(?:[\w.-]{1,100}+ *> )?\s*(?:setup|cabal|Cabal-\S{1,80}): Missing dependenc(?:y on a foreign|ies on foreign)(?: librar(?:y|ies):)?"
+            ),
+            re.compile(r"(?:[\w.-]{1,100}+ *> )?\s*(?:librar(?:y|ies):|\* Missing )"),
+            weight=0.97,
+        ),
+        BlockRule(
+            "package that could not be built",
+            re.compile(
+                r"(?:cabal: )?Error: some packages failed to install:|--  While building |\s*Process exited with code: ExitFailure \d"
+            ),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
         ),
         BlockRule(
             "failed test of Tasty",
@@ -42,6 +59,14 @@ FORMAT = LogFormat(
         ResultRule(re.compile(rf"{_PLACE}error:"), BuildStatus.FAILED),
         # Stack tests the other packages of a project after a failure.
         ResultRule(re.compile(r"Error: \[S-\d{1,6}\]$"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(
+                r"cabal(?:\.exe)?: (?:Could not resolve dependencies:|Error: some packages failed to install:|Missing dependenc)"
+                r"|\s*(?:setup|cabal|Cabal-\S{1,80}): Missing dependenc(?:y on a foreign|ies on foreign)\b"
+                r"|--  While building .{1,400} using:$|\s*Process exited with code: ExitFailure [1-9]"
+            ),
+            BuildStatus.FAILED,
+        ),
         ResultRule(re.compile(r"Error: (?:\[Cabal-\d{1,6}\]|cabal: )|setup: Encountered missing "), BuildStatus.FAILED),
         ResultRule(
             re.compile(r"[1-9]\d{0,8} out of \d{1,9} tests? failed \((?P<duration>[\d.]{1,12}s)\)$"), BuildStatus.FAILED

@@ -43,6 +43,7 @@ FORMAT = LogFormat(
     results=(
         ResultRule(re.compile(r"Finished: SUCCESS"), BuildStatus.SUCCESS, is_final=True),
         ResultRule(re.compile(r"Finished: (?:FAILURE|UNSTABLE)"), BuildStatus.FAILED, is_final=True),
+        ResultRule(re.compile(r"ERROR: Error (?:cloning remote repo|fetching remote repo)\b"), BuildStatus.FAILED),
         ResultRule(re.compile(r"Finished: (?:ABORTED|NOT_BUILT)"), BuildStatus.INTERRUPTED, is_final=True),
     ),
 )

@@ -56,6 +56,7 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(r"\d{1,2}% tests passed, [1-9]\d{0,8} tests? failed out of \d{1,9}$"), BuildStatus.FAILED
         ),
+        ResultRule(re.compile(r"-- Configuring incomplete, errors occurred!"), BuildStatus.FAILED),
         ResultRule(re.compile(r"g?make: \*\*\* (?!.{1,1000}\(ignored\)$)|ninja: build stopped"), BuildStatus.FAILED),
     ),
     tests=(

@@ -35,7 +35,9 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(re.compile(r"\[INFO\] BUILD SUCCESS$"), BuildStatus.SUCCESS),
-        ResultRule(re.compile(r"\[(?:INFO|ERROR)\] BUILD FAILURE$"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"\[(?:INFO|ERROR)\] BUILD FAILURE$|\[ERROR\] Failed to execute goal "), BuildStatus.FAILED
+        ),
         ResultRule(re.compile(r"\[INFO\] Total time: {1,4}(?P<duration>[\d:.]{1,20} ?(?:ms|s|min|h)\b)"), None),
     ),
 )

@@ -99,6 +99,18 @@ FORMAT = LogFormat(
             re.compile(r"\s?(?:ELIFECYCLE|ERROR)\s{1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "),
             BuildStatus.FAILED,
         ),
+        # Yarn 1 prints its address after each command that failed.
+        ResultRule(
+            re.compile(
+                r"info Visit https?://yarnpkg\.com/\S{1,100} for documentation about this command\.|error An unexpected error occurred: \""
+            ),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(
+            re.compile(r"(?:success Already up-to-date\.|success Saved lockfile\.)$"),
+            BuildStatus.UNKNOWN,
+            only_after=BuildStatus.FAILED,
+        ),
         # Jest. A file that cannot be run has no failed test, so only the line `Test Suites` shows a success.
         ResultRule(
             re.compile(r"Test Suites: +[1-9]\d{0,8} failed, |Tests: +[1-9]\d{0,8} failed, "), BuildStatus.FAILED

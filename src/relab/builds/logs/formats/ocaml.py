@@ -38,10 +38,11 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(_ERROR),
             BuildStatus.FAILED,
-            # Warnings have places, too, and other tools write errors in this form.
+            # Warnings have places, too, and other tools and the program itself write errors in this form.
             follows=re.compile(_PLACE),
             # The compiler quotes at most ten lines, and marks what it left out.
             within=12,
+            broken_by=re.compile(r"(?:Warning \d{1,4}(?: \[[\w-]{1,60}\])?|Alert \w{1,60}): "),
         ),
         # Dune runs several programs of tests. Many tools print a line "OK".
         ResultRule(

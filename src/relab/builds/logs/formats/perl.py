@@ -14,6 +14,19 @@ FORMAT = LogFormat(
         BlockRule(
             "missing module", re.compile(r"Can't locate (?:\S{1,200}\.pm|loadable object) (?:in|for)\b"), weight=0.97
         ),
+        BlockRule(
+            "missing module",
+            re.compile(r"x?t/\S{1,300}+ \.{2,} ?Can't locate \S{1,200}\.pm in @INC\b"),
+            weight=0.97,
+        ),
+        BlockRule(
+            "error of cpanm",
+            re.compile(
+                r"(?:STDERR: )?! (?:Installing the dependencies failed: |(?:Configure|Testing) failed for |Couldn't find module )"
+            ),
+            weight=0.95,
+        ),
+        BlockRule("error of cpanm", re.compile(r"! Installing \S{1,200} failed\."), weight=0.9, reason_before=True),
         BlockRule("error of the syntax", re.compile(r"syntax error at \S{1,300} line \d{1,7}, near "), weight=0.97),
         BlockRule(
             "failed test",
@@ -46,6 +59,12 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"[\w./+-]{1,300}\.t \.{2,} ?(?:ok|skipped)\b"),
     results=(
+        ResultRule(
+            re.compile(
+                r"x?t/\S{1,300}+ \.{2,} ?Dubious, test returned [1-9]|! (?:Installing \S{1,200} failed\.|Installing the dependencies failed: |Configure failed for )"
+            ),
+            BuildStatus.FAILED,
+        ),
         # Other programs print such results, too.
         ResultRule(re.compile(r"Result: FAIL$"), BuildStatus.FAILED, follows=_TOTAL),
         ResultRule(re.compile(r"Result: PASS$"), BuildStatus.SUCCESS, follows=_TOTAL),

@@ -14,7 +14,7 @@ FORMAT = LogFormat(
         BlockRule(
             "error of Poetry",
             re.compile(
-                r"(?:Because|And because|So, because) .{1,500}(?:version solving failed\.|doesn't match any versions)|Package \S{1,100} \(.{1,60}\) not found\.$|pyproject\.toml changed significantly since poetry\.lock"
+                r"\s{0,4}(?:Because|And because|So, because) .{1,500}(?:version solving failed\.|doesn't match any versions)|Package \S{1,100} \(.{1,60}\) not found\.$|pyproject\.toml changed significantly since poetry\.lock"
             ),
             weight=0.95,
         ),
@@ -35,7 +35,7 @@ FORMAT = LogFormat(
         ResultRule(re.compile(_UV), BuildStatus.FAILED),
         ResultRule(
             re.compile(
-                r"(?:Because|So, because) .{1,800} version solving failed\.$|Package \S{1,100} \(.{1,60}\) not found\.$|pyproject\.toml changed significantly since poetry"
+                r"\s{0,4}(?:Because|So, because) .{1,800} version solving failed\.$|Package \S{1,100} \(.{1,60}\) not found\.$|pyproject\.toml changed significantly since poetry"
             ),
             BuildStatus.FAILED,
         ),

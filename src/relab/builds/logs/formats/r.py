@@ -33,6 +33,11 @@ FORMAT = LogFormat(
             weight=0.95,
         ),
         BlockRule(
+            "missing package",
+            re.compile(r"Packages? required(?: and available)? but (?:not available|unsuitable version)"),
+            weight=0.95,
+        ),
+        BlockRule(
             "package that cannot be installed",
             re.compile(r"ERROR: (?:\w+ ){1,4}failed for package|Error: unable to load R code in package"),
             weight=0.3,
@@ -40,7 +45,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed check",
-            re.compile(r"\* checking .{1,300} \.\.\. (?:ERROR|FAILED)$"),
+            re.compile(r"(?:\* )?checking .{1,300} \.\.\. (?:ERROR|FAILED)$"),
             re.compile(r"(?!\* )\S|  \S"),
             weight=0.7,
             max_lines=40,
@@ -60,7 +65,15 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"Execution halted$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"\s{0,4}Execution halted$"), BuildStatus.FAILED),
+        # The summary of rcmdcheck and devtools.
+        ResultRule(
+            re.compile(r"[1-9]\d{0,3} errors? [\u2714\u2716]? ?\| \d{1,4} warnings? [\u2714\u2716]? ?\| \d"),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(
+            re.compile(r"0 errors [\u2714\u2716]? ?\| \d{1,4} warnings? [\u2714\u2716]? ?\| \d"), BuildStatus.SUCCESS
+        ),
         ResultRule(re.compile(r"\* DONE \([\w.]{1,100}\)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"\[ FAIL [1-9]\d{0,8} \| WARN \d"), BuildStatus.FAILED),
         ResultRule(re.compile(r"\[ FAIL 0 \| WARN \d{1,9} \| SKIP \d{1,9} \| PASS [1-9]"), BuildStatus.SUCCESS),

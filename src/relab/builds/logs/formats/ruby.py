@@ -38,6 +38,19 @@ FORMAT = LogFormat(
             needs_more=True,
         ),
         BlockRule(
+            "gem whose extension cannot be built",
+            re.compile(
+                r"(?:Gem::\w{1,40}::\w{0,20}BuildError: )?ERROR: (?: Error installing \S{1,200}:|Failed to build gem native extension\.)"
+            ),
+            re.compile(r".*\S"),
+            until=re.compile(
+                r"\*\*\* extconf\.rb failed \*\*\*|(?:extconf|make) ?failed, exit code|Gem files will remain installed|An error occurred while installing "
+            ),
+            bridge=2,
+            weight=0.9,
+            max_lines=60,
+        ),
+        BlockRule(
             "error of Rake",
             re.compile(r"rake aborted!$"),
             re.compile(r".*\S"),

@@ -11,7 +11,7 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "compiler error",
-            re.compile(r"error(?:\[E\d{4}\])?: (?!could not compile|aborting due|test failed|process didn't exit)"),
+            re.compile(r"\s?error(?:\[E\d{4}\])?: (?!could not compile|aborting due|test failed|process didn't exit)"),
             re.compile(r"\s+\S|\s*\d* *\||\d+ +\||note: |help: "),
             weight=0.95,
             max_lines=60,
@@ -61,7 +61,9 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"test result: ok\."), BuildStatus.SUCCESS),
         ResultRule(
             re.compile(
-                r"test result: FAILED\.|error: (?:could not (?:compile|document)|test failed|\d+ targets? failed|failed to (?:load (?:manifest|source)|parse (?:manifest|lock)|select a version|get `|run custom build))"
+                r"test result: FAILED\.|\s?error: (?:could not (?:compile|document|find `Cargo)|test failed|\d+ targets? failed|no matching package|the lock file"
+                r"|package `.{1,300}` cannot be built because it requires|cannot install package `|failed to (?:load (?:manifest|source)|parse (?:manifest|lock)"
+                r"|select a version|get `|download `|compile `|run custom build))"
             ),
             BuildStatus.FAILED,
         ),

@@ -28,7 +28,7 @@ FORMAT = LogFormat(
         BlockRule(
             "result of an environment",
             re.compile(
-                rf"\s*{_ENVIRONMENT}(?:FAIL (?:code \d|[✔✖✓])|exit -?\d{{1,10}} \()|\s+evaluation failed :\(|ERROR: {{1,4}}\S{{1,100}}: commands failed"
+                rf"\s*{_ENVIRONMENT}(?:FAIL (?:code \d|[✔✖✓])|exit -?\d{{1,10}} \()|\s+evaluation failed :\(|ERROR: {{1,4}}\S{{1,100}}: (?:commands failed|parallel child exit code)"
             ),
             weight=0.2,
             role=LineRole.CONSEQUENCE,
@@ -52,7 +52,9 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"[\w.-]{1,100}+: HandledError\| "), BuildStatus.FAILED),
         # tox 3, in its summary; it prints `congratulations` too.
         ResultRule(
-            re.compile(r"ERROR: {1,4}\S{1,100}: (?:commands failed|InvocationError|InterpreterNotFound)"),
+            re.compile(
+                r"ERROR: {1,4}\S{1,100}: (?:commands failed|InvocationError|InterpreterNotFound|parallel child exit code [1-9])"
+            ),
             BuildStatus.FAILED,
         ),
         ResultRule(

@@ -29,6 +29,11 @@ FORMAT = LogFormat(
     results=(
         ResultRule(re.compile(r"Done\. Your build exited with 0\b"), BuildStatus.SUCCESS, is_final=True),
         ResultRule(re.compile(r"Done\. Your build exited with [1-9]"), BuildStatus.FAILED, is_final=True),
+        # A part of a log.
+        ResultRule(
+            re.compile(r'The command ".{1,1000}" (?:failed and )?exited with [1-9]\d{0,4} during \.?'),
+            BuildStatus.FAILED,
+        ),
         # A command of the setup failed, or the job hit a limit; the job then has no line "Done".
         ResultRule(
             re.compile(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
-from relab.telemetry.otlp.messages import parsed, read_messages
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, add_messages, first_of, text_of
+from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span
 
@@ -41,15 +41,14 @@ def _translate(span: Span, values: Values) -> None:
     kind = _field(attributes, "span_attributes", "type")
     if v.ROLE not in values and isinstance(kind, str) and kind in _ROLES:
         values[v.ROLE] = _ROLES[kind]
-    given, result = _captured(attributes, _INPUTS), _captured(attributes, _OUTPUTS)
+    given, result = first_of(attributes, _INPUTS), first_of(attributes, _OUTPUTS)
     role = values.get(v.ROLE)
     if role is Role.TOOL:
         add(values, v.TOOL_NAME, span.name or None)
         add(values, v.TOOL_ARGUMENTS, given)
         add(values, v.TOOL_RESULT, result)
     elif role is Role.LLM:
-        add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
-        add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+        add_messages(values, given, result)
         add(values, v.REQUEST_MODEL, _field(attributes, "metadata", "model"))
     else:
         add(values, v.INPUT, given)
@@ -60,10 +59,6 @@ def _translate(span: Span, values: Values) -> None:
     add(values, v.USER_ID, _field(attributes, "metadata", "user_id"))
     for name, target in _COUNTS:
         add(values, target, _field(attributes, "metrics", name))
-
-
-def _captured(attributes: Attributes, names: tuple[str, ...]) -> Any:
-    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
 
 
 def _field(attributes: Attributes, owner: str, name: str) -> Any:

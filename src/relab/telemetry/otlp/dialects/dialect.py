@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.messages import read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span
 
@@ -45,6 +47,17 @@ def add(values: Values, name: str, value: Any) -> None:
     """
     if value is not None and values.get(name) is None:
         values[name] = value
+
+
+def add_messages(values: Values, given: Any, result: Any) -> None:
+    """Add the input and the output of a model call to `values`: as messages if they are such, otherwise as other values."""
+    add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
+    add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+
+
+def first_of(attributes: Attributes, names: Iterable[str]) -> Any:
+    """Return the value of the first attribute in `names` that has one; None if there is none."""
+    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
 
 
 def text_of(attributes: Attributes, *keys: str) -> str | None:

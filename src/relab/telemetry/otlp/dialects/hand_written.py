@@ -8,12 +8,10 @@ dots in their names (`request.messages.0.content`, `tool.parameters.order_id`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
-from relab.telemetry.otlp.messages import read_messages
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, add_messages, first_of
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span
 
@@ -60,8 +58,8 @@ def _translate(span: Span, values: Values) -> None:
     elif attributes.get("agent.name") and any(name in attributes for name in (*_AGENT_INPUTS, *_AGENT_OUTPUTS)):
         values[v.ROLE] = Role.AGENT
         add(values, v.AGENT_NAME, attributes.get("agent.name"))
-        add(values, v.INPUT, _first(attributes, _AGENT_INPUTS))
-        add(values, v.OUTPUT, _first(attributes, _AGENT_OUTPUTS))
+        add(values, v.INPUT, first_of(attributes, _AGENT_INPUTS))
+        add(values, v.OUTPUT, first_of(attributes, _AGENT_OUTPUTS))
     elif any(name in attributes for name in (*_INPUTS, *_OUTPUTS)):
         _add_by_name(span, values)
 
@@ -70,7 +68,7 @@ def _add_by_name(span: Span, values: Values) -> None:
     """If the name of a span says that it is an agent, a tool or a model, add its role, input and output to `values`."""
     attributes = span.attributes
     called = _CALLED.fullmatch(span.name)
-    given, result = _first(attributes, _INPUTS), _first(attributes, _OUTPUTS)
+    given, result = first_of(attributes, _INPUTS), first_of(attributes, _OUTPUTS)
     if called is not None and called["agent"]:
         values[v.ROLE] = Role.AGENT
         add(values, v.AGENT_NAME, called["name"].strip())
@@ -83,7 +81,7 @@ def _add_by_name(span: Span, values: Values) -> None:
         add(values, v.TOOL_RESULT, result)
     elif _MODEL.fullmatch(span.name) is not None:
         values[v.ROLE] = Role.LLM
-        _add_messages(given, result, values)
+        add_messages(values, given, result)
         add(values, v.REQUEST_MODEL, attributes.get("model"))
         _add_usage(attributes, "", values)
 
@@ -94,18 +92,13 @@ def _add_texts_of_operation(attributes: Attributes, values: Values) -> None:
         return
     operation = values[v.OPERATION]
     if operation in _MODEL_OPERATIONS:
-        _add_messages(_first(attributes, _TEXT_INPUTS), _first(attributes, _OUTPUTS), values)
+        add_messages(values, first_of(attributes, _TEXT_INPUTS), first_of(attributes, _OUTPUTS))
     elif operation == "invoke_agent":
-        add(values, v.INPUT, _first(attributes, _TEXT_INPUTS))
-        add(values, v.OUTPUT, _first(attributes, _OUTPUTS))
+        add(values, v.INPUT, first_of(attributes, _TEXT_INPUTS))
+        add(values, v.OUTPUT, first_of(attributes, _OUTPUTS))
     elif operation == "execute_tool":
-        add(values, v.TOOL_ARGUMENTS, _first(attributes, _INPUTS))
-        add(values, v.TOOL_RESULT, _first(attributes, _OUTPUTS))
-
-
-def _add_messages(given: Any, result: Any, values: Values) -> None:
-    add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
-    add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+        add(values, v.TOOL_ARGUMENTS, first_of(attributes, _INPUTS))
+        add(values, v.TOOL_RESULT, first_of(attributes, _OUTPUTS))
 
 
 def _add_tool(attributes: Attributes, values: Values) -> None:
@@ -131,8 +124,8 @@ def _add_model_call(attributes: Attributes, values: Values) -> None:
 
 
 def _add_usage(attributes: Attributes, prefix: str, values: Values) -> None:
-    add(values, v.INPUT_TOKENS, _first(attributes, (f"{prefix}prompt_tokens", f"{prefix}input_tokens")))
-    add(values, v.OUTPUT_TOKENS, _first(attributes, (f"{prefix}completion_tokens", f"{prefix}output_tokens")))
+    add(values, v.INPUT_TOKENS, first_of(attributes, (f"{prefix}prompt_tokens", f"{prefix}input_tokens")))
+    add(values, v.OUTPUT_TOKENS, first_of(attributes, (f"{prefix}completion_tokens", f"{prefix}output_tokens")))
 
 
 def _nested(attributes: Attributes, prefix: str) -> Any:
@@ -172,10 +165,6 @@ def _as_list(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return [each for _, each in sorted(value.items(), key=lambda item: (len(item[0]), item[0]))]
-
-
-def _first(attributes: Attributes, names: Iterable[str]) -> Any:
-    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
 
 
 HAND_WRITTEN = Dialect(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
-from relab.telemetry.otlp.messages import parsed, read_messages
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, add_messages, text_of
+from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
@@ -42,8 +42,7 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.TOOL_ARGUMENTS, given)
         add(values, v.TOOL_RESULT, _value(result))
     elif role is Role.LLM:
-        add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
-        add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+        add_messages(values, given, result)
         usage = _value(attributes.get("mlflow.chat.tokenUsage"))
         if isinstance(usage, dict):
             add(values, v.INPUT_TOKENS, usage.get("input_tokens"))

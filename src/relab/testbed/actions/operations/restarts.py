@@ -54,6 +54,18 @@ class RestartParameters(ActionParameters):
     escalate_to_db_restart: bool = False
 
 
+def _components(plant: Plant, name: str, missing: str) -> list[dict[str, Any]]:
+    """Return the components with this name or of this group.
+
+    Raises:
+        PreconditionError: there are none; `missing` is the message.
+    """
+    found = plant.components(name)
+    if not found:
+        raise PreconditionError(missing)
+    return found
+
+
 def _seen(components: list[dict[str, Any]]) -> dict[str, Any]:
     return {"components": [{name: item[name] for name in _SEEN} for item in components]}
 
@@ -64,10 +76,7 @@ class _Restart(PlantOperation[Nothing]):
     group: str
 
     def _find(self, _given: Nothing) -> dict[str, Any]:
-        found = self.plant.components(self.group)
-        if not found:
-            raise PreconditionError(f"There is no component of {self.group!r}.")
-        return _seen(found)
+        return _seen(_components(self.plant, self.group, f"There is no component of {self.group!r}."))
 
     def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:
         return _seen(self.plant.restart(self.group))
@@ -122,10 +131,8 @@ class RestartWorker(PlantOperation[WorkerParameters]):
     )  # fmt: skip
 
     def _find(self, given: WorkerParameters) -> dict[str, Any]:
-        found = self.plant.components(f"worker-{given.worker}")
-        if not found:
-            raise PreconditionError(f"The target has no worker {given.worker}.")
-        return _seen(found)
+        missing = f"The target has no worker {given.worker}."
+        return _seen(_components(self.plant, f"worker-{given.worker}", missing))
 
     def _do(self, given: WorkerParameters, _before: Mapping[str, Any]) -> dict[str, Any]:
         return _seen(self.plant.restart(f"worker-{given.worker}"))
@@ -140,10 +147,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
     )  # fmt: skip
 
     def _find(self, given: ComponentParameters) -> dict[str, Any]:
-        found = self.plant.components(given.component)
-        if not found:
-            raise PreconditionError(f"There is no component {given.component!r}.")
-        return _seen(found)
+        return _seen(_components(self.plant, given.component, f"There is no component {given.component!r}."))
 
     def _do(self, given: ComponentParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         self.plant.signal(given.component, "CONT")
@@ -176,9 +180,7 @@ class RaiseLimit(PlantOperation[ComponentLimitParameters]):
     )  # fmt: skip
 
     def _find(self, given: ComponentLimitParameters) -> dict[str, Any]:
-        found = self.plant.components(given.component)
-        if not found:
-            raise PreconditionError(f"There is no component {given.component!r}.")
+        found = _components(self.plant, given.component, f"There is no component {given.component!r}.")
         if given.descriptors is None and given.memory_mb is None and given.cpu_pct is None:
             raise PreconditionError("No limit is named: descriptors, memory_mb or cpu_pct.")
         for item in found:

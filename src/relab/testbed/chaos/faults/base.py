@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from relab.core.validation import problems_of
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.models import FaultParameters, Symptom, WrongFaultParametersError
+from relab.testbed.chaos.models import FaultParameters, Symptom, UnknownFaultError, WrongFaultParametersError
 from relab.testbed.chaos.presence import Presence
 
 RAMP_STEPS: Final = 10
@@ -19,6 +19,7 @@ RAMP_STEPS: Final = 10
 _GROWING_SHARE: Final = 0.25
 _MIN_RAMP_S, _MAX_RAMP_S = 3.0, 12.0
 Given = TypeVar("Given", bound=FaultParameters)
+InjectableT = TypeVar("InjectableT", bound="Injectable[Any]")
 
 
 class Injector(Protocol):
@@ -139,6 +140,18 @@ class Injectable(ABC, Generic[Given]):
     def _wrong(self, problems: tuple[tuple[str, str], ...]) -> WrongFaultParametersError:
         field, message = problems[0]
         return WrongFaultParametersError(f"{self.name}: {field}: {message}.", problems=problems)
+
+
+def find_in(catalogue: Mapping[str, InjectableT], name: str) -> InjectableT:
+    """Return the fault or noise event (harmless event) with this name.
+
+    Raises:
+        UnknownFaultError: the catalogue has none with this name.
+    """
+    found = catalogue.get(name)
+    if found is None:
+        raise UnknownFaultError(f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(catalogue)}.")
+    return found
 
 
 class Fault(Injectable[Given]):

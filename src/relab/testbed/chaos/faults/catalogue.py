@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from relab.testbed.chaos.faults import cache, connections, database, host, limits, noise, processes, settings, traffic
 from relab.testbed.chaos.faults import network as net
-from relab.testbed.chaos.faults.base import Fault, Injectable, Noise
-from relab.testbed.chaos.models import UnknownFaultError
+from relab.testbed.chaos.faults.base import Fault, Injectable, Noise, find_in
 
 # Random episodes depend on the order of the faults: add a new one at the end.
 _FAULTS: Final[tuple[Fault[Any], ...]] = (
@@ -64,7 +63,4 @@ def find_fault(name: str) -> Fault[Any]:
     Raises:
         UnknownFaultError: no fault has this name; noise events (harmless events) are not faults.
     """
-    found = FAULTS.get(name)
-    if found is None:
-        raise UnknownFaultError(f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(FAULTS)}.")
-    return found
+    return find_in(FAULTS, name)
