@@ -110,13 +110,13 @@ class TrialStateError(ConflictError):
 
 
 class CheckpointMissingError(ConflictError):
-    """The file of the checkpoint from which a trial is to be resumed or forked is missing or was changed."""
+    """A trial cannot be resumed or forked: the file of its checkpoint is missing or was changed."""
 
     code = "checkpoint_missing"
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint for a fork of a trial was changed after the end of the run that wrote it."""
+    """A checkpoint from which a trial is to be forked was changed after the end of its run."""
 
     code = "checkpoint_changed"
 
@@ -147,7 +147,7 @@ class SelectorUnmatchedError(NotFoundError):
 
 
 class ResultCacheUnusableError(ConflictError):
-    """The folder of the result cache cannot be written, or holds a damaged key that cannot be replaced."""
+    """The folder of the result cache, or the secret key in it, cannot be read or written."""
 
     code = "result_cache_unusable"
 

@@ -74,11 +74,14 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
         options: which trials, from which checkpoint, and with which changed bindings (values that the harness gets).
 
     Raises:
-        ForkInvalidError: the selector of the checkpoint, a binding or the choice of trials in `options` is invalid.
+        ForkInvalidError: the selector of the checkpoint, a binding or the choice of trials in `options` is invalid, or
+            control forks (with unchanged bindings) are requested although no binding is changed.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: `options.strict` rejects the run or a trial; or the run carries state from trial to trial,
-            which no checkpoint contains.
-        SelectorUnmatchedError: the selector matches no checkpoint of a trial.
+        TrialStateError: trials of the run continue from the state of earlier trials, and no checkpoint contains this
+            state. Or `options.strict` is set, and the harness is not of the level `sdk_full`, or a trial has no
+            checkpoint.
+        SelectorUnmatchedError: the selector matches nothing in a trial that was chosen by its id, or in all trials of
+            the chosen variant.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
         CheckpointChangedError: the file of a checkpoint was changed after the end of the run.
         RunDamagedError: a record of the run was changed.
@@ -184,10 +187,10 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and `{reason: number of trials that are not forked}`.
 
-    A fork of a trial without checkpoints begins from the trial's input.
+    Trials that are chosen by id are all forked. If a trial has no checkpoints, its fork begins from the trial's input.
 
-    If `options.variant` chooses all trials of a variant, a trial in which `selector` matches nothing is not forked. A
-    trial without checkpoints is not forked either if another trial of the variant has a checkpoint.
+    If `options.variant` chooses all trials of a variant, trials in which `selector` matches nothing are not forked. Of
+    the others, those with a checkpoint are forked. Only if none has a checkpoint, all are forked, from their input.
 
     Args:
         run: the run of the trials.
@@ -242,9 +245,9 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return `{path, digest}` of each checkpoint that was changed after the end of its run; `digest` is the new one.
+    """Return `{path, digest}` of each checkpoint that was changed after the end of the run; `digest` is the new one.
 
-    The run's seal has the digests of all files from the end of the run.
+    A change is found by comparison with the seal, the file with the digests of all files at the end of the run.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.

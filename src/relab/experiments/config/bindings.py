@@ -22,11 +22,12 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
     """Parse changes of bindings (values that harnesses get), such as `model.name=small`; return `{dotted name: value}`.
 
-    A value that is valid JSON is parsed, and any other value is plain text (`small`). But a value that begins with a
-    quotation mark or a bracket must be valid JSON.
+    A value that begins with a quotation mark or a bracket must be JSON. Any other value is parsed as JSON if it is
+    valid JSON (`0.7`), and is plain text if not (`small`).
 
     Raises:
-        ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding.
+        ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding
+            (such as `a` and `a.b`).
     """
     found: dict[str, Any] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The resource limits of a trial, from the configuration or generous defaults, and texts about limits for people."""
+"""Compute the resource limits of a trial from the configuration and defaults; describe them for records and errors."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
     """Return the default memory limit in MB of one trial.
 
-    The part `MEMORY_SHARE` of the machine's memory is divided equally among the trials that run at the same time. If
-    the result is less than `MIN_MEMORY_MB`, the limit is `MIN_MEMORY_MB`, but never more than the whole part.
+    All trials together get `MEMORY_SHARE` of the machine's memory, divided equally among the trials that run at the
+    same time. The limit of a trial is at least `MIN_MEMORY_MB`; on a small machine, where `MEMORY_SHARE` of the memory
+    is less than `MIN_MEMORY_MB`, each trial gets all of this share.
 
     Args:
         machine_mb: the memory of the machine in MB.
@@ -95,8 +96,8 @@ def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/c
 def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the limits of a trial for the state inventory, the document that records how the trial was isolated.
 
-    The result is `{name of a limit: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit that ends
-    the limit's name, such as `_mb`. `field` is the field of the experiment file that sets the limit.
+    The result is `{name of a limit: {"value", "is_default", "field", "enforced_by"}}`. A name with the ending `_mb` has
+    its value in MB; other values are counts. `field` is the field of the experiment file that sets the limit.
 
     Args:
         config: the experiment.

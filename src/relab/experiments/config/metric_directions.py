@@ -31,9 +31,10 @@ def direction_by_name(name: str) -> MetricDirection | None:
 
     - In a ratio, such as `tokens_per_second` or `score/usd`, the words before `per` or `/` decide. Work per time (a
       throughput, such as steps per second) should be high. Time per work should be low.
-    - If the words before `/` do not decide, they name a group of metrics, as in `eval/loss`: the words after it decide.
-    - If `per` has no word before it except summaries such as `mean`, the words after the unit decide:
-      `mean_per_class_accuracy`, `per_step_loss`.
+    - If the words before `/` do not decide, they are taken as the name of a group of metrics, as in `eval/loss`. Then
+      the words after `/` decide.
+    - If only summaries such as `mean`, or no words, are before `per`, the word after `per` is taken as the unit. Then
+      the words after the unit decide, as in `mean_per_class_accuracy` and `per_step_loss`.
     """
     return _direction_of(re.findall(r"[a-z0-9]+|/", name.lower()))
 
@@ -57,8 +58,8 @@ def _decided(words: Sequence[str], unit: Sequence[str] = ()) -> MetricDirection 
 
     Args:
         words: the words; for a ratio such as `tokens_per_second`, only those on one side of `per` or `/`.
-        unit: the first word after `per` or `/` in a sequence of one item; empty if the words are not the part before
-            `per` or `/`.
+        unit: the unit of the ratio, in a list of one word: `["second"]` for `tokens_per_second`. Empty if the name is
+            no ratio, or if `words` are the words after `per` or `/`.
     """
     counted = set(words)
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
@@ -74,8 +75,8 @@ def _decided(words: Sequence[str], unit: Sequence[str] = ()) -> MetricDirection 
 def direction_warnings(config: ExperimentConfig) -> list[str]:
     """Return a warning for each primary metric if it is unknown whether the metric should be high or low.
 
-    There are no warnings about a trainer (a harness that trains a model): it reports the direction of its objective
-    only at the end of a trial.
+    An experiment with a trainer (a harness that trains a model) gets no warnings, because a trainer itself reports
+    the direction of its objective at the end of each trial.
     """
     if config.experiment.workload_type == "trainer":
         return []

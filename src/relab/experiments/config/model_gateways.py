@@ -30,8 +30,8 @@ class AnswerCacheConfig(BaseModel):
 
     Attributes:
         scope: which requests share one answer. `request`: all equal requests. `repeat`: equal requests of trials with
-            the same task and repeat number; if a trial sends a request several times, its n-th request shares the
-            answer of the n-th equal request of the other trials.
+            the same task and repeat number. With `repeat`, if a trial sends an equal request several times, each has
+            an answer of its own: the n-th shares the answer of the n-th equal request of the other trials.
         ttl_hours: the greatest age of a cached answer, in hours.
         max_mb: the largest size of the project's cache, in MB.
     """

@@ -71,7 +71,7 @@ class Identity(_Section):
 class Dataset(_Section):
     """The data set: the first `limit` tasks (None: all) of the JSON Lines file `path`, relative to the experiment file.
 
-    The ids of the tasks are made from `task_id_field` (None: `task_id` or `id`).
+    A task's id is its field `task_id_field`, with `-` for each `/`. None: its field `task_id` or, without one, `id`.
     """
 
     path: Annotated[str, Field(min_length=1)]
@@ -84,7 +84,7 @@ class Dataset(_Section):
 
 
 class Design(_Section):
-    """The plan of the trials: repeats, order, and how many run at the same time."""
+    """How the trials are planned: conditions, comparison, repeats, order, and how many run at the same time."""
 
     sanitization_profile: Annotated[Profile, Field(strict=False)] = Profile.HERMETIC_FUNCTIONAL_V2
     comparison: ComparisonDesign = "paired"
@@ -97,10 +97,10 @@ class Design(_Section):
     @model_validator(mode="before")
     @classmethod
     def _own_policies_are_policies(cls, value: Any) -> Any:
-        """Accept `stopping` and `budget` as keys of `design` itself, and move them into `design.policies`.
+        """Move the keys `stopping` and `budget` from `design` into `design.policies`.
 
-        The configuration that is stored with a run has them outside of `policies`. It has the format of AgentLab (an
-        experiment runner whose file formats relab keeps), which allows no further fields in `policies`.
+        A run's stored configuration has them in `design`: its format is that of AgentLab (an experiment runner whose
+        file formats relab keeps), which does not allow them in `policies`.
         """
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value
@@ -170,7 +170,7 @@ class Guardrail(_Section):
 
 
 class Artifacts(_Section):
-    """The artifacts of a trial: changed files below the workspace's folder `base_dir` that a glob in `collect` matches."""
+    """Which files of a workspace are kept as artifacts: changed files in `base_dir` that match a glob in `collect`."""
 
     collect: list[str] = []
     diff: bool = True
@@ -178,7 +178,7 @@ class Artifacts(_Section):
 
 
 class Variant(_Section):
-    """One of the compared variants: its id, and the bindings, the values that the program under test gets."""
+    """One of the compared variants. `bindings` are the values that the program under test gets."""
 
     variant_id: ExternalId
     bindings: dict[str, Any] = {}
@@ -191,9 +191,9 @@ class HarnessEvents(_Section):
 
 
 class ControlPlane(_Section):
-    """The control file at `path` in the sandbox: in it, the runner asks a harness to continue, checkpoint or stop.
+    """The control file, in which the runner asks a harness to continue, to write a checkpoint, or to stop.
 
-    `mode` (how the harness reads the control file) is only passed on to the harness.
+    `path` is inside the sandbox. The harness gets `mode` in its input; the runner itself does not use `mode`.
     """
 
     mode: Literal["file", "sdk"] = "file"
@@ -286,7 +286,7 @@ class Budgets(_Section):
 
 
 class Workspace(_Section):
-    """The copy of the project that a trial works on."""
+    """The workspace (a trial's own copy of the project): files that are not copied, and limits of written files."""
 
     ignore: list[str] = []
     """Patterns as in .gitignore; `.lab` and `.git` are never copied."""
@@ -374,8 +374,8 @@ class ExperimentConfig(_Section):
     def resolved(self) -> dict[str, Any]:
         """Return the configuration as a JSON object with all defaults, the content of `resolved_experiment.json`.
 
-        The format is that of AgentLab (an experiment runner whose file formats relab keeps). Optional fields that are
-        None are left out where its schema does not allow null. `policies.comparison` gets the value of
+        The format is that of AgentLab (an experiment runner whose file formats relab keeps). A field that is None is
+        left out if AgentLab's schema does not allow null there. `policies.comparison` gets the value of
         `design.comparison`.
         """
         document = self.model_dump(mode="json", by_alias=True)

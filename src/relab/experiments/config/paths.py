@@ -34,7 +34,8 @@ class Script:
     """The script or program that a command runs.
 
     Attributes:
-        path: the file of the script or program; None if the command names no file.
+        path: the file of the script or program; None for a module outside of the project, and for a program that is
+            not found.
         exists: whether the file exists.
         executable: whether the file can be executed; checked only for a program that is started directly, else True.
     """
@@ -76,10 +77,10 @@ def find_script(command: list[str], root: Path) -> Script:
 
     The first case that applies decides:
 
-    1. The program's name has a slash, such as `./run`, and is not that of an interpreter (`./venv/bin/python` is one):
-       return the program.
+    1. The program is given as a path, such as `./run`, and is not an interpreter such as `./venv/bin/python`: return
+       the program.
     2. The arguments name a script or a module: return the file of this script or module.
-    3. Otherwise: return the program, searched on the PATH if its name has no slash.
+    3. Otherwise: return the program. It is searched on the PATH if its name has no slash.
 
     Args:
         command: the program and its arguments.

@@ -28,8 +28,8 @@ class _Section(BaseModel):
 class Scheduling(StrEnum):
     """The order in which trials are started.
 
-    - `PAIRED_INTERLEAVED`: all variants of the first task, then all variants of the next task.
-    - `VARIANT_SEQUENTIAL`: all tasks with the first variant, then all tasks with the next variant.
+    - `PAIRED_INTERLEAVED`: the first task with all variants, then the next task with all variants, and so on.
+    - `VARIANT_SEQUENTIAL`: all tasks with the first variant, then all tasks with the next variant, and so on.
     - `RANDOMIZED`: all trials in random order.
     """
 
@@ -49,7 +49,10 @@ class Retry(_Section):
 
 
 class Pruning(_Section):
-    """The number of failed trials in a row after which the other trials of a variant are skipped; None to skip none."""
+    """After how many consecutive failures of a variant's trials its remaining trials are skipped; None to skip none.
+
+    A success of a trial of the variant sets the count to 0.
+    """
 
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 
@@ -79,9 +82,11 @@ class RunBudget(_Section):
     Attributes:
         max_trials: the most trials that are run. A result from the result cache does not count.
         max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
-        max_seconds: the longest total time in which processes work on the run, in seconds.
-        max_first_errors: the limit is reached when this number of trials has ended, all with the same error. The first
-            trial that ends in another way switches this limit off until the run is continued.
+        max_seconds: the longest time that may be spent on the run, in seconds. Time between a stop of the run and
+            its continuation does not count.
+        max_first_errors: a number of trials. The limit is reached if the first trials, this many, all end with the
+            same error. If one of them ends in another way, there is no such limit until the run is continued; then
+            the count begins anew.
     """
 
     max_trials: Annotated[int, Field(ge=1)] | None = None
@@ -102,7 +107,10 @@ ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """The order of trials, the state that a trial takes over from an earlier one, retries, and early ends of a run."""
+    """The order of trials, whether trials continue from the state of earlier trials, retries, and early ends of a run.
+
+    `comparison` is None or the same as `design.comparison`.
+    """
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
@@ -155,9 +163,9 @@ class Validity(_Section):
 
     Attributes:
         fail_on_state_leak: whether to reject a run whose trials take over workspace and state from earlier trials,
-            although the profile forbids that. None: the same as for other violations (the next field, or its default).
-        fail_on_profile_invariant_violation: whether to reject a run with another violation, such as full network
-            access. None: True with the command `run-experiment`, False with `run`.
+            although the profile forbids that. None means the value of `fail_on_profile_invariant_violation`.
+        fail_on_profile_invariant_violation: whether to reject a run with any other violation, such as full network
+            access. None means True with the command `run-experiment`, and False with `run`.
     """
 
     fail_on_state_leak: bool | None = None

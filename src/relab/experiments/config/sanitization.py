@@ -14,9 +14,10 @@ _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHA
 
 
 class Profile(StrEnum):
-    """The sanitization profiles: how far home folder, locale, state and network are made equal for all trials.
+    """The sanitization profiles, from the one with the fewest conditions to the strictest.
 
-    `EFFECTS` says what each profile makes equal. An unknown name is rejected.
+    A sanitization profile names conditions that must be equal for all trials, such as home folder, locale and network.
+    `EFFECTS` lists the conditions of each profile.
     """
 
     NONE = "none"
@@ -26,7 +27,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProfileEffect:
-    """The conditions that a sanitization profile makes equal for all trials.
+    """The conditions of a sanitization profile: conditions that must be equal for all trials.
 
     Attributes:
         summary: a description for the user.
@@ -63,13 +64,13 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return `(name that a run's documents give to a sanitization profile, whether the profile really has this name)`.
+    """Return `(name of a sanitization profile in a run's documents, whether this is the profile's real name)`.
 
     A sanitization profile names conditions that must be equal for all trials.
 
     The documents have the format of AgentLab (an experiment runner whose file formats relab keeps). This format allows
-    only the name `hermetic_functional_v2`, so the documents use it for every profile. Any other profile guarantees
-    less; the documents then have its real name under `ext`.
+    only the name `hermetic_functional_v2`, so the documents use it for every profile. If it is not the real name, the
+    documents have the real name under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
@@ -78,8 +79,8 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     """Return the environment variables of every harness, besides those in the configuration.
 
     Args:
-        profile: the sanitization profile: the conditions, such as home folder and locale, that must be equal for all
-            trials.
+        profile: the sanitization profile (the conditions that must be equal for all trials). It decides whether home
+            folder and locale are those of `host`.
         host: the runner's own environment.
         home: the trial's home folder, as a path inside the sandbox.
         tmp: the trial's temporary folder, as a path inside the sandbox.

@@ -1,4 +1,4 @@
-"""The state policy: which trials continue from the workspace of an earlier trial. No other module interprets the policy."""
+"""The state policy: which trials continue from the workspace and state of an earlier trial."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ class StatePolicy(StrEnum):
 
     @property
     def carries_state(self) -> bool:
-        """Whether there are chains: in a chain, each trial continues from workspace and state of the trial before."""
+        """Whether some trials continue from the workspace and state of an earlier trial."""
         return self is not StatePolicy.ISOLATE_PER_TRIAL
 
     @property
     def task_model(self) -> str:
-        """The field `task_model` of a run's documents: `dependent` if a trial continues from the trial before.
+        """The value of the field `task_model` in a run's documents.
 
-        Otherwise it is `independent`. AgentLab, an experiment runner whose file formats relab keeps, defines the field.
+        `dependent` if trials continue from the state of earlier trials, otherwise `independent`. AgentLab, an
+        experiment runner whose file formats relab keeps, defines the field.
         """
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
         """Return the id of a trial's chain. In a chain, each trial continues from the state of the trial before.
 
-        With `ISOLATE_PER_TRIAL`, each trial has an id of its own.
+        With `ISOLATE_PER_TRIAL`, each trial is alone in its chain, so each trial has another chain id.
 
         Args:
             variant_id: the id of the variant; it contains no slash.

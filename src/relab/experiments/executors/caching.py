@@ -1,4 +1,4 @@
-"""The result cache in front of an executor: a trial with a stored result is restored, any other trial is passed on."""
+"""The executor with a result cache: it returns stored results of trials, and lets another executor run the others."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ class CachingExecutor:
         """Prepare the inner executor, which runs the trials, for the run in the folder `run_dir`.
 
         Raises:
-            ResultCacheUnusableError: the result cache cannot be used. Without this error, the user would not notice
-                that each trial is run.
+            ResultCacheUnusableError: the result cache cannot be read or written.
             SandboxUnavailableError, ExecutorUnavailableError: the inner executor cannot run trials.
         """
         self._cache.check()
@@ -80,7 +79,10 @@ class CachingExecutor:
         return self._inner.run_setup(command, snapshot)
 
     def open(self, context: RunContext) -> None:
-        """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
+        """Open the inner executor with `context`, the values that all trials of the run share.
+
+        Trials can be submitted afterwards.
+        """
         self._inner.open(replace(context, stored_result_bytes=self._max_bytes))
         self._context = context
         self._keys = ResultKeys(context, self._name, self._inner.image_digest)
@@ -91,7 +93,7 @@ class CachingExecutor:
         self._restorer = TrialRunner(context, sandbox, network, redactor)
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Return the future of a trial's result: already done if the cache has the result; else the trial is started.
+        """Return the future of a trial's result, from the cache if it has the result; otherwise start the trial.
 
         Trials must be submitted after `open`, and before `close`.
         """

@@ -48,6 +48,8 @@ class Executor(Protocol):
 
         Raises:
             SandboxUnavailableError: the sandbox does not work; the message says what to install or to change.
+            ExecutorUnavailableError: the cluster of the executor cannot be used.
+            ResultCacheUnusableError: the result cache cannot be used.
         """
 
     @property
@@ -70,9 +72,9 @@ class Executor(Protocol):
         If the trial starts with the state of an earlier trial, the earlier trial must have ended.
 
         Returns:
-            The future of the trial's result. A failed attempt is a result with the outcome ERROR. The future has an
-                error only if the run was stopped before the trial ended (`TrialStopped`) or the disk is full
-                (`RunDiskFullError`).
+            The future of the trial's result. A trial that ends with an error also has a result, with the outcome
+                ERROR. The future raises an exception only if there is no result: the run was stopped (`TrialStopped`),
+                the trial was paused (`TrialPaused`), its checkpoint or record cannot be used, or the disk is full.
 
         Raises:
             RuntimeError: the executor is closed.

@@ -101,7 +101,10 @@ class RayExecutor:
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the trials' image on the first node; None before `prepare`, and for trials without an image."""
+        """The digest of the trials' container image, on the node that `prepare` checked.
+
+        None before `prepare`, and if trials run without an image.
+        """
         return self._image_digest
 
     def prepare(self, run_dir: Path) -> None:
@@ -302,8 +305,8 @@ class RayExecutor:
 
         Args:
             stream: the items that the node sends: a `TrialBegun`, a `TrialReport`, and chunks of an archive as bytes.
-            is_running: whether the `TrialBegun` has arrived. If the run is stopped, a trial that has begun gets some
-                time to end, and any other trial is cancelled at once.
+            is_running: whether the trial has begun (its `TrialBegun` has arrived). If the run is stopped, a trial that
+                has begun is cancelled only after `_PATIENCE_S` seconds, and any other trial at once.
 
         Raises:
             StopIteration: the stream has ended.
@@ -338,9 +341,9 @@ class RayExecutor:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _shipment(self, folder: Path, only: str | None = None) -> Shipment:
-        """Pack a folder into an archive for the nodes. With `only`, pack only this file or folder in it.
+        """Pack a folder, or only the file or folder `only` in it, into an archive for the nodes.
 
-        A small archive is returned as bytes; a large archive as references to Ray's object store.
+        Return the archive in chunks: a small archive as bytes, a large archive as references to Ray's object store.
         """
         import ray
 

@@ -114,9 +114,10 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Return a context manager that saves the handlers of SIGINT and SIGTERM, and restores them at its end.
+    """Keep this process's own handlers of SIGINT and SIGTERM: restore them at the end of the `with` block.
 
-    Inside the `with` block, Ray replaces the handlers.
+    Inside the block, Ray is started, and replaces the handlers. It does so only in the main thread; in any other
+    thread, this function does nothing.
     """
     # Only the main thread can set handlers, and Ray replaces them only there.
     if threading.current_thread() is not threading.main_thread():

@@ -67,8 +67,7 @@ class TrialOrder:
         previous: `{"workspace" or "state": archive}` of the earlier trial that this trial continues from; empty if the
             trial starts from the project's snapshot.
         fork: the parent (earlier trial) and the checkpoint from which a fork begins; None if the trial is not a fork.
-        checkpoint: the archive with the checkpoint's file at its path in the parent's folder; None without a
-            checkpoint.
+        checkpoint: the archive of the parent's folder with only the checkpoint in it; None without a checkpoint.
         packs: `{path below .lab/dataset_packs: archive}` of the data set packs that the task reads.
     """
 
@@ -97,9 +96,9 @@ class TrialReport:
     Attributes:
         result: the result of the trial; None if the trial was stopped or paused, or failed.
         failure: why the trial has no result; None if it has one.
-        evidence: `{file name: content}` of the documents that the trial's evidence record names.
-        has_workspace: whether the trial's workspace is kept; if so, the archive has only the files of the workspace
-            that differ from the project's snapshot (the copy of the project that each workspace starts as).
+        evidence: `{file name: content}` of the documents about the trial that belong in the run's store of documents.
+        has_workspace: whether the trial's workspace is kept. The archive then has only those of its files that differ
+            from the project's snapshot (the copy of the project that each workspace starts as).
         changed: the paths of the files of the project's snapshot that the trial deleted or changed.
         archive: the first chunk of the archive; None if there are no files to send.
     """

@@ -1,6 +1,6 @@
-"""The part of the Ray executor that runs on the nodes: one trial per task, in folders of the node.
+"""The part of the Ray executor that runs on the nodes: each task of Ray runs one trial.
 
-A node may share no file system with the machine of `lab run`. So a node gets the project's snapshot and the data set
+A node needs no file system in common with the machine of `lab run`: it gets the project's snapshot and the data set
 once for each run, and sends the files of a trial back as an archive. Each worker process of Ray runs trials in a folder
 of its own. Ray is imported inside functions only, because it is an extra.
 """
@@ -85,7 +85,8 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
     folder. The other items are the other chunks of the archive, as bytes.
 
     Args:
-        run: a list with one item, the Ray reference to the `NodeRun` (values that all trials share).
+        run: the Ray reference to the `NodeRun` (values that all trials share), in a list of one item. Outside of a
+            list, Ray would fetch the value for each trial.
         session: `NodeRun.session`, the id of the process of `lab run` that sends the trial.
         order: the trial to run.
     """
@@ -255,8 +256,8 @@ class _Worker:
         """Unpack the archives in `order` that the trial needs.
 
         - the trial's own folder, if the trial was paused
-        - folders of the trial before it, if it continues from that trial's state
-        - the checkpoint, if it begins at one
+        - workspace and state of the earlier trial, if the trial continues from one
+        - the checkpoint, if the trial is a fork that begins at one
         - data set packs: files that the task needs and the project does not contain
         """
         if order.paused is not None:
@@ -281,7 +282,7 @@ class _Worker:
         """Return a trial's report, and the paths in its folder that need not be sent to the machine of `lab run`.
 
         These paths are the unchanged files of the workspace; that machine has them in its snapshot of the project.
-        `found` has further fields of `TrialReport` with their values.
+        `found` has the other fields of the report: `result` and `evidence`, or `failure`.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()
@@ -359,7 +360,7 @@ def _node_folder() -> Path:
 
 
 def _is_held(lock: Path) -> bool:
-    """Return whether the process of the worker that created a lock file is still running."""
+    """Return whether a lock file is locked. A worker process keeps its own lock file locked while it runs."""
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -369,7 +370,10 @@ def _is_held(lock: Path) -> bool:
 
 
 def _receive_folder(shipment: Shipment, target: Path) -> None:
-    """Unpack an archive from the machine of `lab run`, and replace the folder `target` with the complete result."""
+    """Unpack an archive from the machine of `lab run`, and put the unpacked folder in the place of `target`.
+
+    If unpacking fails, `target` is unchanged.
+    """
     building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     building.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,7 +1,7 @@
-"""Requests to stop or to pause a running trial, sent from the machine of `lab run` to a node by Ray's key-value store.
+"""Send requests to stop or to pause a running trial from the machine of `lab run` to the trial's node.
 
-A thread polls at each end. It continues to poll after an error of Ray or of a disk, so that later requests still
-arrive.
+The machine of `lab run` writes a request into Ray's key-value store, and the node reads it there. Each side has a
+thread that polls. The thread continues after an error of Ray or of a disk, so that later requests still arrive.
 """
 
 from __future__ import annotations
