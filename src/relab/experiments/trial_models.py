@@ -55,7 +55,7 @@ class TrialIds(NamedTuple):
     repl_idx: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the ids as the JSON object `ids` of the documents of a trial."""
+        """Return the ids as a JSON object, for the field `ids` of a trial's documents."""
         return self._asdict()
 
 
@@ -68,10 +68,12 @@ class TrialRow:
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
         success: whether the outcome is success.
-        started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
+        started_at, ended_at: the times of the attempt, in ISO 8601; None if the trial was not run, or if its files could
+            not be created or read.
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of the whole trial minus `duration_ms`.
-        exit_code: the exit code of the harness: `-n` if signal n ended the harness, None if it never started.
+        exit_code: the exit code of the harness: `-n` if signal n ended the harness, -1 if the sandbox failed. None if
+            `started_at` is None.
         error_type, error_message: the error that the runner found or, if it found none, the error that the harness
             reported; None after a success.
         integration_level: how much the harness reports to the runner, as configured.
@@ -79,7 +81,7 @@ class TrialRow:
         network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
         metrics: the metrics (numbers, booleans, texts) by name, from the harness and the runner.
         primary_metric_name, primary_metric_value, primary_metric_direction: for a trainer (a harness that trains a
-            model), the metric that it optimizes; for any other harness, the success.
+            model), the metric that it optimizes; for any other harness, `success` with the value 1 or 0.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.

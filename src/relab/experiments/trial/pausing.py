@@ -157,12 +157,13 @@ class PauseDialogue:
         return self._request is not None
 
     def step(self) -> PauseEnd | None:
-        """Advance the pause, for example by asking the harness to stop; call it repeatedly while the harness runs.
+        """Continue the pause if one is requested; call this repeatedly while the harness runs.
+
+        A call reads the request to pause and the harness's new events, and sends the harness the next request when it
+        is due. When the harness has exited, call `at_exit` instead.
 
         Returns:
-            How the pause ended, if its time-out has passed and the harness still runs. None if no pause was requested,
-                or if the time-out has not passed. If the harness exits before the time-out, `at_exit` returns how the
-                pause ended.
+            How the pause failed, if its time-out has passed; else None.
 
         Raises:
             OSError: the control file cannot be written.
@@ -186,9 +187,10 @@ class PauseDialogue:
         return PauseEnd(self._request, False, f"the harness {missing} within {self._request.timeout_s:g} s")
 
     def at_exit(self) -> PauseEnd | None:
-        """Return how the pause ended if the harness acknowledged both of its requests and then exited; else None.
+        """Return how the pause ended; call this after the harness has exited.
 
-        The first request asks for a checkpoint, and the second one asks to stop.
+        Return None if no pause was requested, or if the harness did not acknowledge both requests: the one for a
+        checkpoint, and the one to stop.
         """
         if self._request is None:
             return None
@@ -288,14 +290,15 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
 
 
 def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
-    """Change the checkpoint's path in the record of a pause, after the trial's folder was moved.
+    """Replace the beginning `old` of the checkpoint's path by `new` in the record of a trial's pause.
 
-    Nothing is done if there is no such record, or if the path is not below `old`.
+    A full path must change when the trial's folder is copied to another place. Do nothing if there is no record or no
+    checkpoint, or if the path is not below `old`.
 
     Args:
         folder: the folder of the trial.
-        old: the folder where the harness ran.
-        new: replaces `old` at the beginning of the checkpoint's path.
+        old: the earlier path of the trial's folder.
+        new: its new path.
 
     Raises:
         RunDamagedError: the record cannot be read.

@@ -26,7 +26,10 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
-    """Return the folders for the sandbox of a trial of the run `context`; `folder` is the folder of the trial."""
+    """Return the folders to mount in the sandbox of a trial; `folder` is the folder of the trial.
+
+    The folder `harness` is the project's snapshot or, in a sandbox without isolation, the trial's workspace.
+    """
     # Without isolation a harness could write into the shared snapshot, so it gets its own copy of the project.
     isolates = context.config.runtime.sandbox.mode.kind.isolates
     harness = context.snapshot.root if isolates else folder.workspace
@@ -34,10 +37,10 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Create the workspace of a trial: a copy of the project or, in a chain, of the previous trial's workspace.
+    """Create the workspace of a trial as a copy of the project.
 
-    The state folder of the previous trial is copied as well. In a chain, each trial continues from the state of the
-    previous trial.
+    In a chain, each trial continues from the state of the previous trial. If the previous trial has left a workspace,
+    it is copied instead of the project, and the previous trial's state folder is copied as well.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -55,16 +58,17 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
 def write_documents(
     context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int, *, is_resumed: bool = False
 ) -> None:
-    """Write the documents that a harness reads (input and control file); delete old documents in their places.
+    """Write the documents that a harness reads: the input and the control file.
 
-    In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
+    In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop. If an earlier trial
+    or an earlier part of the attempt has left documents (input, control file, output, events), they are deleted first.
 
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
         trial_input: the input, `trial_input_v1` as JSON.
         started_us: when the attempt began, in microseconds since 1970.
-        is_resumed: whether a paused attempt continues; its events are kept.
+        is_resumed: whether a paused attempt continues; its events are then not deleted.
 
     Raises:
         OSError: a document cannot be written, or its folder is outside of the trial's folder (through a link).
@@ -145,8 +149,8 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
 def harness_environment(settings: RunSettings, places: Places) -> dict[str, str]:
     """Return the environment variables that all harnesses of a run get, including secrets.
 
-    The variables that the caller adds for each trial are missing: the paths of its documents (`AGENTLAB_...`), and the
-    addresses of the runner's services, such as proxies and model gateways.
+    The caller adds the variables of the single trial: the paths of its documents (`AGENTLAB_...`), and the addresses of
+    the runner's services, such as proxies and model gateways.
 
     Args:
         settings: the settings of the run.
@@ -172,7 +176,7 @@ def pack_path(mount: Mount) -> str:
 def mounts_of(task: Task, root: Path) -> dict[str, Path]:
     """Return the data set packs that a task reads: `{path in the sandbox: path on this machine}`.
 
-    A pack is a file or a folder below `.lab/dataset_packs`. The packs are in the order of the task.
+    A pack is a file or a folder below `.lab/dataset_packs`. The packs have the order of `task.mounts`.
 
     Raises:
         OSError: the project at `root` has no such pack.

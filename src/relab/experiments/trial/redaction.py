@@ -102,9 +102,10 @@ class Redactor:
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
         """Yield the files and links below a folder, then rename the files and folders whose names contain a secret.
 
-        If `root` is a file, only this file is yielded. If a folder cannot be read, its secrets cannot be redacted.
-        The error is then added to `errors`, and the entry of `root` that contains the folder is deleted with everything
-        in it. After the deletion, all remaining files are yielded again from the beginning.
+        If `root` is a file, only this file is yielded; if it is a link, nothing is yielded.
+
+        A folder that cannot be read cannot be redacted. The error is then added to `errors`, and the subfolder of
+        `root` that contains this folder is deleted. Then all remaining files are yielded once more.
         """
         if root.is_symlink():
             return

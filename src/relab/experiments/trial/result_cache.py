@@ -118,11 +118,14 @@ class ResultCache:
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
-        """Return the stored result with this key, with its file open; None if it is missing, too old, or cannot be opened.
+        """Return the stored result with this key, with its file open.
+
+        Return None if the result is missing or too old, or if its file cannot be opened, for example because this
+        process has too many open files.
 
         Raises:
-            StoredResultInvalidError: the entry was changed or cut, belongs to another key, cannot be read, or is no
-                regular file. The entry is deleted.
+            StoredResultInvalidError: the entry was changed or truncated, belongs to another key, is not a regular
+                file, or reading it failed. The entry is deleted.
         """
         path = self.path(key)
         try:
@@ -152,7 +155,7 @@ class ResultCache:
         return StoredResult(key, head, format_time(stored_us), digest.hex(), file, file.tell(), size - _TAIL)
 
     def put(self, key: str, captured: Path) -> bool:
-        """Store the result in the file `captured` under a key; return False if writing fails (full disk).
+        """Store the result in the file `captured` under a key; return False if this fails, as on a full disk.
 
         After a crash, either the whole entry exists, or no part of it.
         """
@@ -225,7 +228,7 @@ class ResultCache:
         The time is in microseconds since 1970.
 
         Raises:
-            StoredResultInvalidError: the entry is cut, or its digest does not match.
+            StoredResultInvalidError: the entry is truncated, or its digest does not match.
         """
         size = os.fstat(file.fileno()).st_size
         if size <= _TAIL:

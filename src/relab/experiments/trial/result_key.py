@@ -1,4 +1,7 @@
-"""The key of a trial in the result cache: one JSON document with everything that the trial's result depends on."""
+"""Collect everything that a trial's result depends on in one JSON document.
+
+The keyed digest of this document is the key of the trial in the result cache.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _NOT_OF_THE_TRIAL: Final = ("run_id", "trial_id")
 
 
 class ResultKeys:
-    """Makes the document that is hashed to a trial's key in the result cache. Thread-safe.
+    """Makes the JSON documents whose keyed digests are the keys of trials in the result cache. Thread-safe.
 
     Args:
         context: the values that all trials share.
@@ -92,10 +95,10 @@ class ResultKeys:
 
 
 def _program(command: list[str]) -> Mapping[str, str | None]:
-    """Return the path and the digest of the program that a command starts on this machine.
+    """Return the `path` of the program that a command starts on this machine, and the `digest` of its content.
 
-    - The program is not found: the path is None, and the digest is of the command.
-    - The program cannot be read: the digest is None.
+    If the program cannot be read, the digest is None. If the program is not found, the path is None, and the digest is
+    the one of the command's words.
     """
     found = shutil.which(command[0])
     if found is None:

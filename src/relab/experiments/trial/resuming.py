@@ -1,4 +1,4 @@
-"""Record the pause of a trial, and prepare its folder for the time after the pause."""
+"""Record the pause of a trial. Later, read this record, and prepare the trial's folder before the trial is resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
     Raises:
         CheckpointMissingError: the file of the checkpoint is missing.
         CheckpointInvalidError: the checkpoint is outside of the trial's folders.
-        RunDamagedError: the record or the input of the trial cannot be read.
+        RunDamagedError: the record of the pause, or the input of the trial, cannot be read.
     """
     paused = read_paused(folder)
     if paused is None or not paused.acknowledged:
@@ -76,7 +76,7 @@ def record_pause(
 
     Args:
         folder: the folder of the trial.
-        pause: how the harness ended after it was asked to pause.
+        pause: how the pause ended.
         times: when the attempt began, and how long its harness ran.
         before: the record of the attempt's previous pause; None for the first pause.
         attempt: the number of the attempt, from 1.
@@ -106,13 +106,10 @@ def record_pause(
 
 
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
-    """Return the checkpoint to resume from; None without checkpoints.
+    """Return the checkpoint to resume from; None if `checkpoints` is empty.
 
-    The result is the first of these checkpoints that exists:
-
-    - the last checkpoint with the logical name `label`
-    - the last checkpoint of the highest step
-    - the last checkpoint
+    If checkpoints have the logical name `label`, the result is the last one of them. Else the result is the checkpoint
+    with the highest step. A checkpoint without a step is lower than all others; of equal steps, the last one wins.
     """
     labelled = [found for found in checkpoints if label is not None and found.logical_name == label]
     if labelled:

@@ -72,7 +72,7 @@ class FinishedAttempt:
         return self.output.output.outcome
 
     def is_retried(self, retry_on: Sequence[str]) -> bool:
-        """Return whether the trial must be attempted again after this attempt.
+        """Return whether the trial must be attempted again after this attempt, if the number of attempts allows it.
 
         `retry_on` has the kinds of attempts that are retried: `timeout`, `error` or `failure`.
         """
@@ -95,8 +95,8 @@ class FinishedAttempt:
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
     """Return a sentence for each condition of the experiment's sanitization profile that an attempt violated.
 
-    The profile names conditions that must be equal for all trials, such as no full network access. `posture` is the
-    isolation in effect; None if the attempt never started.
+    The profile names conditions that must be equal for all trials. For example, full network access is a violation.
+    `posture` is the isolation in effect; None if the attempt never started.
     """
     return violations(
         config.design.sanitization_profile,
@@ -242,9 +242,9 @@ def journal_entry(
 ) -> dict[str, Any]:
     """Return the journal's entry for a finished trial, as a JSON object.
 
-    The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, the
-    entry also has two records: the digests of the trial's documents, and the trial's place in its chain. In a chain,
-    each trial continues from the state of the trial before.
+    The entry has the trial's row, and the last digest of the hash chain over the trial's events. If `attempt` has
+    evidence, the entry also has the record of the documents' digests, and a record of the trial's place in its chain
+    of trials. In a chain of trials, each trial continues from the state of the trial before.
 
     `documents` is `{name of a document that the runner wrote for the trial: reference to it}`.
     """

@@ -263,10 +263,10 @@ class TrialRunner:
     def _read_documents(
         self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
-        """Cut large logs and mask secrets in the folder of an ended attempt; then read the attempt's output and events.
+        """Cut large logs and redact secrets in the folder of an ended attempt; then read its output and events.
 
-        If the attempt exceeded its disk limit, sparse files are deleted first, and their number is added to the message
-        of `end`. Return `end`, the output and the events.
+        Return `(end, output, events)`. If the attempt exceeded its disk limit, sparse files are deleted first, and
+        their number is added to the message of the returned `end`.
         """
         config = self._context.config
         for path in (folder.stdout, folder.stderr):
@@ -393,7 +393,7 @@ class TrialRunner:
 
 
 def _end_of_stderr(folder: TrialFolder, end: AttemptEnd, error_type: ErrorType) -> str:
-    """Return text for an error message: the last line of standard error; empty unless the harness itself failed."""
+    """Return the last line of standard error as text for an error message; empty if the harness did not fail itself."""
     if error_type is not ErrorType.HARNESS_PROCESS or not end.exit_code:
         return ""
     line = wire.last_line(folder.stderr, folder.root)

@@ -1,6 +1,6 @@
-"""The command of `run-dev --setup`.
+"""Run the setup command of `run-dev --setup` once, before the trials, in the same kind of sandbox as the trials.
 
-The command runs once, in the trials' sandbox. Trials start from the workspace that the command leaves.
+All trials then start from a snapshot of the workspace that the command leaves.
 """
 
 from __future__ import annotations

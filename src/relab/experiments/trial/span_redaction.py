@@ -15,7 +15,7 @@ MAX_DEPTH = 100
 
 
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
-    """Return the body of an OTLP request with the secrets that `redactor` knows replaced, in the same encoding.
+    """Return the body of an OTLP request in the same encoding, with each value of a secret replaced by its name.
 
     A body without secrets is returned unchanged and unchecked. A binary body with secrets is parsed and serialised
     again, because replacing bytes would break its length fields.

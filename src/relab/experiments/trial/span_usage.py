@@ -1,4 +1,4 @@
-"""The tokens and the cost of a trial, from the spans that its harness has exported."""
+"""Compute the tokens and the cost of a trial from the spans that its harness has exported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def span_usage(
 
 
 def from_spans(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the names of those `metrics` that `span_usage` may have returned."""
+    """Return the names of those `metrics` that `span_usage` can compute: tokens and cost."""
     return [name for name in (*SPAN_METRICS, ESTIMATED_COST) if name in metrics]
 
 

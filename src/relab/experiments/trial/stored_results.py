@@ -1,8 +1,9 @@
 """One result of a trial as a file of the result cache: a line of JSON about the attempt, and an archive of its files.
 
-The archive has the files that the trial left in its folder, before anything was computed from them. So the metrics, the
-evidence and the digests of a restored trial are computed by the same code as those of a trial that was run. The archive
-leaves out documents that are written for each trial, and the files of the workspace that the trial did not change.
+The archive has the files that the harness left in the trial's folder. The runner computes the outcome, the metrics and
+the evidence of a restored trial from these files, as for a trial that was run. Only the metrics about the use of models
+come from the line of JSON. The archive leaves out the documents that the runner writes for each trial, and the files of
+the workspace that the trial did not change.
 """
 
 from __future__ import annotations
@@ -42,18 +43,17 @@ class StoredHead:
     """The data about a trial's result in the result cache, stored in front of the files of the result.
 
     Attributes:
-        ids: the ids of the earlier trial that produced the result, and of its run, variant and task: the fields of
-            `TrialIds`.
+        ids: the ids of the earlier trial that produced the result, as the fields of `TrialIds`.
         agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
         exit_code: the exit code of the harness.
         started_us, ended_us: when the last attempt began and ended, in microseconds since 1970.
         duration_ms: how long the harness ran in the last attempt.
-        cost_usd: the cost of all attempts, estimated where none is reported.
+        cost_usd: the cost of all attempts; an attempt without a reported cost counts with its estimated cost.
         posture: the isolation that was in effect, as the fields of `Posture`.
-        model_use: the metrics about the trial's requests to models, and tokens and cost if the trial reported them by
-            spans.
+        model_use: the metrics about the trial's requests to models. Tokens and cost are included if they come from
+            the harness's spans.
         changed: the paths of the workspace's files that the trial changed or deleted.
         workspace: the digest of the workspace after the trial, without the documents that harness and runner exchange.
     """
@@ -95,15 +95,15 @@ class StoredHead:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result from the result cache whose digest is correct.
-
-    `file` contains an archive of the result's files, from the offset `begin` to the offset `end`.
+    """A result that was read from the result cache; its digest was checked and is correct.
 
     Attributes:
         key: the key of the result in the cache.
         head: the data about the result, from the beginning of the file.
         stored_at: when the result was stored, in ISO 8601.
         digest: the keyed digest of the whole cache entry, in hexadecimal.
+        file: the open file of the cache entry.
+        begin, end: the offsets in `file` between which the archive of the result's files is.
     """
 
     key: str
@@ -115,7 +115,10 @@ class StoredResult:
     end: int
 
     def provenance(self) -> dict[str, Any]:
-        """Return the earlier trial that produced the result, and when the result was stored, as JSON for records."""
+        """Return where the result comes from, as a JSON object for the documents of the trial that gets the result.
+
+        The object names the earlier trial, the cache entry and its time, and the saved duration and cost.
+        """
         head = self.head
         return {
             "run_id": head.ids["run_id"],
@@ -186,11 +189,11 @@ def capture(
 ) -> None:
     """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 
-    Nothing is written if the run uses no result cache, the attempt may not be reused, the result is too large, or a
-    file cannot be read or written.
+    Nothing is written if the run uses no result cache, if the attempt is not reusable, if the result is too large, or
+    if a file cannot be read or written.
 
     Args:
-        context: the values that all trials share; one of them is the largest size of the file.
+        context: the values that all trials share; `stored_result_bytes` is the largest size of the file.
         folder: the folder of the trial.
         attempt: the last attempt.
         row: the row of the trial.
@@ -242,7 +245,7 @@ def read_head(file: IO[bytes]) -> StoredHead:
     Afterwards, the position of `file` is the end of this line, where the archive of the result's files begins.
 
     Raises:
-        StoredResultInvalidError: the line is not the first line of a stored result.
+        StoredResultInvalidError: the line is invalid, or has another format.
     """
     try:
         document = json.loads(file.readline(_MAX_HEAD))

@@ -62,7 +62,7 @@ class TrialFolder:
 
         Args:
             dataset: the folder of the data set.
-            harness: the project's folder; the harness starts there.
+            harness: the folder from which the sandbox reads the harness: the project's snapshot, or the workspace.
         """
         return Folders(
             workspace=self.workspace,
@@ -109,9 +109,9 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def set_segment_aside(self, number: int, *files: Path) -> None:
-        """Move files from before a trial's pause to `segments/<number>`; missing files are ignored.
+        """Move `files`, which the harness and the runner wrote before a pause, to `segments/<number>`.
 
-        `number` is the number of the pause, from 1.
+        Missing files are ignored. `number` is the number of the pause, from 1.
 
         Raises:
             OSError: the disk is full, or permission is missing.
@@ -135,7 +135,7 @@ def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
 def link_or_copy(source: Path, target: Path) -> None:
     """Create a hard link `target` to the file `source`, or a copy if links fail; replace an existing target.
 
-    No process may write to `source` any more.
+    Afterwards, no process may write to `source`, because this would change the content of `target`, too.
     """
     try:
         os.link(source, target)

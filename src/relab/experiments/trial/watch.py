@@ -38,7 +38,7 @@ class WatchLimits:
         grace_s: the seconds between SIGTERM and SIGKILL when the trial's processes are ended.
         output_bytes: the largest size of each file in `outputs`.
         outputs: the files with the harness's standard output and error.
-        disk_bytes: the largest total size of the files below `disk`, and the largest size of a single file.
+        disk_bytes: the largest total size of the files below `disk`. Each single file must be smaller.
         disk: the folders that the trial writes.
         budgets: the limits `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from the trial's events.
         events: the file of the trial's events.
@@ -63,10 +63,10 @@ class AttemptEnd:
     """How an attempt (one execution of a trial's harness) ended.
 
     Attributes:
-        exit_code: the exit code of the harness.
-        ended_for: the reason for which the runner ended or paused the attempt, or the error that the runner found
-            afterwards; None if the harness ended by itself within all limits, and was not paused.
-        message: one sentence about this reason or error; None if `ended_for` is None.
+        exit_code: the exit code of the harness: `-n` if signal n ended the harness, -1 if the sandbox failed.
+        ended_for: PAUSED, or the type of the error that the runner found: the reason for which it ended the attempt,
+            an exceeded limit, or an error of the sandbox. None if there was neither a pause nor such an error.
+        message: one sentence about this pause or error; None if `ended_for` is None.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
     """
@@ -246,9 +246,10 @@ def cut(path: Path, limit: int) -> bool:
 
 
 def without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
-    """Delete the sparse files (mostly holes, without stored data) of a trial, because reading them takes long.
+    """Delete the sparse files of a trial: files that consist mostly of holes (ranges without stored data).
 
-    Return `end`, with the number of deleted files in its message.
+    To read the holes would take the runner long. Return `end`; if files were deleted, their number is added to its
+    message.
     """
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:

@@ -42,7 +42,7 @@ def trial_input(
 
     Args:
         config: the experiment, with overrides applied.
-        trial: the trial. The document has the bindings of its variant (values that the harness gets).
+        trial: the trial. The document contains the variant's bindings (the values that the harness gets).
         places: the trial's folders, as paths inside the sandbox.
         ext: additions to the document's `ext`, for example about the pause of a resumed trial; None for no additions.
     """
@@ -332,7 +332,7 @@ def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message:
 def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters.
 
-    At most the first 1,000 metrics are returned; metrics with too long a name are left out.
+    Metrics with a name of more than 200 characters are left out, and so are all after the first 1,000 metrics.
     """
     found: dict[str, Any] = {}
     for name, value in metrics.items():

@@ -57,10 +57,9 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
     Args:
         chunks: the bytes of the archive, in pieces.
         root: the folder, created if missing. No other process may write into its subfolders.
-        max_bytes: the largest total size of the files. The archive itself may be 512 MB larger, because each entry has
-            a header.
-        last: the name of the file in `root` that is created last and in one step, so that it marks a complete result;
-            None if the order does not matter.
+        max_bytes: the largest total size of the files, in bytes. The archive may have 512 MB more, for its headers.
+        last: the name of a file in `root` that marks a complete result: it appears after all other files, with its
+            whole content. None if no file is a mark.
 
     Raises:
         ArchiveInvalidError: the archive is damaged, too large, or has an invalid path or entry. A part may have been
@@ -85,13 +84,14 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """In a fresh copy of the project, delete the files that a trial changed, and folders that are empty afterwards.
+    """Delete some files from a copy of the project, and the folders that are empty afterwards.
 
-    Unpacking never replaces a file, so an archive with the changed files can be unpacked only after this deletion.
+    The files are those that an earlier trial changed or deleted. Afterwards, the archive with its changed files can be
+    unpacked into the copy; unpacking never replaces a file.
 
     Args:
         workspace: the copy.
-        paths: the files to delete (changed or deleted by the trial), as paths below the copy.
+        paths: the files to delete, as paths below the copy.
         known: the paths of all files of the copy.
 
     Raises:
@@ -151,7 +151,8 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, roo
 def _tar_time(time_ns: int) -> tuple[int, int, int]:
     """Split a time into the fields `(mtime, uid, gid)` of an archive's entry.
 
-    `mtime` gets the seconds, `uid` the microseconds, and `gid` the remaining nanoseconds.
+    `mtime` gets the seconds, `uid` the microseconds, and `gid` the remaining nanoseconds. `uid` and `gid` are free for
+    this, because an archive does not keep the owners of files.
     """
     # Owners are not kept, and a fraction in `mtime` would need a second header, which doubles the time.
     seconds, rest = divmod(time_ns, 1_000_000_000)

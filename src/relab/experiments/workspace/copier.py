@@ -27,7 +27,7 @@ _CAN_SENDFILE = os.uname().sysname == "Linux"
 
 
 class FileStamp(NamedTuple):
-    """The fields of a file's status (stat) that change when its content changes."""
+    """The fields of a file's status (stat) that are compared to detect a change of the file."""
 
     size: int
     mtime_ns: int
@@ -41,7 +41,7 @@ class _Content(NamedTuple):
 
 
 def seen_of(status: os.stat_result) -> FileStamp:
-    """Return the stamp of a file: those fields of its status (stat) that change when its content changes."""
+    """Return the stamp of a file, from its status (stat): the fields that are compared to detect a change of the file."""
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 

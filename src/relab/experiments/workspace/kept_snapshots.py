@@ -57,7 +57,7 @@ def keep_snapshot(
 ) -> ProjectSnapshot:
     """Return a snapshot of the project's current files, which replaces the earlier snapshot in the same folder.
 
-    A copied file that a process has changed is replaced, so later snapshots do not have the change.
+    If a process has changed a file in the earlier snapshot, this file is copied from the project again.
 
     Args:
         root: the folder of the project.
@@ -124,8 +124,8 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
         now_ns: returns the time of the clock that file systems use for files, in nanoseconds since 1970.
 
     Returns:
-        `(stamps and entries of the files in building, time in ns)`. The stamps of the files that were copied are older
-            than this time, and their contents were checked after it.
+        `(stamps and entries of the files in building, time)`. The time is in nanoseconds since 1970. The stamps of new
+            copies were read before this time, and the contents of new copies were checked after it.
     """
     kept: Known = {}
     for path, found in list(walk_files(building, None)) if building.is_dir() else ():
@@ -151,7 +151,10 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
 
 
 def _same_time(copy: FileStamp, original: tuple[FileStamp, FileEntry]) -> bool:
-    """Return whether a copy has the modification time of its original, which build tools compare; true for a link."""
+    """Return whether a copy has the modification time of its original; always True for a link.
+
+    Build tools use this time to decide what to build again.
+    """
     stamp, entry = original
     return entry.mode < 0 or copy.mtime_ns == stamp.mtime_ns
 
@@ -177,13 +180,11 @@ def _read_index(folder: Path) -> _Index:
 
 
 def _known(rows: Mapping[str, list[Any]]) -> Known:
-    """Return `{path: (stamp, entry)}` of the files in rows of the snapshot index.
-
-    A stamp has the size, the times and the inode of a file; an entry has the digest, the size and the mode of its
-    content.
+    """Convert rows of the snapshot index to `{path: (stamp, entry)}`.
 
     Args:
-        rows: `{path: row}`; each row must be a list of seven values of the types in `_ROW`.
+        rows: `{path: row}`. A row is a list of seven values: the size, the two times and the inode of the file (the
+            stamp), then the digest, the size and the mode (the entry). `_ROW` has their types.
 
     Raises:
         ValueError: a row has another number of values, or a value of another type.
@@ -194,10 +195,14 @@ def _known(rows: Mapping[str, list[Any]]) -> Known:
 
 
 def _settled(known: Known, read_ns: int) -> Known:
-    """Return the files whose last change was more than one tick of the file system's clock before `read_ns`.
+    """Return the files of `known` whose stamp will show every later change.
 
-    `known` maps paths to `(stamp, entry)`; the stamp has the size, times and inode of the file. Every later change of
-    such a file alters its stamp. A change within the same tick might not. `read_ns` is in nanoseconds since 1970.
+    These are the files whose last change was more than one tick of the file system's clock before they were read. A
+    file that changes twice within a tick may keep its stamp (size, times, inode).
+
+    Args:
+        known: `{path: (stamp, entry)}`.
+        read_ns: a time before the files were read, in nanoseconds since 1970.
     """
     return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _tick_ns(each[0])}
 

@@ -54,7 +54,7 @@ class ProjectSnapshot:
 
 @dataclass
 class Clone:
-    """A trial's copy of the project.
+    """The workspace of a trial: a copy of the project or, in a chain of trials, of the previous trial's workspace.
 
     Attributes:
         root: the folder of the copy.
@@ -209,10 +209,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the entries of `seen` (stamps by path) with a ctime older than the latest one.
+    """Return the entries of `seen`, `{path: stamp}`, whose stamp will show every later change of the file.
 
-    A later change of one of these files gives it another ctime. A file with the latest ctime may be changed within the
-    same clock tick and keep its ctime, so its stamp does not show the change.
+    These are the files with a ctime older than the latest ctime in `seen`. A file with the latest ctime can change
+    again within the same clock tick, and then keeps its ctime.
     """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
@@ -241,8 +241,8 @@ def read_error(error: OSError) -> ExperimentInvalidError:
 def walk_files(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
 
-    `spec` has patterns of further files and folders to skip, in addition to `ALWAYS_IGNORED`. If `spec` is None, no
-    others are skipped.
+    With `spec`, files and folders that match its patterns or `ALWAYS_IGNORED` are skipped as well. If `spec` is None,
+    all files and links are yielded.
     """
     stack = [("", root)]
     while stack:
@@ -269,7 +269,7 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
         status: the status of the file, without following a link (`lstat`).
 
     Raises:
-        OSError: the file cannot be read, was replaced by a link, or has too many bytes of holes (no stored data).
+        OSError: the file cannot be read, was replaced by a link, or has too large holes (ranges without data).
     """
     if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(file.readlink())
