@@ -104,7 +104,7 @@ class ExperimentRuns:
         Args:
             path: the experiment file.
             overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
-            container: whether to describe a run with `--container`.
+            container: whether to plan a run in containers, as with the option `--container`.
             gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
@@ -211,7 +211,7 @@ class ExperimentRuns:
             CeilingInvalidError, ExperimentInvalidError: a ceiling is negative or not finite, or a secret is not set.
             RunNotFoundError, RunBusyError: the folder is not a run, or another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
-            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed, or not run again.
+            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed or cannot be retried.
             SandboxUnavailableError, RunDiskFullError: this machine cannot provide the sandbox, or the disk is full.
         """
         check_ceilings(options.ceilings)
@@ -243,7 +243,7 @@ class ExperimentRuns:
     ) -> Iterator[_Session]:
         """Yield a run's session (executor, settings, telemetry link); close the executor after the `with` block.
 
-        `executor` is the name of the executor, and the address of its cluster (None for the executor's default).
+        `executor` is a pair: the executor's name, and the address of its cluster (None for the default address).
         """
         settings = RunSettings(
             config=config,
@@ -369,16 +369,16 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished; queue their agent runs that telemetry lacks.
+    """Count the trials that earlier processes of the run finished, and queue agent runs that telemetry still lacks.
 
-    Return the time at which the last of these trials ended, in microseconds since 1970; None if there are no such
-    trials.
+    Return the time at which the last of these trials ended, in microseconds since 1970; None if no trial has an end
+    time.
 
     Args:
         context: the values that all trials of the run share.
         runner: counts the trials as finished.
-        spending: adds up what the trials have cost.
-        link: sends the agent runs.
+        spending: adds up the costs of the trials.
+        link: sends the agent runs to telemetry.
 
     Raises:
         RunDamagedError: the journal has a trial of an unknown variant.

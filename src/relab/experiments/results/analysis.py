@@ -66,9 +66,9 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Analyse a run as its own configuration says (metrics, variants, design); return the summary.
+    """Analyse a run with the metrics, variants and design of its own configuration; return the summary.
 
-    `analyze` describes the files that are written.
+    Write `analysis/summary.json`, `analysis/comparisons.json` and the table `variant_summary`.
 
     Raises:
         RunNotFoundError: the folder is not a run.
@@ -109,11 +109,11 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first of these sources that states it decides: the configuration; the trials, if the harness is a trainer (it
-    trains a model) that optimizes the metric; the metric's name. `data`, the run's tables, is used only for a trainer.
+    These sources are tried in this order: the configuration; the reports of the trials, if a trainer (a harness that
+    trains a model) optimizes the metric; the metric's name. `data`, the run's tables, is used only for a trainer.
 
     Raises:
-        ValueError: `data` is None, and the harness is a trainer.
+        ValueError: `data` is None, the harness is a trainer, and the configuration has no direction for the metric.
     """
     declared = facts.directions.get(metric)
     if declared is None and metric == _objective(facts, data) and data is not None:
@@ -122,7 +122,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
-    """Return the metric that a trainer (it trains a model) optimizes; None if unknown, or for another harness."""
+    """Return the metric that a trainer (a harness that trains a model) optimizes; None if unknown or not a trainer."""
     if not facts.is_trainer:
         return None
     if data is None:
@@ -276,7 +276,7 @@ def _pass_k(solved: Sequence[tuple[int, int, int]], replications: int) -> Iterat
 
 
 def _tries(replications: int) -> list[int]:
-    """Return the values of k for pass@k: 1 to 20, then 40, 80 and so on, and finally the number of repeats."""
+    """Return the values of k for pass@k, up to the number of repeats: 1 to 20, then 40, 80 …, and the number itself."""
     found = list(range(1, min(replications, _EVERY_K) + 1))
     while found[-1] * 2 < replications:
         found.append(found[-1] * 2)
@@ -351,9 +351,9 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference as a value and as JSON.
 
-    For a primary metric, `sample` has the values, and the interval has the level `joint.each`; all primary metrics
-    together then have the level `LEVEL`. For a secondary metric, `sample` is None, the values are read from `data`, and
-    the interval has the level `LEVEL`.
+    For a primary metric, `sample` has the values. Its interval has the confidence level `joint.each`, so that all
+    intervals of primary metrics together have the level `LEVEL`. For a secondary metric, `sample` is None, the values
+    are read from `data`, and the interval has the level `LEVEL` by itself.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

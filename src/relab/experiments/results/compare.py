@@ -84,7 +84,8 @@ class VariantComparison:
         reason: one sentence that explains the verdict, or says why the run cannot be judged.
         results: one per variant and gate (condition on a difference); empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
-        fork: a sentence about the comparison in a run of forks (trials from a checkpoint on); None for another run.
+        fork: a description of what is compared in a run of forks (trials that begin at a checkpoint of an earlier
+            trial); None for another run.
         stopping: the stopping rule and its decisions (`stopping_v1`); None for a run without a rule.
     """
 
@@ -131,9 +132,10 @@ def compare(
         metrics: metrics in which a variant must be better than the baseline; the primary metrics if neither `metrics`
             nor `gates` are given.
         gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
-        measure_false_passes: whether to measure how often gates pass by chance (up to 2 s per gate and variant).
-        is_ending: whether the run's own process calls this at its end, so that the run counts as completed already.
-        opened: the open tables of the run, with the metrics to compare; None to open and close the tables here.
+        measure_false_passes: whether to simulate how often each gate passes by chance, although the true difference is
+            only at its bound. This takes up to 2 s per gate and variant.
+        is_ending: True if the run's own process calls this function at its end. The run then counts as completed.
+        opened: the open tables of the run, which must include the metrics to compare; None to open the tables here.
         level: the joint confidence level: the probability that all intervals contain their true differences.
 
     Raises:
@@ -174,7 +176,10 @@ def compare(
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Describe the comparison in a run of forks (trials from a checkpoint on); return None for any other run."""
+    """Return a description of what is compared in a run of forks; None for another run.
+
+    A fork is a trial that begins at a checkpoint of an earlier trial.
+    """
     fork = facts.fork
     if fork is None:
         return None
@@ -292,9 +297,11 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return why variant and baseline cannot be judged; None if they can.
+        """Return the reason why variant and baseline cannot be judged in a metric; None if they can.
 
-        They cannot be judged if one of them has no results, or lacks more than the share `MAX_MISSING` of its values.
+        They cannot be judged if one of them has no results. They cannot be judged, either, if too many values of the
+        metric are missing: more than the fraction `MAX_MISSING` of the planned trials of one of them, or, in a run that
+        could stop early, of the examined tasks.
         """
         are_forks = self.facts.fork is not None
         if text := self.data.without_result(self.baseline, variant, delta.source_name, are_forks=are_forks):

@@ -1,4 +1,7 @@
-"""Compute how many tasks or repeats a run needs for a clear verdict, and how stable a verdict is. Pure functions."""
+"""Compute how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate (a bound on a difference).
+
+Also compute the probability that another run of the same size gives the same verdict.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
 
     - The verdict is neither PASS nor FAIL.
     - There are fewer than 2 clusters (groups of dependent tasks).
-    - The end of the interval that decided the verdict is infinite.
+    - One end of the interval decided the verdict, and this end is infinite.
 
     Args:
         delta: the difference between a variant and the baseline.
@@ -75,7 +78,8 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
         needed: the numbers of tasks and repeats, and the true difference that is assumed for them.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
-        knows_repeats: whether the run repeated its tasks. Only such a run shows the effect of more repeats.
+        knows_repeats: whether the run repeated its tasks. If not, the effect of more repeats is unknown, and the
+            clause does not mention it.
     """
     assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
     if needed.tasks is None:
@@ -90,7 +94,10 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return how many tasks or repeats a run needs for a clear verdict, with the assumed difference, as JSON."""
+    """Return as JSON how many tasks or repeats a run needs for PASS or FAIL on a gate (a bound on a difference).
+
+    The result also has the true difference that is assumed for these numbers.
+    """
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,
@@ -136,7 +143,8 @@ def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: 
 def _varies(delta: Delta, gate: Gate) -> bool:
     """Return whether the differences of the clusters (groups of dependent tasks) vary by more than rounding errors.
 
-    `gate` says whether the difference is relative. Return True for an unpaired comparison.
+    Return True for an unpaired comparison, which has no differences by cluster. For a rate, rounding errors are judged
+    by the range of the possible differences. This range depends on the percentage of a relative `gate`.
     """
     bounds = rate_bounds(delta.source_name, gate.threshold if gate.is_relative else 0.0)
     return delta.differences is None or delta.differences.varies(0.0 if bounds is None else bounds[1] - bounds[0])
@@ -155,10 +163,10 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters with equal differences a run needs for the verdict PASS or FAIL on a gate.
+    """Return how many clusters a run needs for PASS or FAIL on a gate, if all its clusters have the same difference.
 
-    A cluster is a group of dependent tasks. So far, every cluster has had the estimated difference. Return None if the
-    metric is not a rate, or if `distance` is 0.
+    A cluster is a group of dependent tasks. This function is for a run whose clusters so far do not vary. Return None
+    if the metric is not a rate, or if `distance` is 0.
 
     Args:
         delta: the difference between a variant and the baseline.

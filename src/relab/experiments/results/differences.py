@@ -41,15 +41,15 @@ class Delta:
         interval: the confidence interval of the estimate; None if the data cannot be compared.
         test: the significance test for a true difference of zero; None if the data cannot be compared.
         standard_error: the standard error of the estimate.
-        tasks: the number of compared tasks; in an unpaired comparison, the smaller of two numbers: the tasks of the
-            variant, and the tasks of the baseline.
+        tasks: the number of compared tasks. In an unpaired comparison, variant and baseline may have different numbers
+            of tasks; this is the smaller number.
         clusters: the number of independent groups of these tasks.
         unpaired_tasks: the number of tasks for which only the variant or only the baseline has values.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
         differences: the sum of the tasks' differences in each cluster; None for an unpaired comparison.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
-        is_always_valid: whether interval and test are valid in a run that may stop early.
+        is_always_valid: whether interval and test stay valid if the run stops early because of its results.
         problem: why the difference cannot be judged: no comparable data, or too few clusters. None if it can be judged.
     """
 
@@ -99,12 +99,12 @@ class Sample:
 
     Attributes:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
-        share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
-            percentage. The variant is compared with the baseline times 1 + share.
-        pairs: for a paired comparison, each task's difference and the index of its cluster, a group of tasks that
-            depend on each other; else None.
-        arms: for an unpaired comparison, the sums of the tasks' means in each cluster, first of the baseline (times
-            1 + share), then of the variant; else None.
+        share: the percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates. The variant
+            is compared with the baseline times 1 + share.
+        pairs: for a paired comparison, the difference of each task, and the index of each task's cluster (a group of
+            tasks that depend on each other); else None.
+        arms: for an unpaired comparison, the baseline (times 1 + share) and the variant. Each has one sum per cluster,
+            over the means of its tasks. Else None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
@@ -120,11 +120,11 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return what each cluster contributes to the statistical error of the estimated difference.
+        """Return the contribution of each cluster to the statistical error of the estimated difference.
 
-        A cluster is a group of tasks that depend on each other. The contributions to several comparisons show how
-        strongly the comparisons are correlated. Return None for an unpaired comparison, and for a run that could stop
-        early.
+        A cluster is a group of tasks that depend on each other. The correlation between several comparisons is
+        computed from these contributions. Return None if the comparison is unpaired or has too little data, or if the
+        run could stop early.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -158,10 +158,10 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
-    """Return the confidence level that each interval needs to reach the joint level `level`.
+    """Return the confidence level that each interval needs, so that all intervals together have the level `level`.
 
-    The joint level (0 to 1) is the probability that every interval contains its true difference. Samples with too
-    little data for an interval (`is_comparable` is False) do not count.
+    The joint level (0 to 1) is the probability that every interval contains its true difference. Ignore samples that
+    have too little data for an interval (`is_comparable` is False).
     """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 
@@ -180,8 +180,8 @@ def sample_of(
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
-            percentage. The variant is compared with the baseline times 1 + share.
+        share: the percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates. The variant
+            is compared with the baseline times 1 + share.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -208,7 +208,7 @@ def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
 
     Args:
         name: the name of the metric.
-        share: 0 for an absolute difference; 0.1 to compare with 110 % of the baseline.
+        share: the percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates.
     """
     if name not in RATES:
         return None
@@ -294,9 +294,9 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the variance that the repeats of the tasks add, by chance, to the mean over all tasks.
+    """Return the part of the variance of the mean over the tasks that more repeats of the tasks would reduce.
 
-    Return None if no task was repeated.
+    It comes from the differences between the repeats of the same task. Return None if no task was repeated.
 
     Args:
         arm: the values of the baseline or of a variant, by task.

@@ -1,4 +1,7 @@
-"""Write a run's final files from its journal: tables, analysis, report, evidence and attestation. May be repeated."""
+"""Write a run's final files from its journal: tables, analysis, report, evidence and attestation.
+
+A run that is continued writes its final files again.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ from relab.experiments.trial.wire import write_json
 def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = None) -> None:
     """Write the final files of a run from its journal, replacing older files.
 
-    The final files are the tables, the analysis, the report, the evidence and the attestation (the run's digests).
+    The final files are the tables, the analysis, the report, the evidence records, and the attestation (digests of
+    the run's files).
 
     Args:
         run: the run; some of its trials have ended.
@@ -82,9 +86,11 @@ def _write_evidence(run_dir: Path) -> None:
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each trial's document `task_chain_state_v1`, in the order of the journal; None for a trial without one.
 
-    In a chain, each trial continues from the state of the previous trial. The document in the journal has no data about
-    the other trials of its chain. So this function adds two values: the trial's position in the chain (from 0), and the
-    reference to the list of the workspace's files at the start of the chain.
+    In a chain, each trial continues from the state of the previous trial. This function adds two values to the document
+    from the journal:
+
+    - `step_index`: the position of the trial in its chain, from 0.
+    - `chain_root_ref`: a reference to the state in which the chain began. All trials of a chain have the same value.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

@@ -18,9 +18,10 @@ class GateInvalidError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class GateQuestion:
-    """A gate (condition on a difference) that the caller gave, or the default gate of a metric (`is_default`).
+    """A gate to judge: a condition on a variant's difference from the baseline.
 
-    The default gate passes if the whole interval of the difference lies on the better side of 0.
+    The caller gave the gate, or it is the default gate of a metric (`is_default` is True). The default gate passes if
+    the whole interval of the difference lies on the better side of 0.
     """
 
     gate: Gate
@@ -30,7 +31,10 @@ class GateQuestion:
         return f"{self.gate.metric} is better" if self.is_default else str(self.gate)
 
     def judge(self, interval: Interval) -> Verdict:
-        """Return the verdict of the gate for the interval of the difference."""
+        """Return the verdict of the gate on the confidence interval of a difference.
+
+        The verdict is PASS if the whole interval passes the gate, FAIL if the whole interval fails it, otherwise EDGE.
+        """
         if self.is_default:
             low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
             return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
@@ -39,12 +43,15 @@ class GateQuestion:
 
     @property
     def threshold(self) -> float:
-        """The bound on the difference; 0 for a relative gate, whose difference contains the bound already."""
+        """The bound on the difference; 0 for a relative gate, such as `<=5%`.
+
+        The difference of a relative gate is variant minus (1 + `share`) times baseline. It already contains the bound.
+        """
         return 0.0 if self.gate.is_relative else self.gate.threshold
 
     @property
     def share(self) -> float:
-        """The share of the baseline that a relative gate allows, such as 0.05 for 5 %; 0 for other gates."""
+        """The percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates."""
         return self.gate.threshold if self.gate.is_relative else 0.0
 
 

@@ -27,8 +27,8 @@ class TrialTally:
             trials).
         networks: the number of trials that ran, by the network mode that was in effect.
         with_events: the number of trials whose harness wrote events.
-        with_acks: the number of trials whose harness reported (by an event `control_ack`) that it had read the control
-            file, in which the runner asks it to continue, checkpoint or stop.
+        with_acks: the number of trials whose harness wrote an event `control_ack`. By this event, a harness reports that
+            it has read the control file. In this file, the runner asks it to continue, checkpoint or stop.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -56,14 +56,14 @@ class TrialTally:
 def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is_signed: bool) -> dict[str, Any]:
     """Return the grades of a run as the JSON object `grades_v1`.
 
-    A grade is a word that rates one property of the run: replay, isolation, comparability, provenance, or redaction of
-    secrets.
+    A grade is a word that rates one property of the run: replay, isolation, comparability, provenance or privacy
+    (redaction of secrets).
 
     Args:
         config: the experiment.
         tally: the counts over all trials that have a result.
         is_complete: whether every trial of the plan has a result.
-        is_signed: whether the run has signed statements about its files and how they were made.
+        is_signed: whether the run is signed with a key.
     """
     level = config.runtime.harness.integration_level
     isolation, comparability = _isolation(config, tally), _comparability(config, tally, is_complete=is_complete)

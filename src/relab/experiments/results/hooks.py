@@ -1,4 +1,8 @@
-"""Check the events of a harness against its manifest: schema, order, and acknowledgements of the control file."""
+"""Check the file of events that a harness wrote: schema, order, and the acknowledgements.
+
+By an acknowledgement, a harness reports that it has read the control file, which contains requests of the runner. The
+integration level in the manifest of the harness says whether acknowledgements are required.
+"""
 
 from __future__ import annotations
 
@@ -50,16 +54,16 @@ def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
     - The first event is a header event if the manifest promises one.
     - A harness that can be paused (integration level `sdk_control` or `sdk_full`) reports at the end of each step that
       it has read the control file.
-    - After the harness has reported that it has read a stop, no step starts until the trial is resumed from a recorded
-      pause.
+    - After the harness has reported that it has read the request to stop, it starts no step. It may start one only
+      after the trial was paused and then resumed.
 
     Args:
         manifest: the manifest, `harness_manifest_v1`.
         events: the events, one JSON object in each line.
 
     Raises:
-        ExperimentInvalidError: a file is missing, harnesses of this integration level write no events, or a rule is
-            violated; `problems` has the first violations.
+        ExperimentInvalidError: a file is missing, the manifest has an integration level without events, or a rule is
+            violated. `problems` has the first violations.
     """
     check_file(manifest, _MANIFEST)
     declared = jiter.from_json(manifest.read_bytes())

@@ -43,9 +43,10 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 
 
 def check_compared(facts: RunFacts) -> None:
-    """Check that the files for a comparison are unchanged since the run finished.
+    """Check that the files that a comparison reads are unchanged since the run finished.
 
-    Do nothing for a run that has not finished.
+    These are the manifest, the configuration, the stopping decisions, and the tables of trials and metrics. Do nothing
+    for a run that has not finished.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.
@@ -54,9 +55,9 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check the files of a finished run against its attestation (their digests); return whether they were checked.
+    """Check each file of a finished run against its digest in the attestation; return whether files were checked.
 
-    Return False for a run that is not finished, or that an earlier version wrote without digests.
+    Return False if the run is not finished, or if an earlier version of relab wrote the run without digests.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.
@@ -122,9 +123,9 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return `{path: digest}` of the files of a finished run, from the attestation (the record of the digests).
+    """Return `{path: digest}` of the files of a finished run, as its attestation records them.
 
-    Return None if the run is incomplete, or if an earlier version of relab made it.
+    Return None if the run is incomplete, or if an earlier version of relab wrote the run without digests.
 
     Raises:
         RunDamagedError: the status of the run and the attestation contradict each other, or one of the two is missing

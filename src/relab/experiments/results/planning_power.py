@@ -1,4 +1,7 @@
-"""Compute, before any trial, which differences of the success rate a plan can detect, and its power for each gate."""
+"""Compute before a run which differences of the success rate its plan can detect.
+
+Also compute the power for each gate (condition on the difference): the probability that a variant passes the gate.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return how far a true difference is from a gate's bound; negative if it fails the gate.
+    """Return by how much a true difference passes the bound of a gate; negative if it fails the gate.
 
     A gate demands that a metric's difference from the baseline is at least, or at most, its bound. `rate` is the
     baseline's success rate; the bound of a relative gate is a share of this rate.
@@ -98,9 +101,9 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference from the baseline that is ten percentage points better than the gate (condition) requires.
+    """Return the bound of a gate (condition on a difference), made stricter by ten percentage points.
 
-    It is the assumed true difference for the power of a gate that a variant equal to the baseline would not pass.
+    The power of a gate is computed with this true difference if a variant equal to the baseline would fail the gate.
     """
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
@@ -124,8 +127,9 @@ def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int 
 
 
 def _summary(entry: Mapping[str, Any], tasks: int, replications: int) -> str:
-    """Return one sentence about a plan's chance to pass a gate (condition), and the tasks or repeats that are enough.
+    """Return one sentence about a gate (condition on a difference) in a planned run.
 
+    The sentence has the probability to pass the gate, and the tasks or repeats that are needed for the power `POWER`.
     `entry` is the gate's item in the result of `plan_power`.
     """
     plan = f"{tasks:,} tasks x {times(replications)}"

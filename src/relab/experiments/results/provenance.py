@@ -120,14 +120,17 @@ def manifest_of_new_run(
 def fork_manifest(
     parent: RunFolder, *, run_id: str, created_at: str, digest: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the manifest of a run of forks, which uses the project, data set and image of the parents' run.
+    """Return the manifest of a run of forks.
+
+    A fork is a trial that begins at a checkpoint of an earlier trial, its parent. The run of forks uses the project,
+    the data set and the image of the run of its parents.
 
     Args:
-        parent: the run of the parents, the trials at whose checkpoints the forks begin.
-        run_id: the id of the run.
+        parent: the run that contains the parents.
+        run_id: the id of the run of forks.
         created_at: the time at which the run began, in ISO 8601.
         digest: the digest of the run's configuration, with all defaults and overrides.
-        facts: values for the field `ext` of the manifest, which replace the values of the parents' run.
+        facts: values for the field `ext` of the manifest; they replace the values in the manifest of `parent`.
     """
     return {
         **parent.manifest,
@@ -201,7 +204,7 @@ def attestation(
     is_complete: bool,
     signed_by: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attestation of a run, the JSON object `attestation_v1`, with a digest of its content as its seal.
+    """Return the attestation of a run: the JSON object `attestation_v1`, sealed with a digest of its own content.
 
     An attestation has the outcomes of the run, its grades (words that rate properties such as isolation), and the
     digests of its experiment, events and files.
@@ -209,8 +212,8 @@ def attestation(
     Args:
         run: the run.
         tally: the counts over the entries of the run's journal.
-        head: the number of lines in the journal after the first one, and the journal's last checksum; None for a
-            journal without checksums.
+        head: the end of the journal: the number of its lines (without the first one), and the checksum of its last line.
+            None for a journal without checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
         signed_by: the id of the key that signs the run; None if the run is not signed.

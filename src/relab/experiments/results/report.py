@@ -349,7 +349,10 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the number of cached trials (`trials`), of all trials (`of`), and the saved cost (`cost_usd`, in USD)."""
+    """Return what the result cache saved, over all variants.
+
+    Keys: `trials` (trials with a result from the cache), `of` (all trials), `cost_usd` (the saved cost in USD).
+    """
     # A summary that an earlier version wrote does not have this key.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {

@@ -1,8 +1,9 @@
 """Make the charts of a run's report: convert values to Vega-Lite specifications.
 
 The specifications are written here as JSON. They are not built with Altair, because loading Altair takes longer than a
-small run. A test checks them against Altair's schema of Vega-Lite. Text from outside (ids, names of metrics) is used
-only as values in the data, because Vega-Lite builds expressions from titles and sort lists, and quotes them badly.
+small run. A test checks them against Altair's schema of Vega-Lite. Text from outside (ids, names of metrics) appears
+only as values in the data. It must not appear in titles or sort lists: Vega-Lite builds expressions from these, and
+does not escape the text correctly.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
 def load_script() -> str:
     """Return the SQL statements that load a run's result tables into DuckDB.
 
-    DuckDB must have been started in the run's folder `analysis`.
+    The statements contain relative paths, so DuckDB must run in the run's folder `analysis`.
     """
     statements = [
         f"CREATE OR REPLACE TABLE {name} AS\nSELECT * FROM {_read_json(name, f'{TABLES}/{name}.jsonl')};"

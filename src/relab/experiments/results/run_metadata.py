@@ -34,8 +34,8 @@ class RunFacts:
         run_dir: the folder.
         config: the configuration of the experiment, with all defaults and overrides.
         manifest: the content of `manifest.json`; empty if the file is missing.
-        status: the status of the run, from `run_control.json`; `interrupted` if it is `running` and no process works on
-            the run; None if the file is missing.
+        status: the status of the run, from `run_control.json`; None if the file is missing. If the file says `running`,
+            but no process works on the run, the status is `interrupted`.
     """
 
     run_dir: Path
@@ -85,7 +85,8 @@ class RunFacts:
     def primary_metrics(self) -> list[str]:
         """The names of the primary metrics in the configuration.
 
-        The objective of a trainer (a harness that trains a model, and reports what it optimizes) is not included.
+        If the harness is a trainer (it trains a model), the default metric `success` is left out. The metric that the
+        trainer optimizes is not included, because only its trials report it.
         """
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics

@@ -1,9 +1,8 @@
 """Decide during a run whether a variant's difference from the baseline is clear, so that its trials can end early.
 
 Tasks are compared in the order of the plan, not in the order in which trials end. The n-th comparison uses the first n
-tasks; all trials of these tasks, of the variant and of the baseline, must have a result. So the decisions follow from
-the results alone, and tasks with quick trials do not count first. A continued run makes the same decisions from its
-journal.
+tasks; all trials of these tasks, of the variant and of the baseline, must have a result. So the decisions depend only
+on the results, and not on how quickly each trial ends. A continued run makes the same decisions from its journal.
 """
 
 from __future__ import annotations
@@ -96,8 +95,8 @@ class _TaskFigures:
         trials: the number of all trials.
         figures: the number of trials with a value of the metric.
         total: the sum of the values of the metric.
-        missing: the number of trials that were not run or have no value of the metric. For the metric `success`, a
-            trial that was not run has the value 0. Such a trial is counted in `missing` and in `figures`.
+        missing: the number of trials that were not run (outcome `missing`) or have no value of the metric. A trial
+            that was not run has the value 0 of the metric `success`, so it counts in `missing` and in `figures`.
     """
 
     trials: int = 0
@@ -117,12 +116,13 @@ class _TaskFigures:
 class _Sequence:
     """The differences between a variant and the baseline in the first tasks of the plan.
 
-    The sequence ends before the first task with a trial that has no result.
+    The sequence ends before the first task that has a trial without a result. The outcome `missing` (the trial was
+    not run) is a result, too.
 
     Attributes:
         positions: the number of tasks in the sequence.
-        missing_of_baseline, missing_of_variant: the number of trials in these tasks that were not run or have no value of
-            the metric.
+        missing_of_baseline, missing_of_variant: the number of trials in these tasks with the outcome `missing` or without
+            a value of the metric.
         values: the difference of each task for which both the variant and the baseline have values of the metric.
     """
 
@@ -195,8 +195,8 @@ class StoppingMonitor:
     def to_json(self, *, is_complete: bool) -> dict[str, Any]:
         """Return the stopping rule, its decisions and the examined tasks as the JSON object `stopping_v1`.
 
-        `order` has the indices of the examined tasks, in the order of the plan. The rule examines the tasks of each
-        variant in this order; `positions` is `{variant: number of tasks that were examined}`.
+        The key `positions` is `{variant: number of examined tasks}`. The key `order` has the indices of the tasks, in
+        the order of the plan. A variant with n examined tasks has the first n of them.
 
         Args:
             is_complete: whether the run has ended.
@@ -219,7 +219,8 @@ class StoppingMonitor:
     def _advance(self, name: str) -> bool:
         """Add the plan's next task to the comparison of the variant `name` with the baseline.
 
-        Return whether the task was added. A task is added only when all its trials of both variants have a result.
+        Return whether the task was added. It is added only if all its trials with the variant and all its trials with
+        the baseline have a result.
         """
         found = self._sequences[name]
         if found.positions >= len(self._order):
@@ -258,9 +259,9 @@ class StoppingMonitor:
 
 
 def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
-    """Return the value of a metric for one trial, as in the result tables; None if the trial has no finite value.
+    """Return the value of a metric for one trial; None if the trial has no finite value.
 
-    If the harness does not report `latency_ms`, the duration of its process is used.
+    If the harness does not report the metric `latency_ms`, return the duration of its process.
 
     Args:
         row: the trial's row in the results, as JSON.

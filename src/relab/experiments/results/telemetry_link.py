@@ -68,7 +68,10 @@ class TelemetryLink:
             self._sender.start()
 
     def prices_for(self, config: ExperimentConfig) -> PriceTable | None:
-        """Return telemetry's prices of models; None without telemetry, or if the harness exports no spans to price."""
+        """Return the prices of models in telemetry, from which the cost of spans is computed.
+
+        Return None without telemetry, or if the harness exports no OTLP spans.
+        """
         if self._telemetry is None or config.runtime.harness.integration_level is not IntegrationLevel.OTEL:
             return None
         return self._telemetry.prices.usable()
@@ -92,8 +95,8 @@ class TelemetryLink:
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of the trials that finished last, as JSON. The last `MAX_PENDING` rows are enough,
-                because no more agent runs can have waited in the queue of the killed process.
+            rows: the result rows of the trials that finished last, as JSON. The caller gives at most `MAX_PENDING` rows,
+                the size of the queue in the killed process.
         """
         if self._telemetry is None:
             return

@@ -199,10 +199,10 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 
 
 def _why(row: Mapping[str, Any]) -> list[str]:
-    """Return sentences about a trial's error, exit code, exceeded guardrails, violated conditions and invalid events.
+    """Return sentences about the problems of a trial: error, exit code, guardrails, violations and invalid events.
 
-    The sanitization profile names the conditions; they must be equal for all trials. `row` is the trial's row in the
-    results.
+    A violation is a violated condition of the sanitization profile (conditions that must be equal for all trials).
+    `row` is the trial's row in the results.
     """
     found = []
     if row.get("error_type"):
@@ -320,14 +320,14 @@ def _patches(
 
 
 def _text(below: Path, path: str, digest: str | None) -> str | None:
-    """Return the text of a file.
+    """Return the text of a file, if its content has the expected digest.
 
-    Return None if the file was changed, is larger than `MAX_PATCHED_BYTES`, is not UTF-8 text, or does not exist.
+    Return None if the digest differs, or if the file does not exist, is larger than `MAX_PATCHED_BYTES` or is not text.
 
     Args:
-        below: the folder of the workspace.
-        path: the path of the file below the folder.
-        digest: the expected SHA-256 of the content.
+        below: the folder that contains the file: a workspace or a snapshot.
+        path: the path of the file below this folder.
+        digest: the expected digest, as `sha256:<hexadecimal>`.
     """
     raw = read_plain(below / path, MAX_PATCHED_BYTES, below=below)
     if raw is None or f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest or b"\0" in raw:

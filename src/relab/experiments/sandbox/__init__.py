@@ -1,1 +1,1 @@
-"""Sandboxes for trials: one protocol, and three implementations with different isolation from this machine."""
+"""Sandboxes in which trials run: one protocol, implemented by plain processes, by bubblewrap and by containers."""

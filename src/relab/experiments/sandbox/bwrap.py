@@ -261,7 +261,7 @@ class BwrapSandbox:
         """Start a sandbox with the options of trials; check the capabilities, ids and seccomp mode of a process in it.
 
         Raises:
-            SandboxUnavailableError: bubblewrap fails, or a value is not safe.
+            SandboxUnavailableError: bubblewrap fails, or one of these values differs from the required value.
         """
         with contextlib.ExitStack() as undo:
             filters = undo.enter_context(tempfile.TemporaryFile())

@@ -1,4 +1,4 @@
-"""Limit attempts by control groups, version 1 or 2, which are created below this process's own group if possible.
+"""Limit attempts by control groups (version 1 or 2), below this process's own group or, in version 2, its parent.
 
 Interface files: https://docs.kernel.org/admin-guide/cgroup-v2.html and
 https://docs.kernel.org/admin-guide/cgroup-v1/index.html
@@ -196,7 +196,7 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove from `base` the groups of this run's earlier processes, and the empty groups of ended processes."""
+        """Remove from `base` all groups of this run's earlier processes, and empty groups of other runs that have ended."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
                 if not folder.name.startswith(self._own_prefix):
@@ -311,7 +311,7 @@ def _below(mount: Path, root: str, path: str) -> Path:
 def _unified(own: Path, mount: Path, controller: str) -> Path:
     """Return the group below which new control groups can use `controller`: `own` (this process's group) or its parent.
 
-    `mount` is the root of the hierarchy.
+    `mount` is the mount point of the hierarchy. Its root group has no parent.
 
     Raises:
         OSError: neither group can be used.
@@ -375,7 +375,7 @@ def _remove(folder: Path) -> None:
 
 
 def group_of(pid: int) -> Group | None:
-    """Return the control group that contains a process, to read the group's counters; None if the group is not visible.
+    """Return the control group of a process, to read the group's counters; None if this process cannot see the group.
 
     The caller must not close the group, because another program manages it.
     """
