@@ -23,9 +23,9 @@ _log = get_logger(__name__)
 
 
 class ChildProcesses:
-    """Runs `lab` commands as child processes while the `with` block runs, and restarts those that die.
+    """Runs `lab` commands as child processes while the `with` block runs; a child process that ends is restarted.
 
-    `commands` holds, for each process, the list of the arguments of `lab`.
+    `commands` has one list for each child process: the arguments of `lab`, such as `["worker"]`.
     """
 
     def __init__(self, commands: list[list[str]]) -> None:
@@ -94,9 +94,10 @@ class ChildProcesses:
 
 
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
-    """Start a thread that sets `stop` when the parent process has ended.
+    """Start a thread that sets `stop` when the parent process has ended or has closed its end of a pipe.
 
-    `read_end` is the file descriptor of the read end of a pipe. Only the parent process holds the write end.
+    `read_end` is the file descriptor of the read end of the pipe. Only the parent process holds the write end, so the
+    pipe closes when the parent ends.
     """
 
     def wait() -> None:

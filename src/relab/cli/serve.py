@@ -132,13 +132,13 @@ def _check_grpc(settings: Settings) -> None:
 
 
 def _check(settings: Settings, address: str) -> bool:
-    """Prepare the database and check the settings.
+    """Create or migrate the database, and check the settings and the runbooks.
 
-    Return True if the server should start a worker for the jobs (with the embedded job queue), False if it should not
-    (with RQ).
+    Returns:
+        Whether the server should start a worker process: True with the embedded job queue, False with RQ.
 
     Raises:
-        RelabError: the database cannot be used, or a setting is invalid.
+        RelabError: the database cannot be used, or a setting or a runbook is invalid.
     """
     from relab.bootstrap import build
     from relab.core.logging import get_logger
@@ -163,7 +163,10 @@ def _check(settings: Settings, address: str) -> bool:
 
 
 def _migrate_in_child(services: Services) -> None:
-    """Migrate an empty or outdated SQLite database in a child process, to save memory; ignore a failure."""
+    """Migrate an empty or outdated SQLite database in a child process, so that the server needs less memory.
+
+    A failure is ignored, because the caller then migrates the database itself.
+    """
     import subprocess
     import sys
 
@@ -177,16 +180,16 @@ def _migrate_in_child(services: Services) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process with exit code 0; a signal handler. The clean-up code of the callers (`finally`) runs first."""
+    """Handle a signal: end the process with exit code 0, after its `with` and `finally` blocks have cleaned up."""
     # After its shutdown, uvicorn raises the signal again, which by default would kill this process before its workers
     # end.
     raise SystemExit(0)
 
 
 def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)") -> socket.socket:
-    """Return a socket that listens on the address and port. The caller must not have started a worker yet.
+    """Return a socket that listens on the address and port.
 
-    `option` names the option and the setting of the port, for the error message.
+    `option` is the name of the option or setting that chooses the port; the error message contains it.
 
     Raises:
         UnavailableError: the port cannot be bound.
@@ -211,10 +214,12 @@ def _url(listener: socket.socket) -> str:
 
 
 def _reject_open_public_bind(services: Services, address: str) -> None:
-    """Reject an address that other machines can reach while requests need no token.
+    """Reject an address other than loopback while requests need no token.
+
+    With the setting `trust_loopback_publish`, every address is accepted.
 
     Raises:
-        ConfigurationError: the address is public and requests need no token.
+        ConfigurationError: the address is rejected.
     """
     import ipaddress
 

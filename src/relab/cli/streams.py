@@ -1,4 +1,4 @@
-"""The standard streams of a command: streams that are missing, closed or not writable."""
+"""Check the standard streams of a command, and replace those that are missing or closed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 
 
 def replace_missing_streams() -> None:
-    """Replace each standard stream that the command was started without (`lab … <&- >&- 2>&-`).
+    """Open the null device for each standard stream that the command was started without (`lab … <&- >&- 2>&-`).
 
-    Otherwise the next file or socket that the process opens would get the file descriptor of the missing stream. The
-    new standard input is empty. Text that is written to the new standard error is lost. Writing to the new standard
-    output fails with EBADF, as in other programs, because a lost result must not look like a success.
+    Otherwise the next file or socket that the process opens would get the file descriptor of the missing stream.
+
+    - stdin is then empty.
+    - Text that is written to stderr is lost.
+    - Writing to stdout fails with EBADF, so that a command cannot succeed although its result is lost.
     """
     for name, access in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:

@@ -1,1 +1,1 @@
-"""Errors, ids, clock, JSON and logging. All other packages may use this package."""
+"""Basic modules that all other packages may import, such as errors, ids, clock, JSON, YAML and logging."""

@@ -35,7 +35,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield the path of a new file; after the `with` block, the new file replaces the file at `path`.
+    """Yield a path where the `with` block must create a new file, which then replaces the file at `path`.
 
     After an error in the block, the new file is deleted and the old file stays. Several threads and processes may
     replace the same file at once.

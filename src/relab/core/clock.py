@@ -74,7 +74,7 @@ def check_time(us: int) -> int:
 
 
 def format_time(us: int) -> str:
-    """Format a time in microseconds since 1970 as RFC 3339 text in UTC; a fraction of zero is left out."""
+    """Format a time in microseconds since 1970 as RFC 3339 text in UTC, with microseconds unless they are 0."""
     seconds, fraction = divmod(us, 1_000_000)
     return f"{_format_second(seconds)}.{fraction:06d}Z" if fraction else f"{_format_second(seconds)}Z"
 

@@ -18,13 +18,13 @@ _JSON: Final = {code: f"\\u{code:04x}" for code in (*_C1, *_BIDI, *_SEPARATORS, 
 
 
 def escape_text(text: str) -> str:
-    """Return a text with its control characters escaped in hexadecimal; line ends and tabs stay."""
+    """Return a text with its control characters replaced by their hexadecimal codes; line feeds and tabs stay."""
     return text.translate(_TEXT)
 
 
 def escape_json(text: str) -> str:
-    """Return a JSON text with control characters as JSON escapes, so that programs read the same values.
+    """Replace the control characters in a JSON text by JSON escapes; the text still represents the same value.
 
-    `json.dumps` already escapes the control characters below 0x20.
+    Control characters below 0x20 are not replaced, because `json.dumps` has already escaped them.
     """
     return text.translate(_JSON)

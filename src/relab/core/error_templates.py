@@ -51,11 +51,11 @@ _MARKS: Final = re.compile(r"#(?:[ ,.:]{0,2}#)+")
 def cause_of(text: str) -> str:
     """Return a line of text with `#` in place of its variable parts, so that equal causes give equal text.
 
-    - Masked: numbers that stand alone (including a unit), versions, times, dates, digests, addresses, random
-      identifiers.
-    - Kept: digits inside names (`E0308`, `test_2`), HTTP status codes, error codes and exit codes.
+    - Masked: numbers with their units, versions, times, dates, digests, memory addresses, random identifiers, and
+      numbered workers or processes (`worker-3`).
+    - Kept: digits inside other names (`E0308`, `test_2`), HTTP status codes, error codes and exit codes.
     - Shortened: an absolute path to the file's name; a path in a temporary folder to `<tmp>` and the suffix.
-    - Removed: prefixes that mark an error in a log, and the user and the query of a URL.
+    - Removed: prefixes that mark an error in a log, and from a URL the user name, the password and the query.
 
     Secrets are masked as by `mask_secrets`. The result has at most `MAX_CAUSE_CHARS` characters.
     """

@@ -1,6 +1,6 @@
 """The base classes of all errors that relab raises on purpose.
 
-There is one class for each reaction that an error needs from the caller. The API maps these classes to HTTP statuses
+There is one class for each way in which a caller should react to an error. The API maps these classes to HTTP statuses
 (`core/http_statuses.py`) and the CLI maps them to exit codes (`cli/output.py`), so a new error must be a subclass of one of
 these classes instead of defining a new status.
 """
@@ -57,7 +57,7 @@ class MalformedBodyError(InvalidInputError):
 
 
 class UnsupportedMediaError(InvalidInputError):
-    """The route does not support the content type or encoding of the body."""
+    """The route does not support the body's content type or content encoding."""
 
     code = "unsupported_media_type"
 
@@ -75,19 +75,19 @@ class NotFoundError(RelabError):
 
 
 class ConflictError(RelabError):
-    """The request conflicts with the stored state; retrying it unchanged cannot succeed."""
+    """The request conflicts with the present state; the same request cannot succeed until this state changes."""
 
     code = "conflict"
 
 
 class InUseError(ConflictError):
-    """Another process now uses the object exclusively; the request can succeed after that process has ended."""
+    """Another process has exclusive use of the object; the same request can succeed after that process has ended."""
 
     code = "in_use"
 
 
 class ExtraMissingError(ConflictError):
-    """The request needs packages of one of relab's extras that are not installed; an operator must install them."""
+    """The request needs an optional extra of relab whose packages are missing; an operator must install them."""
 
     code = "extra_missing"
 
@@ -105,7 +105,7 @@ class PreconditionFailedError(ConflictError):
 
 
 class PreconditionRequiredError(RelabError):
-    """The request must name the version of the stored object that the change is based on."""
+    """The request changes a stored object, but does not name the version that the caller has read (`If-Match`)."""
 
     code = "precondition_required"
 
@@ -137,7 +137,7 @@ class OverloadedError(RelabError):
 
 
 class UnavailableError(RelabError):
-    """A dependency of relab (database, Redis, a model) is temporarily unavailable."""
+    """Something that the request needs (database, Redis, a language model, a port) is temporarily unavailable."""
 
     code = "unavailable"
 

@@ -1,4 +1,4 @@
-"""The cyclic garbage collector, tuned for processes that create many objects and few cycles."""
+"""Tune Python's cyclic garbage collector for processes that create many objects and few reference cycles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 def collect_seldom() -> None:
     """Make Python's cyclic garbage collector run less often in this process.
 
-    The first collection starts after about 400,000 new objects, which the libraries of a command need while they load.
+    The first collection starts after about 400,000 new objects, the next ones each after about 50,000 more. The first
+    limit is higher because loading the libraries of a command creates so many objects, which cannot be freed.
     """
     # Modules, spans and rows form few cycles. With Python's defaults, collections took a quarter of the time to read
     # an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries of a command
@@ -30,9 +31,9 @@ def _end_of_start(_phase: str, _info: object) -> None:
 
 
 def skip_collections_at_exit() -> None:
-    """Make this process exit faster: Python skips its last garbage collections.
+    """Make this process exit faster: Python skips the garbage collections at the exit.
 
-    If DuckDB is loaded at the exit, they are not skipped, because DuckDB would report each remaining object on stderr.
+    Python does not skip them if DuckDB is loaded, because DuckDB would report each remaining object on stderr.
     """
     # The end of the process frees the objects anyway. These collections took a quarter of the processor time of `lab
     # agent-runs list` (2026-11-23).

@@ -1,4 +1,4 @@
-"""relab's home folder, and the files in it that a command can find without relab's settings."""
+"""Return the paths of relab's home folder and of the signing key in it, without reading relab's settings."""
 
 from __future__ import annotations
 

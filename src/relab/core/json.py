@@ -1,8 +1,7 @@
 """Parse strict JSON and write canonical JSON.
 
-Strict parsing is necessary for safety. Some values, such as NUL and infinity, are stored by SQLite but rejected by
-PostgreSQL, so they must not reach a database. With duplicate keys, two parsers may read two different runs from the
-same body.
+Strict parsing is necessary for safety. SQLite stores some values, such as NUL and infinity, that PostgreSQL rejects, so
+they must not reach a database. With duplicate keys, two parsers may read different values from the same text.
 """
 
 from __future__ import annotations
@@ -61,9 +60,9 @@ def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
 
 
 def replace_nul(raw: bytes) -> bytes:
-    """Return JSON in which each escaped NUL character is replaced by U+FFFD, so that `parse_json` accepts it.
+    """Return JSON in which each escaped NUL character is replaced by U+FFFD, because `parse_json` rejects NUL.
 
-    Use it for documents from senders that do not send a rejected document again.
+    Use it if a document would be lost when it is rejected, because its sender does not correct it and send it again.
     """
     # An even number of backslashes before the escape are escaped backslashes.
     return _NUL_ESCAPE.sub(rb"\1\\ufffd", raw) if b"\\u0000" in raw else raw
@@ -97,10 +96,10 @@ def parse_own_json(raw: bytes) -> JsonValue:
 
 
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
-    """Return all keys and scalars in a JSON value as `(dotted path, key or scalar)` pairs.
+    """Return all keys and all scalars in a JSON value, as `(dotted path, key)` and `(dotted path, scalar)` pairs.
 
-    The path of a scalar leads to the scalar. The path of a key leads to the object that has the key. The path of
-    `value` itself is `body`.
+    For a scalar, the path is its own. For a key, the path is that of the object with this key. An empty path is
+    replaced by `body`.
     """
     found: list[tuple[str, JsonValue]] = []
     # Not recursive, because the value may be deeply nested.

@@ -1,6 +1,7 @@
-"""Structured logs on stderr: readable lines in development, JSON elsewhere.
+"""Write structured logs to stderr, as readable lines or as JSON lines.
 
-structlog is loaded only when the first record is logged: loading it takes longer than many commands, which log nothing.
+structlog is loaded only when the first record is logged. Many commands log nothing, and loading structlog would take
+longer than the command itself.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ values of local variables."""
 
 
 class _OptionalHidden:
-    """Makes imports of structlog's optional modules fail in the thread that creates this object.
+    """Prevents structlog from importing its optional modules, to save memory.
 
-    The object is an entry for `sys.meta_path`; see `importlib.abc.MetaPathFinder`.
+    While this object is in `sys.meta_path`, imports of these modules fail in the thread that created the object.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class _Structlog:
         return module
 
     def configure(self) -> None:
-        """Send the events of structlog to the handlers of the standard library, as soon as structlog is loaded."""
+        """Send structlog's events to the log handlers of the standard library; if not loaded yet, after loading."""
         with self._lock:
             self._is_wanted = True
             if self._module is not None:

@@ -23,12 +23,12 @@ _NO_NUMBER: Final = r"(?![\d.,_]+(?:[\s)\]}\\;\"']|$))"
 def _named_value(names: str, more: str = "") -> str:
     """Return a regular expression that matches a secret value after its name, such as `password=hunter2`.
 
-    These values are not matched: `***`, `[masked]` and other masks; the bracket of a list or an object; true, false and
-    null.
+    These values are not matched: `***`, `[masked]` and other masks; lists and objects; true, false and null; values of
+    fewer than 6 characters.
 
     Args:
         names: a regular expression of the names whose values are secret.
-        more: a regular expression that the value has to match as well.
+        more: a lookahead for the value; the value is matched only if the lookahead succeeds.
     """
     # Another program, such as a CI system, may have masked the value. Quotation marks may be escaped, as in JSON text
     # inside a JSON string.
@@ -97,7 +97,7 @@ def mask_secrets(text: str) -> str:
 
 
 def mask_bytes(data: bytes) -> Masked:
-    """Return the bytes with `[masked]` in place of values that look like secrets, also those encoded in base64.
+    """Return the bytes with `[masked]` in place of values that look like secrets, even if they are in base64.
 
     The rules are the same as for `mask_secrets`. `counts` has the number of masked values by kind: `private_key`,
     `token`, `json_web_token`, `authorization`, `url_password`, `named_value`, and `base64` for an encoded value of any

@@ -1,4 +1,4 @@
-"""Settings of the C library's memory allocator."""
+"""Change a setting of the memory allocator of the C library (glibc)."""
 
 from __future__ import annotations
 

@@ -10,14 +10,15 @@ from typing import BinaryIO
 
 
 def open_regular_file(path: Path, *, allow_pipe: bool = True) -> BinaryIO:
-    """Open a regular file for reading bytes; symbolic links are followed, and the null device reads as an empty file.
+    """Open a regular file for reading bytes. Symbolic links are followed.
 
-    Named pipes are rejected because opening one may wait for ever, and other devices because they may have no end.
+    The null device is accepted as an empty file. Other devices are rejected, because their data may have no end. Named
+    pipes are rejected, because opening one may wait for ever.
 
     Args:
         path: the path of the file.
-        allow_pipe: whether to accept also a terminal, and a pipe without a name that a shell has made (`<(command)`, or
-            `/dev/stdin` after `|`). Such input can be read only once.
+        allow_pipe: whether to accept a terminal, too, and an unnamed pipe of a shell (`<(command)`, or `/dev/stdin`
+            after `|`). Such input can be read only once.
 
     Raises:
         OSError: the file does not exist, cannot be read, or is of a kind that is not accepted, such as a folder.

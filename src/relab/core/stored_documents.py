@@ -1,6 +1,7 @@
-"""Tell validators whether they check new input or a document that relab stored.
+"""Let validators distinguish new input from documents that relab stored.
 
-An earlier version may have stored a document that a newer rule would reject. The document must stay readable.
+An earlier version may have stored a document that a newer rule rejects. The document must stay readable, so such a rule
+applies to new input only.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _TYPE_NAMES: Final = frozenset(
 
 
 class FieldValueError(ValueError):
-    """A validator of a whole Pydantic model raises this error about one of the model's fields.
+    """One field of a model is wrong; only a validator of the whole Pydantic model raises this error.
 
     `field` is the path of keys from the model to this field.
     """
@@ -40,9 +40,10 @@ def plain_message(message: str) -> str:
 
 
 def message_with_value(problem: ErrorDetails) -> str:
-    """Return the message of a Pydantic problem, followed by the wrong value if it is a scalar of up to 80 characters.
+    """Return the message of a Pydantic problem, with the wrong value at its end: `message, not value`.
 
-    The value does not follow if a field is missing or unknown, or if the message is from a validator of relab.
+    The value is left out if the field is missing or unknown, if one of relab's validators wrote the message, or if the
+    value is a list, an object or longer than 80 characters.
     """
     message, given = plain_message(problem["msg"]), problem["input"]
     if problem["type"] in {"missing", "extra_forbidden", "value_error"} or isinstance(given, (dict, list)):
@@ -53,9 +54,9 @@ def message_with_value(problem: ErrorDetails) -> str:
 
 
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:
-    """Return the first 20 problems of `value` as `(dotted field, message)` pairs.
+    """Return the first 20 problems that Pydantic reports, as one `(dotted field, message)` pair for each field.
 
-    Each field has one pair; several messages about a field are joined.
+    Several messages about the same field are joined.
 
     Args:
         error: the validation error of Pydantic; it has at least one problem.
@@ -77,7 +78,10 @@ def _joined(messages: list[str]) -> str:
 
 
 def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
-    """Return the location of a problem in `value`, without a type's name that Pydantic may have added at the end."""
+    """Return the location of a problem, without the type's name that Pydantic may have added at its end.
+
+    The last part is kept if `value` really has a field with this name.
+    """
     # For a field of several possible types, Pydantic adds the type's name to the location.
     if not location or location[-1] not in _TYPE_NAMES:
         return location
@@ -93,6 +97,8 @@ def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[
 
 def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], ...]:
     """Return the first 20 problems as `(dotted field, message)` pairs, for `InvalidInputError.problems`.
+
+    A field may have several pairs, because Pydantic can report several problems about it.
 
     Args:
         error: the validation error of Pydantic; it has at least one problem.

@@ -15,13 +15,16 @@ from relab.core.yaml_source import YamlSource, nearest
 def yaml_error(
     error: ValidationError, source: YamlSource, model: type[BaseModel], kind: type[InvalidInputError]
 ) -> InvalidInputError:
-    """Return (not raise) an error of the class `kind` that lists every problem as `file:line: field` and a message.
+    """Return (not raise) an error about a file that does not match its model.
+
+    `problems` of the error has all problems, as `(file:line: field, message)` pairs. Its message has the first problem
+    and the number of the others.
 
     Args:
-        error: the validation error of the file's content.
-        source: the file, for its lines.
-        model: the model that the content was validated against, to suggest names for unknown fields.
-        kind: class of the returned error.
+        error: the error that Pydantic raised for the content of the file.
+        source: the file, with the line of each field.
+        model: the model of the file; for an unknown field, the most similar field of the model is suggested.
+        kind: the class of the returned error.
     """
     problems = []
     found = error.errors(include_url=False)
@@ -59,10 +62,12 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
 def _resolved(
     location: Sequence[str | int], whole: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
-    """Return the path of a problem's field in the file, and the models that may declare the field.
+    """Return the path to the field with a problem, and the models that this field may belong to.
+
+    The location also contains a part for each union of models: the tag or the name of a model. The path does not.
 
     Args:
-        location: the location of the problem, as Pydantic gives it.
+        location: the location of the problem, as Pydantic reports it.
         whole: the model of the whole file.
     """
     path: list[str | int] = []

@@ -26,7 +26,7 @@ FieldPath = tuple[str | int, ...]
 
 
 class _TooLargeError(Exception):
-    """The text has too many or too deeply nested nodes."""
+    """The text has too many nodes, or nodes that are nested too deeply."""
 
     def __init__(self, line: int) -> None:
         super().__init__(_TOO_MUCH)
@@ -34,7 +34,7 @@ class _TooLargeError(Exception):
 
 
 class _Limited(yaml.composer.Composer):
-    """Builds YAML nodes, and raises `_TooLargeError` as soon as they are too many or too deeply nested."""
+    """Builds YAML nodes; raises `_TooLargeError` at the first node that exceeds the limit of their number or depth."""
 
     # Counted while nodes are built, because a node takes 500 times the memory of a byte of text.
     _nodes = 0
@@ -120,15 +120,17 @@ class YamlSource:
 
 @dataclass(frozen=True, slots=True)
 class YamlReader:
-    """Reads YAML files of one kind, such as runbooks, and raises the error classes that belong to this kind of file.
+    """Reads YAML files of one kind, such as runbooks, and raises errors of the classes for this kind.
+
+    A file may contain mappings, lists, text, numbers, true, false and null, but no other values.
 
     Attributes:
         error: the class of the errors; the `problems` of an error name the file and the line.
         missing: the class of the error for a file that does not exist; None for the class `error`.
         missing_remedy: the remedy in the error for a file that does not exist.
-        max_bytes: the maximum size of a file, and of all texts in it after aliases are resolved.
-        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1. Use it for files that other
-            programs parse as well.
+        max_bytes: the maximum size of a file. It also limits the total number of characters after aliases are resolved.
+        refuses_yaml_1_1: whether to reject scalars such as `no` and `010`, which YAML 1.1 and 1.2 read as different
+            values. relab reads YAML 1.2. Set it for files that other programs may read as YAML 1.1.
     """
 
     error: type[InvalidInputError]
@@ -141,8 +143,9 @@ class YamlReader:
         """Read and parse a file.
 
         Raises:
-            InvalidInputError: the file cannot be read, or is not YAML of plain values; the class of the error is
-                `self.error`. For a file that does not exist, the class is `self.missing`, unless that is None.
+            InvalidInputError: the file cannot be read, is not valid YAML, is empty or too large, or contains other
+                values than the class allows. The class of the error is `self.error`. For a file that does not exist,
+                it is `self.missing`, unless that is None.
         """
         return self.parse(self.read_text(path), path)
 
@@ -176,7 +179,8 @@ class YamlReader:
             first_line: the line of the file at which the text begins.
 
         Raises:
-            InvalidInputError: the text is not YAML of plain values; the class of the error is `self.error`.
+            InvalidInputError: the text is not valid YAML, is empty or too large, or contains other values than the
+                class allows. The class of the error is `self.error`.
         """
         before = first_line - 1
         try:
@@ -200,7 +204,7 @@ class YamlReader:
         return YamlSource(path, value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
-        """Return (not raise) an error about a line of a file; `what` says what is wrong."""
+        """Return (not raise) an error about a line of a file; `what` is the problem, such as `is empty`."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
 
 
@@ -284,7 +288,7 @@ class _Converter:
             raise self._problem(self._line(node), f"the tag {node.tag} is not a plain value")
 
     def _check_yaml_1_1(self, node: yaml.ScalarNode, line: int) -> None:
-        """Reject a plain scalar that a YAML 1.1 parser would read as another value, if `refuses_yaml_1_1` is set."""
+        """If `refuses_yaml_1_1` is set, reject an unquoted scalar that YAML 1.1 would read as another value."""
         if not self._reader.refuses_yaml_1_1 or node.style or not _differs_in_yaml_1_1(node):
             return
         what = f"YAML 1.1 does not take {node.value[:60]!r} for the same value; write true, false or a decimal number"

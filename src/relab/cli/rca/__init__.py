@@ -1,1 +1,1 @@
-"""`lab rca`: root causes of runs, of many runs at once, and their labels."""
+"""`lab rca`: analyse failed runs, group them by cause, label them, and find behaviours in runs."""

@@ -1,4 +1,4 @@
-"""Print a note of a root cause analysis so that it fits one screen."""
+"""Print the note (the summary) of a root cause analysis on one screen."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
         note: the note (the summary of an analysis).
         console: the terminal; it measures the width of texts.
         width: the largest number of columns of a line.
-        left: the number of lines that are left on the screen.
-        is_small: whether the terminal is small; each change after the first then gets one line.
+        left: the largest number of lines below the heading.
+        is_small: whether the terminal is small; each change after the first then gets one line instead of up to three.
     """
     if not note.changes:
         return
@@ -159,10 +159,10 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` quotes in their original order, at most one for each field of an object of the run.
+    """Return at most `most` quotes, in their original order.
 
-    An object is, for example, a tool call, with fields such as its output. Quotes with `is_key`, on which the cause in
-    the note is based, are preferred.
+    If several quotes are from the same field of the same object of the run, such as the output of a tool call, only one
+    is returned. Quotes with `is_key` are preferred: the cause in the note is based on them.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):
@@ -193,7 +193,7 @@ def _cut(text: str, width: int) -> str:
 def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
     """Return one entry of a printed list as at most `most` lines of at most `width` columns.
 
-    Leading blanks are kept. The second and later lines are indented by two more blanks. `console` is the terminal, which
+    Leading blanks are kept. The second and later lines are indented by two more blanks. `console` is the terminal; it
     measures the width of texts.
     """
     if most == 1:

@@ -15,9 +15,9 @@ _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def print_report(agent_run_id: str, report: Report) -> None:
-    """Print the cause of a run's failure, its location, its evidence, and the recommended actions.
+    """Print the whole report of an analysis: the cause of the failure, where it began, the evidence, what to change.
 
-    `report` is the report of an analysis of the run `agent_run_id`.
+    `agent_run_id` is the id of the analysed run.
     """
     console = stdout_console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"

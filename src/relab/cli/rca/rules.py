@@ -135,17 +135,18 @@ def _scan(
 
 
 def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dict[str, Any]:
-    """Return the result of a search for behaviours (patterns in runs that rules describe) as a JSON object.
+    """Return the result of a search for behaviours as a JSON object. A behaviour is a pattern that a rule describes.
 
     Args:
-        rules: the rules of the behaviours that were searched for.
+        rules: the rules of the behaviours.
         found: the result for each searched run.
 
     Returns:
         `searched`: the number of searched runs.
         `counts`: `{behaviour: number of runs that show it}`.
-        `not_judged`: `{behaviour: {reason: number of runs}}`: runs on which a language model gave no judgement.
-        `cost`: the cost of the language model.
+        `not_judged`: `{behaviour: {reason: number of runs}}`, for runs that the language model should have judged but
+        did not.
+        `cost`: the cost of the calls of the language model.
         `runs`: the runs that show a behaviour, each with its behaviours.
     """
     from relab.rca.service import add_costs
@@ -165,9 +166,9 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Count the runs about which the language model gave no judgement: `{behaviour: {reason: number of runs}}`.
+    """Return `{behaviour: {reason: number of runs}}`, for runs that the language model should have judged but did not.
 
-    The model judges behaviours (patterns in runs) that a rule describes by a sentence.
+    The model judges only behaviours whose rule contains a sentence.
     """
     reasons: dict[str, Counter[str]] = {}
     for scanned in found:

@@ -1,1 +1,1 @@
-"""`lab rollout`: rollouts, and searches of many candidates."""
+"""`lab rollout`: execute rollouts, decide on them, and search for the best values of flags."""

@@ -277,7 +277,9 @@ def _decide(command: str, rollout_id: str, note: str, *, as_json: bool) -> None:
 
 
 def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
-    """Return the plan in a file, or the shipped plan if `path` is None, with the overrides of the command line.
+    """Return the plan in a file, or the shipped plan if `path` is None.
+
+    `policy` and `base_url` replace the plan's values unless they are None.
 
     Raises:
         PlanInvalidError: the file or an override is invalid.
@@ -302,7 +304,7 @@ def _change_text(record: RolloutRecord) -> str | None:
 
 
 def _print_changes(record: RolloutRecord) -> None:
-    """Print, after a dry run of a rollout, which flags the rollout would change in each arm (set of flags)."""
+    """Print the result of a dry run: the change for each arm (set of flags), the planned time, and warnings."""
     from json import dumps
 
     from relab.rollouts.service import blind_spots, pass_obstacles, planned_time

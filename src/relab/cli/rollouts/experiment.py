@@ -1,4 +1,4 @@
-"""`lab rollout from-experiment`: apply a variant's flags if it was better than the baseline in a run."""
+"""`lab rollout from-experiment`: change flags if a variant was better than the baseline in a run of an experiment."""
 
 from __future__ import annotations
 

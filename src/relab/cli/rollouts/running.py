@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def recover(services: Services) -> None:
-    """Restore the flags of rollouts whose process has died, and report each on stderr."""
+    """Find rollouts whose process has died, restore their flags, and report each of these rollouts on stderr."""
     for found in services.rollouts.recover():
         outcome = "restored" if found.restored else "NOT restored"
         print(
@@ -27,10 +27,13 @@ def recover(services: Services) -> None:
 def exit_code(record: RolloutRecord) -> int:
     """Return the exit code of a command that executed a rollout.
 
-    - 0: the change is applied; or it was a dry run, and the verdict is PASS or there is no verdict.
-    - 1: the verdict is FAIL, or the change is not applied.
-    - 2: the verdict is EDGE (between PASS and FAIL; a person decides) or INVALID (the measurement cannot be used).
+    The first rule that matches decides:
+
     - 130: the rollout was interrupted.
+    - 0: there is no verdict, as after a dry run without measurement.
+    - 2: the verdict is EDGE (between PASS and FAIL; a person decides) or INVALID (the measurement cannot be used).
+    - 0: the verdict of a dry run is PASS, or the change is applied.
+    - 1: all other cases.
     """
     from relab.rollouts.service import RolloutStatus
     from relab.stats.verdicts import Verdict
@@ -49,9 +52,9 @@ def exit_code(record: RolloutRecord) -> int:
 
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Callable[[RolloutProgress], None]]:
-    """Yield a function to call with the progress of a rollout; it shows a bar in a terminal, otherwise lines.
+    """Yield a function that shows the progress of a rollout on stderr: as a bar in a terminal, otherwise as lines.
 
-    Both are printed on stderr. With `quiet`, nothing is shown.
+    With `quiet`, the function shows nothing.
     """
     if quiet:
         yield lambda _progress: None

@@ -1,1 +1,1 @@
-"""`lab testbed`: the shop, its faults and scenarios."""
+"""`lab testbed`: start and stop testbeds (small shops into which faults can be injected), and run scenarios."""

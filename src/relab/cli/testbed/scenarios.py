@@ -143,7 +143,7 @@ class _Lines:
 
 
 def _silent(_section: Section, _message: str) -> None:
-    """Ignore a reported step of a scenario; used with `--quiet`."""
+    """Print nothing about a step of a scenario; takes the place of `_Lines` with `--quiet`."""
 
 
 def _exit_code(outcome: ScenarioResult) -> int:
