@@ -1,6 +1,7 @@
-"""Score the finished trials of a run again by a scorer: a command that reads the files of a trial. No trial runs.
+"""Score the finished trials of a run again. No trial runs again.
 
-The scores are stored beside the run, in `.lab/rescored/<run>/<name>/`; the run stays as it is.
+A scorer, a command that the user gives, reads the files of each trial and prints a new outcome and new metrics. The
+scores are stored outside of the run's folder, in `.lab/rescored/<run>/<name>/`; the run is not changed.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class _Answer(BaseModel):
 
 
 def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: StopSwitch) -> Rescored:
-    """Run a scorer on each trial with the outcome success or failure in a run, and store the scores.
+    """Run a scorer on the trials of a run, and store the scores.
+
+    Only trials with the outcome success or failure are scored; the other trials keep their results.
 
     Args:
         run: the run.
@@ -160,7 +163,9 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
 
 
 def rescored_folder(root: Path, run_id: str, name: str) -> Path:
-    """Check the files of stored scores of a run, and return their folder.
+    """Return the folder with the scores that `lab rescore` stored for a run, after a check of its files.
+
+    Each file is checked against its digest in the record of the scores, and the record against its own digest.
 
     Args:
         root: the folder of the project.
@@ -169,7 +174,7 @@ def rescored_folder(root: Path, run_id: str, name: str) -> Path:
 
     Raises:
         InvalidInputError: there are no scores with this name.
-        RunDamagedError: a file was changed after it was written.
+        RunDamagedError: a file is missing or was changed after it was written.
     """
     folder = root / LAB / RESCORED / run_id / name
     if not _NAME.fullmatch(name) or not (folder / RECORD).is_file():

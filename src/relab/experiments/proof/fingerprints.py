@@ -1,11 +1,12 @@
-"""Fingerprints of files, which make it possible to find the first changed byte later.
+"""Compute fingerprints of files, and find the first changed byte of a file from its earlier fingerprint.
 
-A fingerprint has the SHA-256 of a whole file, which decides whether the file was changed, and a checksum of each block
-of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. The SHA-256
-checksums find the first changed block. If one byte of that block was changed, Adler-32 gives the position of the byte,
-because both sums of Adler-32 are linear in the bytes (RFC 1950, section 8.2). To confirm the position, the byte is
-restored and the SHA-256 compared: a position that is given as exact is proven. Without this proof, only the range of
-the block is known.
+A fingerprint has the SHA-256 of the file and a checksum of each block of 4 KiB. The SHA-256 shows whether the file was
+changed. The first block with another checksum contains the first changed byte.
+
+A block's checksum is the first 12 bytes of its SHA-256, followed by its Adler-32. If exactly one byte of the block was
+changed, its position follows from Adler-32, whose two sums are linear in the bytes (RFC 1950, section 8.2). To confirm
+the position, the old byte is restored and the block's checksum is compared. If no position is confirmed, the result is
+the range of the whole block.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangedAt:
-    """The range of offsets that contains the first changed byte of a file.
-
-    Changed means: since the fingerprint of the file was made.
+    """The range of offsets with the first byte of a file that was changed since the file's fingerprint was computed.
 
     Attributes:
         begin, end: `begin <= offset of the first changed byte < end`; offsets count from 0.

@@ -1,4 +1,4 @@
-"""A file of a run after credentials were masked in it, and the function that masks them."""
+"""Types for the masking of credentials: the function that masks bytes, and the redacted form of a file of a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Write and check the seal of a run: a file with the fingerprints of all its other files.
+"""Write and read the seal of a run: a file with the fingerprints of the run's other files.
 
-`seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprint of each file in
-it. So every file of a run is sealed, also a file that only a later version of relab writes. Each line ends with a
-checksum over itself and the line before, and the last line has the totals. So damage of the seal itself is found, with
-the number of the damaged line. The seal itself is not signed; the signed statements (`statements.py`) contain its digest.
+`seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprints of the files in
+this folder. All files are sealed, whatever their name, except those in `NOT_SEALED`.
+
+Each line ends with a checksum over itself and the checksum of the line before, and the last line has the totals. So a
+check finds damage of the seal itself, with the number of the damaged line. The seal is not signed, but the signed
+statements (`statements.py`) contain its digest.
 """
 
 from __future__ import annotations
@@ -164,6 +166,10 @@ def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
     """Yield the paths of all files with this SHA-256 and this size in bytes, according to the run's seal at `path`.
 
     The seal is the file with the digests of the run's files.
+
+    Raises:
+        SealDamagedError: a line of the seal was changed, or lines are missing.
+        OSError: the seal cannot be read.
     """
     with path.open("rb") as file, closing(read_seal(file)) as folders:
         for sealed in folders:
@@ -173,7 +179,7 @@ def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
 
 
 class FileReader(Generic[ReadT]):
-    """Reads files of a run; a file with several names (hard links) is read once.
+    """Computes a value from each file of a run; a file with several names (hard links) is normally read only once.
 
     Args:
         root: the folder of the run.
@@ -186,9 +192,10 @@ class FileReader(Generic[ReadT]):
         self._linked: dict[tuple[int, int], ReadT] = {}
 
     def read(self, path: str) -> ReadT | None:
-        """Call the function that was given to the constructor for the file `path` of the run, and return its value.
+        """Return the value that the constructor's function `read` computes from the file `path` of the run.
 
-        Return None if the path is not a regular file, or the file cannot be read.
+        Return None if the path is not a regular file, or the file cannot be read. For a further name of the same file,
+        the value is normally not computed again.
         """
         try:
             opened = descriptor_of(self._root, path)

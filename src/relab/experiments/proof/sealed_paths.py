@@ -22,8 +22,8 @@ def changed_since_seal(run_dir: Path, paths: Iterable[str]) -> set[str]:
         paths: the paths to check, below the folder, with `/`; a folder includes everything below it.
 
     Returns:
-        The members of `paths` that were changed or added after the seal was written. The result is empty if the run has
-            no seal, because it has not ended or was made by an earlier version of relab.
+        The members of `paths` that were changed or deleted after the seal was written, or that the seal does not
+            contain. Empty if there is no seal: the run has not ended, or an earlier version of relab made it.
 
     Raises:
         RunDamagedError: the seal was changed.

@@ -1,4 +1,4 @@
-"""Use cases of proofs for the CLI: verify runs and bundles, publish and open bundles, show the key."""
+"""Verify runs and bundles (redacted archives of runs), publish and open bundles, and return the own public key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who signed a run or a bundle (its archive), and whether this signer is trusted."""
+"""Compare the key that signed a run or a bundle (its archive) with the keys that the user trusts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from relab.experiments.proof.keys import PublicKey
 
 
 class Trust(StrEnum):
-    """Which key signed a run or a bundle (its archive): the expected one, this installation's, another one, or none."""
+    """Which key signed a run or a bundle (its archive).
+
+    If the user gave a key, `GIVEN_KEY` is this key, and `OTHER_KEY` any other. Otherwise `OWN_KEY` is the key of this
+    installation, and `UNKNOWN_KEY` any other. `UNSIGNED`: no signature.
+    """
 
     GIVEN_KEY = "given_key"
     OWN_KEY = "own_key"
@@ -42,9 +46,8 @@ def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | N
 
     Args:
         key: the key that signed; None if there is no signature.
-        given: the key that the user expects. If it is given, only this key is trusted, and `own` has no effect. None
-            if any key is accepted.
-        own: the key of this installation; None if it has none.
+        given: the key that the user expects, the only trusted one; None if the user gave no key.
+        own: the key of this installation, which is trusted if `given` is None. None if the installation has no key.
     """
     if key is None:
         return SignedBy(None, Trust.UNSIGNED)

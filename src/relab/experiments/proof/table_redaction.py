@@ -1,4 +1,7 @@
-"""Mask credentials in Parquet files and in DuckDB databases, whose compressed values a search in bytes does not see."""
+"""Mask credentials in Parquet files and in DuckDB databases.
+
+These files store values compressed, so a search for credentials in their bytes is not enough: DuckDB reads the values.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ class _Tables:
 def _tables(connection: duckdb.DuckDBPyConnection, mask: Mask) -> Iterator[tuple[str, str]]:
     """Yield `(file name, SQL name)` for each table of the database that is attached as `source`.
 
-    The file name is the table's name without credentials, which `mask` replaces. The SQL name is for a FROM clause.
+    The file name is `<schema>.<table>`, in which `mask` replaces credentials. The SQL name is for a FROM clause.
     """
     rows = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' ORDER BY ALL"

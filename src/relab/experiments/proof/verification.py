@@ -86,7 +86,7 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
     Args:
         run_dir: the folder of the run.
         given: the key that must have signed the run; None if any key is accepted.
-        own: the key of this installation, so that the result can say whether it signed the run; None if it has none.
+        own: the key of this installation, to report whether it signed the run. None if the installation has no key.
 
     Raises:
         RunNotFoundError: the folder is not a run.
@@ -115,7 +115,7 @@ class _Records:
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
-        with_events: the paths of the existing files of events with the same digest as in the run's seal.
+        with_events: the paths of the files of events that exist and are unchanged since the run was sealed.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)
@@ -225,7 +225,11 @@ class _Check:
             self._seal.note(Damage(path, "has another digest than its name says"))
 
     def _statements(self) -> list[Mapping[str, Any]]:
-        """Verify the signed statements about the run (signatures and digests of files), and return the statements."""
+        """Verify the signed statements about the run, and return the statements that are valid.
+
+        A statement is valid if its signature and its digests of the seal, attestation and journal match. Each problem
+        is noted as a `Damage`.
+        """
         path, begin = self._root / STATEMENTS, 0
         found: list[Mapping[str, Any]] = []
         try:
@@ -328,9 +332,12 @@ class _Check:
 def _without_seal(run_dir: Path, state: str) -> Verification:
     """Return the verification of a run without a seal (the digests of all its files).
 
-    The verdict is DAMAGED if a document differs from its recorded digest, or if the run is completed and must have a
-    seal. Otherwise it is UNFINISHED if the run is not completed, and UNSEALED if an earlier version of relab, which
-    wrote no seals, completed it.
+    The first rule that applies gives the verdict:
+
+    - DAMAGED: a document differs from its recorded digest.
+    - UNFINISHED: the run is not completed.
+    - DAMAGED: the manifest says that relab writes a seal for the run, but the seal is missing.
+    - UNSEALED: the run was made by an earlier version, which wrote no seals.
 
     Args:
         run_dir: the folder of the run.

@@ -1,5 +1,5 @@
-"""The folder of a run on disk: its files, its lock, its journal, and the seals of these files.
+"""Create, lock, read and delete the folder of a run on disk, and append the result of each trial to its journal.
 
 In: the configuration of the experiment, with all defaults and overrides, and the journal entry of each finished trial.
-Out: the folder of a run, which another process can continue, check or delete.
+Out: the folder of a run, from which another process can continue the run.
 """

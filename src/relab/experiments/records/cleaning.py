@@ -18,13 +18,15 @@ from relab.experiments.workspace.untrusted_trees import remove_tree, use_of_disk
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The files and folders to delete.
+    """The plan of a deletion.
 
     Attributes:
-        runs: folders of runs.
-        others: further files and folders: caches, replays, scores from `lab rescore`, records of sets of experiments,
-            files in the runs folder that belong to no run, and the files that `lab init` and `lab knobs-init` wrote.
-        damaged: folders of unreadable runs, whose age is unknown; they are kept.
+        runs: the folders of runs to delete.
+        others: further files and folders to delete: caches, replays, scores from `lab rescore`, records of sets of
+            experiments, files in the runs folder that belong to no run, and the files that `lab init` and
+            `lab knobs-init` wrote.
+        damaged: folders of runs that are not deleted, because runs are selected by age and the time of their creation
+            cannot be read.
     """
 
     runs: tuple[Path, ...]
@@ -55,11 +57,11 @@ def plan_cleaning(
         init: whether to select the files that `lab init` and `lab knobs-init` wrote.
         runs: whether to select all runs, and everything that depends on them: the cache with their snapshots, replays,
             scores from `lab rescore`, and records of sets of experiments.
-        before_us: selects the runs that were created before this time, in microseconds since 1970; None selects no runs
-            by time.
+        before_us: select the runs that were created before this time, in microseconds since 1970; None if runs are not
+            selected by time.
 
     Raises:
-        InvalidInputError: nothing is selected, or more than one of `named`, `runs` and `before_us` is given.
+        InvalidInputError: none of `named`, `init`, `runs` and `before_us` is given, or two of them that select runs.
         RunNotFoundError: this project has no such run.
         RunBusyError: a process works on one of the runs.
     """
@@ -117,7 +119,7 @@ def _all_runs(root: Path) -> list[Path]:
 
 
 def _leftovers(root: Path) -> list[Path]:
-    """Return the entries of the runs folder that are not folders; every folder counts as a run."""
+    """Return the entries of the runs folder that belong to no run: all that are not folders."""
     folder = runs_folder(root)
     return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
 

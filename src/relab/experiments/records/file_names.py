@@ -1,7 +1,7 @@
 """The names of the files in the folder of a run.
 
-AgentLab, an experiment runner whose file formats relab keeps, defines them.
-`trial/trial_folder.py` has the names of the files in the folder of a trial.
+The names are those of AgentLab, an experiment runner whose file formats relab supports. The names of the files in the
+folder of a trial are in `trial/trial_folder.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records of a run of forks: for each fork its parent (the forked trial) and the parent's checkpoint."""
+"""Encode and read the record of a run of forks: the parents (forked trials) and their checkpoints; plan the forks."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def _parent(line: bytes) -> Parent:
 
 
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
-    """Return the slots (positions in the plan) of all trials of a run of forks.
+    """Return the slots (positions in the plan) of a run whose trials are forks of `parents`.
 
-    Each parent (a trial that is forked) gets one trial of variant 1, which has the changed bindings (values that the
-    harness gets). With `has_control`, a trial of variant 0, without changes, comes before it.
+    Each parent (a trial that is forked) has one fork of variant 1. Variant 1 gives the harness the changed values.
+    With `has_control`, each parent has also a fork of variant 0, which changes nothing; its slot comes first.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
@@ -103,14 +103,17 @@ def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
 
 
 def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
-    """Return the plan of a run: which slots (positions in the plan) it has, with task, variant and repeat.
+    """Return the plan of a run: its slots, one for each trial, with task, variant and repeat.
 
-    In a run of forks (trials that begin at checkpoints of earlier trials), each slot is the fork of one earlier trial,
-    with or without changes. In any other run, the slots follow from the design of the experiment and from `tasks`, the
-    number of its tasks.
+    The plan of a run of forks (trials that begin at checkpoints of earlier trials) has the forks of each earlier trial.
+    The plan of any other run follows from the configuration of the experiment.
+
+    Args:
+        run: the run.
+        tasks: the number of tasks in the data set; not used for a run of forks.
 
     Raises:
-        RunDamagedError: the record of the trials that were forked was changed.
+        RunDamagedError: the record of the trials that were forked is missing, unreadable, or was changed.
     """
     if not is_fork(run):
         return plan_of(run.config, tasks)
@@ -118,12 +121,13 @@ def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
 
 
 def sources_of(run: RunFolder) -> dict[str, ForkSource]:
-    """Return `{trial id: the trial's parent (the trial that was forked) and its checkpoint}` of a run of forks.
+    """Return `{trial id of a fork: source}` for all trials of a run of forks.
 
-    Return an empty dictionary for a run without forks.
+    The source has the parent (the trial that was forked) and the checkpoint at which the fork begins. The dictionary is
+    empty for a run without forks.
 
     Raises:
-        RunDamagedError: the record of the parents was changed.
+        RunDamagedError: the record of the parents is missing, unreadable, or was changed.
     """
     if not is_fork(run):
         return {}
@@ -144,12 +148,13 @@ def sources_of(run: RunFolder) -> dict[str, ForkSource]:
 
 
 def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
-    """Yield the result rows of a run's parents (the trials that were forked), if its forks are compared with them.
+    """Yield the result rows of the parents (the trials that were forked) with which the forks of a run are compared.
 
-    Yield nothing for a run without forks, or for a run whose forks are compared with a control (unchanged forks).
+    Yield nothing for a run without forks. Yield nothing either for a run with a control (forks without changes),
+    because its other forks are compared with the control.
 
     Raises:
-        RunDamagedError: the record of the parents was changed.
+        RunDamagedError: the record of the parents is missing, unreadable, or was changed.
     """
     if is_fork(run) and not run.facts["fork"]["control"]:
         baseline = run.config.baseline.variant_id

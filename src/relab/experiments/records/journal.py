@@ -111,7 +111,7 @@ class Journal:
         """Flush the journal to the disk (fsync) and close it; do nothing if it is not open.
 
         Raises:
-            OSError: lines could not be flushed to the disk, now or before.
+            OSError: lines could not be flushed to the disk, by this call or by an earlier flush.
         """
         with self._lock:
             if self._file is None:
@@ -150,7 +150,9 @@ class Journal:
 
 
 def begin_journal(run_dir: Path, manifest: bytes) -> None:
-    """Write the first line of a run's journal, which contains the digest of the manifest (its bytes).
+    """Create the journal of a run with its first line, which records the digest of the run's manifest.
+
+    `manifest` is the content of the manifest's file.
 
     Raises:
         OSError: the disk is full.
@@ -186,9 +188,9 @@ def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None
 
 
 def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the journal entry of each withdrawn result, in the order of the withdrawals. A trial may have several.
+    """Yield the journal entry of each withdrawn result, in the order of the withdrawals.
 
-    A result is withdrawn when its trial is run again.
+    A result is withdrawn when its trial is run again. A trial that was run again several times has several entries.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -212,8 +214,10 @@ def _withdrawals(path: Path) -> dict[str, int]:
 def check_manifest(run_dir: Path) -> None:
     """Check a run's manifest against the digest in the first line of the run's journal.
 
+    A journal of an earlier version, without checksums, has no such digest; the manifest is then not checked.
+
     Raises:
-        RunDamagedError: the manifest or the first line was changed.
+        RunDamagedError: the manifest, the first line or the attestation was changed.
     """
     with closing(_lines(run_dir)) as lines:
         next(lines, None)
@@ -222,7 +226,7 @@ def check_manifest(run_dir: Path) -> None:
 def journal_head(run_dir: Path) -> Head | None:
     """Return the head of a run's journal: the number of lines after the first one, and the last checksum.
 
-    Return None if the journal has no lines or, as in an earlier version, no checksums.
+    Return None if the journal has no lines, or has no checksums because an earlier version wrote it.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -293,7 +297,7 @@ def _attested(run_dir: Path) -> Head | None:
 
 
 def _is_checked(path: Path) -> bool:
-    """Return whether the lines of a journal have checksums; only journals of an earlier version have none.
+    """Return whether the lines of a journal have checksums; False if an earlier version wrote it, or it has no lines.
 
     Raises:
         RunDamagedError: the manifest names a format with checksums, but the first line has none.
@@ -343,7 +347,7 @@ def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
 
 
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
-    """Rewrite a journal of an earlier version with checksums; return its head and its size in bytes.
+    """Add checksums to a journal that an earlier version wrote without them; return its new head and size in bytes.
 
     The head is the number of lines after the first one, and the checksum of the last line.
     """

@@ -116,7 +116,7 @@ def read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def parsed_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Return the document of a line, with its number and its checksum, which are not checked.
+    """Parse a line of a journal, without checking its number and its checksum; both stay in the result.
 
     `path` is the journal and `number` the number of the line, from 1, for the message of an error.
 

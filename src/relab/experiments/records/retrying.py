@@ -58,8 +58,9 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
     """Withdraw the results of the trials that ended in an error, so that they run again; return the ids of the trials.
 
-    The results of the skipped (pruned) trials of the same variants are withdrawn as well. The caller must hold the lock
-    of the run.
+    After too many consecutive failures, the runner prunes a variant: it skips the variant's further trials. If a trial
+    of a pruned variant ended in an error, the results of the skipped trials are withdrawn as well. The caller must hold
+    the lock of the run.
 
     Args:
         run: the run.
@@ -84,8 +85,8 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
     """Move the folders of trials with a withdrawn result to `retries/<trial id>/<number>`, before any trial starts.
 
-    A result is withdrawn if the trial ended in an error and is to run again. A trial that already has a new result
-    keeps its folder.
+    A result is withdrawn if the trial is to run again. The number counts the withdrawals of the trial, from 1. A trial
+    that already has a new result keeps its folder.
 
     Args:
         run_dir: the folder of the run.

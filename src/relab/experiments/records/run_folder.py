@@ -110,8 +110,8 @@ class RunFolder:
     def status(self) -> str:
         """Return the status that the run's process stored last, such as `completed`.
 
-        The status is `interrupted` if `running` is stored but no process holds the lock, and `unknown` if the file is
-        unreadable.
+        Return `interrupted` if `running` is stored but no process holds the run's lock. Return `unknown` if the stored
+        status cannot be read.
         """
         try:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]

@@ -18,6 +18,11 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapsh
 def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[ProjectSnapshot, str | None]:
     """Return the snapshot of the project from the start of a run; take a new snapshot if the cache does not have it.
 
+    Args:
+        run: the run.
+        root: the folder of the project.
+        allow_drift: whether the content of a new snapshot may differ from the start of the run.
+
     Returns:
         `(snapshot, None)` if the content is the same as at the start of the run; else `(new snapshot, its digest)`.
 

@@ -1,4 +1,8 @@
-"""Add seals (digests of the content) to documents, and verify them; compute files' digests; delete a run's seal."""
+"""Seal JSON documents, read the attestation of a run, compute digests of files, and delete the seal of a run.
+
+The seal of a document is a digest of its content, which the document contains. The seal of a run is something else: a
+file with the digests of all the run's files, which `proof/seal.py` writes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ SEAL: Final = "seal"
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a JSON document with its seal: a digest of its content in the field `ext`."""
+    """Return a copy of a JSON document with its seal, a digest of the document without the seal, in `ext.seal`."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
     return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 
@@ -27,8 +31,8 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
     """Return the attestation of a run (the digests of its records) as JSON; None if the run has never ended.
 
-    The attestation is checked against its seal (a digest of its content). Only an attestation without `ext.journal`,
-    which an early version of relab wrote, may have no seal.
+    The attestation is checked against its seal (a digest of its content). The seal may be missing only if the field
+    `ext.journal` is missing too: an early version of relab wrote neither.
 
     Raises:
         RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.

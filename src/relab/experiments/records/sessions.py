@@ -1,7 +1,8 @@
-"""The sessions of a run: each process that worked on it has a line for its start and one for its end.
+"""Record the sessions of a run, and check whether the run has reached a ceiling (limit of trials, cost or time).
 
-The lines are in `runtime/sessions.jsonl`. They contain the ceilings of the budget, which a continuation may raise, and
-the time that the run has used.
+A session is one process that works on the run. It writes one line at its start and one at its end to
+`runtime/sessions.jsonl`. So a process that continues the run knows the ceilings, which it may raise, and the time that
+the run has used.
 """
 
 from __future__ import annotations
@@ -132,16 +133,15 @@ def note_session(run_dir: Path, document: Mapping[str, Any]) -> None:
 
 @dataclass
 class RunSpending:
-    """The trials, cost and time that a run has used so far, and its ceilings (limits).
+    """The cost and time that a run has used, its counts of cached and failed trials, and its ceilings (limits).
 
     Attributes:
         ceilings: the ceilings.
         seconds_before: the total time of earlier sessions (processes that worked on the run), in seconds.
         cost_usd: the cost of all attempts so far.
         cached: the number of trials whose result is from the result cache; they count towards no ceiling.
-        first_errors: the number of trials of this process that ended in the error `first_error`; 0 once a trial of this
-            process has ended otherwise.
-        first_error: type and message of the first trial's error; None before the first trial has ended.
+        first_errors: if all trials of this process so far ended in the same error, their number; else 0.
+        first_error: type and message of the error of the first trial of this process; None before a trial has ended.
     """
 
     ceilings: Ceilings
@@ -163,9 +163,11 @@ class RunSpending:
         self.cost_usd += cost_of(entry["row"]["metrics"]) + cost_of({COST: entry.get("earlier_cost_usd")})
 
     def note_outcome(self, row: Mapping[str, Any]) -> None:
-        """Add a trial of this process to `first_errors` if it ended in `first_error`; else set `first_errors` to 0.
+        """Update `first_errors` after the end of a trial; `row` is the trial's row in the results.
 
-        `row` is the trial's row in the results. A trial with the outcome `missing`, such as a pruned one, is ignored.
+        Add 1 if this trial and all earlier trials of this process ended in the same error; else set it to 0 for good.
+        Errors are the same if they differ only in values such as ids. A trial with the outcome `missing`, such as a
+        pruned one, is ignored.
         """
         if self._has_other_end or row["outcome"] == TrialOutcome.MISSING:
             return
@@ -209,7 +211,7 @@ def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
     """Return the line that records the start of a session (a process that works on the run), as JSON.
 
     Args:
-        spending: the trials, cost and time that the run used before this session, and its ceilings (limits).
+        spending: gives the time that the run used before this session, and the ceilings (limits) of the run.
         now_us: the current time, in microseconds since 1970.
     """
     return {

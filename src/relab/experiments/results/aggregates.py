@@ -1,7 +1,7 @@
-"""Aggregate the tables of a run, with DuckDB, to one value per task, for the statistics.
+"""Query the tables of a run with DuckDB: the mean of each metric per task, counts, quantiles and sums of trials.
 
-Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of tasks
-that depend on each other.
+The statistics compare tasks, or clusters of tasks that depend on each other; they do not compare single trials. The
+mean over the repeats of a task is computed only in this module.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class TaskMeans:
 
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
-    """Return the sum and the number of the values in each group, in ascending order of the groups.
+    """Return, for each group, the sum and the count of its values, in ascending order of the group ids.
 
-    `groups` has, for each value, the number of its group.
+    `groups` has, for each element of `values`, the id of its group.
     """
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -193,8 +193,8 @@ class TrialData:
     def name_of(self, metric: str) -> str | None:
         """Return the name under which the values of a metric are stored; None if no trial has a value of the metric.
 
-        The name differs from `metric` only for `latency_ms`: if no harness reports it, the runner's `duration_ms` is
-        used.
+        The name is `metric`, with one exception: if no harness reports `latency_ms`, the name is `duration_ms`, which
+        the runner measures.
         """
         if metric == SUCCESS or metric in self.metrics:
             return metric
@@ -218,11 +218,11 @@ class TrialData:
     def without_result(self, baseline: str, variant: str, metric: str, *, are_forks: bool) -> str | None:
         """Return a sentence that says why a variant and the baseline cannot be compared; None if they can.
 
-        Both must have a trial that ended in success or failure, except in these cases:
+        Both must have a trial that ended in success or failure, with two exceptions:
 
-        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), it is enough if the
-          baseline or the variant has such a trial, because a fork may correct an error.
-        - With the metric `SUCCESS`, only the baseline must have such a trial; the errors of the variant count as
+        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), one of the two must
+          have such a trial, because a fork may correct the error of the earlier trial.
+        - With the metric `SUCCESS`, only the baseline must have such a trial, because errors of the variant count as
           failures.
         """
         missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
@@ -239,7 +239,7 @@ class TrialData:
     def looked_at(self, baseline: str, variant: str) -> int:
         """Return how many tasks the stopping rule has examined for both variants; 0 for a run without a stopping rule.
 
-        The examined tasks are the first tasks of the plan.
+        The rule examines the tasks in the order of the plan, so these are the first tasks of the plan.
         """
         if self._stopping is None:
             return 0
@@ -249,7 +249,7 @@ class TrialData:
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
         """Return the tasks that the stopping rule has examined for both variants, in the plan's order.
 
-        Each task is given by its index, from 0, among the tasks of the tables.
+        Each task is given by its number, as in `TaskMeans.tasks`.
 
         Return None for a run without a stopping rule, in which all tasks are compared.
         """
@@ -283,7 +283,7 @@ class TrialData:
         return {"trials": int(trials), "cost_usd": float(cost_usd)}
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return the number of a variant's trials with the outcome success or failure whose exit code was not 0."""
+        """Return how many trials of a variant ended in success or failure although their exit code was not 0."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )
@@ -310,9 +310,9 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return how often a variant's tasks were solved, as `(successes, trials, tasks)` items.
+        """Count the tasks of a variant by their successes; return `(successes, trials, tasks)` items, sorted.
 
-        For example, `(2, 3, 10)` says that each of 10 tasks was solved in 2 of its 3 trials.
+        In each of these `tasks` tasks, `successes` of the `trials` trials succeeded.
         """
         return [
             (int(hits), int(trials), int(tasks))
@@ -328,10 +328,10 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name of the primary metric that most trials report; None without trials.
+        """Return the name of the objective, the metric that a trainer optimizes; None without trials.
 
-        A trainer (a harness that trains a model) reports its objective, the metric that it optimizes, as primary
-        metric.
+        A trainer is a harness that trains a model. It reports its objective as primary metric, so the result is the
+        primary metric with values in most trials.
         """
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
@@ -340,7 +340,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return the direction that most trials report for a trainer's objective `name`; None if no trial reports one."""
+        """Return the direction (`maximize`, `minimize`) that most trials report for the primary metric `name`, or None."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",
