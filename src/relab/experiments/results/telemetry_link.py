@@ -95,8 +95,8 @@ class TelemetryLink:
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of the trials that finished last, as JSON. The caller gives at most `MAX_PENDING` rows,
-                the size of the queue in the killed process.
+            rows: the result rows of the trials that finished last, as JSON. The caller gives the last `MAX_PENDING`
+                rows; the agent runs of earlier trials are assumed to be stored.
         """
         if self._telemetry is None:
             return
