@@ -1,4 +1,4 @@
-"""Use cases of experiments for the API, the CLI and other contexts."""
+"""Use cases of experiments: run experiments, compare, rescore and check runs, pause trials, and delete runs."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class ExperimentService:
     Args:
         clock: the source of the times in manifests and in the rows with the results of trials.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the environment variables and secrets to choose from: a harness gets those that its experiment
-            names. None for the variables of this process.
+        environment: the runner's environment variables; None for the variables of this process. A harness gets only
+            those that its experiment names, as variables or as secrets.
         signing_key: the file of the key that signs each run at its end, created if missing; None to sign nothing.
 
     Attributes:
@@ -159,13 +159,13 @@ class ExperimentService:
         return run_dir, damage_of_run(run_dir)
 
     def list_cache(self, root: Path) -> list[dict[str, Any]]:
-        """Return the trial results stored by the project at `root`, as JSON, the most recently used first."""
+        """Return the entries of the result cache of the project at `root`, as JSON, the most recently used first."""
         return [entry.to_json() for entry in whole_cache(root, self._clock).entries()]
 
     def clear_cache(self, root: Path, *, older_than_us: int = 0) -> int:
-        """Delete stored trial results of the project at `root` that were not used recently; return their number.
+        """Delete trial results from the result cache of the project at `root`; return their number.
 
-        A result is deleted if its last use is at least `older_than_us` microseconds ago.
+        A result is deleted if its last use is at least `older_than_us` microseconds ago; with 0, all are deleted.
         """
         return whole_cache(root, self._clock).remove(self._clock.now_us() - older_than_us)
 

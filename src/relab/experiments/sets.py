@@ -1,7 +1,7 @@
-"""Sets of experiments: several data sets and harnesses, run by one command and continued as a whole.
+"""Run, continue and compare sets of experiments. One command runs all experiments of a set.
 
 `.lab/sets/<set id>/set.json` lists the experiments with their digests. Each experiment has a run of its own. The
-manifest of the run names the set and the position in it, so that a crash after the run's start cannot lose the run.
+manifest of each run names its set and its position in the set. So a set that is continued after a crash finds its runs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SetEntry:
         index: the position of the experiment in the set, from 0.
         path: the experiment file.
         experiment: the id of the experiment.
-        digest: the digest that the experiment and its data set had when the set began.
+        digest: the digest of the experiment and its data set at the start of the set.
         run_dir: the folder of the experiment's run; None if it has not begun.
         is_finished: whether all trials of that run have a result.
     """
@@ -88,8 +88,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of the intervals in each run: 95 % for one run, and more for several runs, so that
-            with a probability of 95 % all intervals of the set contain the true differences.
+        level: the confidence level of the intervals in each run, from 0 to 1. It is 0.95 for one run, and higher for
+            several runs (Bonferroni). So all intervals contain the true differences with a probability of at least 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -131,8 +131,8 @@ class ExperimentSets:
             name: the id of the set; None for the id in a file that lists experiments or, if it has none, a new id.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or the experiments are of several
-                projects.
+            ExperimentInvalidError: an experiment is invalid, or the experiments belong to several projects.
+            PostureRefusedError: an experiment isolates its trials less than is required.
             RunChangedError: a set with this id exists with other experiments.
         """
         listed, named = read_set(paths)
@@ -212,7 +212,8 @@ class ExperimentSets:
             options: the executor, and the ceilings (limits) of each single run.
 
         Raises:
-            RunChangedError: the experiment was changed since the set began.
+            RunChangedError: the run has not begun, and the experiment was changed since the set began. Or the run was
+                interrupted, the project was changed since the run began, and the run's snapshot is missing.
             RelabError: the experiment cannot be run.
         """
         if entry.run_dir is not None and entry.is_finished:
@@ -232,7 +233,7 @@ class ExperimentSets:
         return self._runs.run(resolved, begun, stop, on_result)
 
     def warnings(self, found: ExperimentSet, entry: SetEntry) -> Sequence[str]:
-        """Return the warnings about an experiment of a set before its run; empty if the run has begun."""
+        """Return the warnings about an experiment whose run has not begun; empty if the run has begun."""
         return () if entry.run_dir is not None else self._runs.prepare(entry.path, found.options).warnings
 
     def extent(self, found: ExperimentSet, entry: SetEntry) -> tuple[int, int]:
@@ -296,7 +297,7 @@ class ExperimentSets:
         }
 
     def _with_runs(self, found: ExperimentSet, root: Path) -> ExperimentSet:
-        """Return a copy of the set; experiments that have begun get the folder and the state of their run."""
+        """Return a copy of the set, with `run_dir` and `is_finished` of each experiment whose run has begun."""
         runs = dict(_runs_of(root, found.set_id))
         entries = [
             replace(entry, run_dir=path, is_finished=open_run(path).status() == COMPLETED)

@@ -1,7 +1,7 @@
-"""The JSON Schemas of all documents of experiments: those that harnesses and users write, and those that a run writes.
+"""Return the JSON Schemas of all documents that users, harnesses and runs of experiments write.
 
-AgentLab's published schemas are in `agentlab.py`. This module has the schemas of documents that AgentLab's prototype
-describes without a schema, and those of relab's own documents.
+Some schemas are those that AgentLab (an experiment runner whose file formats relab keeps) has published; they are in
+`agentlab.py`. This module defines the others, for documents that have no published schema.
 """
 
 from __future__ import annotations

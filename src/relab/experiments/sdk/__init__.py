@@ -1,4 +1,4 @@
-"""The Python SDK: build an experiment, and drive `lab` from a program.
+"""The Python SDK: build an experiment file, and run `lab` commands from a program.
 
 from relab.experiments.sdk import ExperimentBuilder, LabClient
 """

@@ -67,7 +67,8 @@ class ExperimentBuilder:
             suite_id: the id of the benchmark (suite) that the tasks belong to, as the results name it.
             split_id: the id of the part of the suite, such as `test`, as the results name it.
             limit: the number of tasks to use, from the start of the file; None for all tasks.
-            task_id_field: the field from which the ids of the tasks are made; None for `task_id` or `id`.
+            task_id_field: the field with the id of a task: a text, in which `/` becomes `-`, or a whole number. None
+                for the field `task_id`, or `id` in a task without it.
         """
         return self._set(
             "dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit, task_id_field=task_id_field
@@ -121,8 +122,9 @@ class ExperimentBuilder:
         The profile names conditions, such as home folder, locale and network, that must be equal for all trials.
 
         `none` only limits the environment variables. `hermetic_functional` also gives each trial its own home folder,
-        and all trials one locale. `hermetic_functional_v2` also forbids full network access, and state of earlier
-        trials.
+        and all trials the same locale, time zone and hash seed. With `hermetic_functional_v2`, full network access and
+        state from earlier trials are also violations. The experiment's section `validity` says whether a violation is
+        rejected or only recorded.
         """
         return self._set("design", sanitization_profile=name)
 

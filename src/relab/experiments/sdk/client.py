@@ -83,7 +83,7 @@ class LabClient:
 
         Args:
             experiment: the experiment file, relative to the project's root.
-            setup: a shell command that prepares the workspace once, before all trials; None for no command.
+            setup: a shell command to run once; all trials start from the files that it leaves. None for no command.
             overrides: a JSON file with values that override the experiment file; None for no overrides.
             result_cache: whether to use results of equal trials of earlier runs; None for the setting in the file.
 
@@ -161,7 +161,7 @@ class LabClient:
             run_dir: the folder of the run.
             trials: the ids of running trials; empty to pause the whole run.
             label: a name for the checkpoint at which a trial is paused; None for no name.
-            timeout_s: the seconds after which a harness that has not stopped by itself is ended; None for 60.
+            timeout_s: the seconds that a harness has to stop by itself, before it is ended; None for 60.
 
         Returns:
             The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused without an
@@ -178,7 +178,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trials: the ids of paused trials; empty for all paused trials of the run.
-            allow_drift: whether to accept a changed project if the snapshot from the start of the run is missing.
+            allow_drift: whether to use the project's changed files if the snapshot from the run's start is missing.
 
         Raises:
             LabRunnerError: a trial cannot be resumed.
@@ -223,9 +223,9 @@ class LabClient:
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: the id of a variant, to fork all its trials that have the checkpoint, instead of `from_trial`.
             bindings: new values for the harness, by dotted name such as `model.temperature`; None to change none.
-            strict: whether to reject a trial without checkpoints, or a harness below the highest level, `sdk_full`.
-            control: whether to fork each trial also without changes, for a comparison.
-            allow_drift: whether to accept (and record) changes of checkpoints after the end of their run.
+            strict: whether to reject trials without checkpoints, and a harness with another level than `sdk_full`.
+            control: whether to fork each trial a second time without `bindings`, for a comparison.
+            allow_drift: whether to accept (and record) checkpoints that were changed after the end of their run.
 
         Returns:
             The result of the new run; `response["fork"]` says where the forks began.
@@ -247,7 +247,7 @@ class LabClient:
             key: the required signing key, as its id or the path of a PEM file; None for any key.
 
         Returns:
-            `verdict`, such as `verified` or `damaged`, and `first`: the first damage, with its `path` and `offset`.
+            `verdict`, such as `verified` or `damaged`; `first`, the first damage (`path`, `offset`), None if undamaged.
 
         Raises:
             LabRunnerError: there is no such run or bundle. It is not raised if the run or bundle is damaged.

@@ -1,4 +1,4 @@
-"""Answers of models on disk: one file for each, named by its key. Their age and their total size are limited."""
+"""Cache answers of language models on disk, one file for each answer. Age and total size are limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep the files of a cache below a total size: the least recently used files are deleted."""
+"""Limit the total size of a cache's files by deleting the least recently used files."""
 
 from __future__ import annotations
 

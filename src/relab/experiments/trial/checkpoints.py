@@ -173,8 +173,7 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
     Raises:
         CheckpointMissingError: the file does not exist.
         CheckpointInvalidError: the path leads out of the trial's folders, contains a link, or is neither a file nor a
-            folder; or the checkpoint includes the harness's input, output, events or control file. A fork gets its own
-            versions of these.
+            folder. Or the checkpoint is or contains the harness's input, output, events or control file.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -268,19 +267,19 @@ def _manifest_of(folder: Path) -> FileManifest:
 
 
 def begin_fork(source: ForkSource, folder: TrialFolder, copied: Clone) -> Clone:
-    """Copy the checkpoint of a fork into the fork's folder, to the same path as in the parent's folder.
+    """Copy a checkpoint into the folder of a fork, to the path where the parent's harness wrote it.
 
     Args:
         source: the parent and the checkpoint; without a checkpoint nothing is copied.
         folder: the folder of the fork.
-        copied: the workspace of the fork with the list of its files, before the call.
+        copied: the fork's workspace, with the list of its files before this call.
 
     Returns:
-        The workspace of the fork with the list of its files, which then includes a checkpoint in the workspace.
+        The fork's workspace. If the checkpoint is in the workspace, the list of files is that after the copy.
 
     Raises:
         CheckpointMissingError: the checkpoint is gone, or was changed since the fork was planned.
-        OSError: the disk is full, or a file cannot be written.
+        OSError: a file cannot be written, or a link leads out of the fork's folder.
     """
     file = source.file
     if file is None:

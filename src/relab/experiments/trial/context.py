@@ -49,9 +49,9 @@ class RunContext(RunSettings):
         keep: which workspaces are kept after their trial.
         forks: `{trial id: parent and checkpoint}` of the trials that begin at a checkpoint of an earlier trial
             (parent).
-        stored_result_bytes: the largest size in bytes of a result that a trial writes for the result cache; 0 to write
-            none.
-        prices: the prices of models, to estimate the cost of trials whose spans report only tokens; None for no
+        stored_result_bytes: the size limit, in bytes, of a trial's result for the result cache. A larger result is not
+            cached. 0 to cache no results.
+        prices: the prices of models, to estimate the cost of trials whose spans report tokens but no cost; None for no
             estimates.
     """
 

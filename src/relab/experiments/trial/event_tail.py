@@ -33,8 +33,8 @@ class EventTail:
 
         At most 64 MB are read per call. Return None if nothing was added, or if there is no readable file.
 
-        Lines that are not JSON objects are left out, and so are lines of more than 128 MB. Lines of 64 to 128 MB are
-        left out or returned, depending on where the reads begin.
+        Lines that are not JSON objects are left out. Lines of more than 64 MB may be left out, and lines of more than
+        128 MB always are.
         """
         # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)

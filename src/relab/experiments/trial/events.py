@@ -53,9 +53,10 @@ class EventStream:
             self.problems.append(f"line {line}: {problem}")
 
     def sum_of(self, kind: str, *path: str) -> float | None:
-        """Return the sum of a field over the events of a kind; None if no event has the field, or the sum is too large.
+        """Return the sum of a field over the events of a kind; values that are not numbers are ignored.
 
-        `path` holds the names of nested fields.
+        Return None if no event has a number in the field, or the sum is too large to store. `path` has the names of
+        nested fields, the outermost first.
         """
         found = [value for event in self.events if event["event_type"] == kind for value in [_at(event, path)]]
         numbers = [value for value in found if is_number(value)]
@@ -72,15 +73,14 @@ class EventStream:
 class _Dialogue:
     """Checks the events of a harness against the control protocol.
 
-    The runner asks the harness by the control file to continue, to write a checkpoint, or to stop.
-
-    After each step's end, the harness must report with a `control_ack` that it has read the control file. No step may
-    start after it has acknowledged a stop.
+    The runner writes a command to the control file: continue, write a checkpoint, or stop. After the end of each step,
+    the harness reads this file and reports an event `control_ack`. After it has acknowledged a stop, it must not start
+    a step until the trial is resumed.
 
     Args:
-        is_answered: whether a `control_ack` is required: the integration level of the harness is `sdk_control` or
-            `sdk_full`.
-        resumed_after: the `seq` of the last event before each pause, ascending. After a pause, steps may start again.
+        is_answered: whether the harness must report `control_ack`; the integration levels `sdk_control` and `sdk_full`
+            require it.
+        resumed_after: the `seq` of the last event before each pause of the trial, ascending.
     """
 
     def __init__(self, *, is_answered: bool, resumed_after: Sequence[int] = ()) -> None:
@@ -112,10 +112,9 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return a sentence if no `control_ack` follows the last `agent_step_end`; None if one follows.
+        """Return a sentence if the events end before the `control_ack` that must follow a step's end; else None.
 
-        If the harness does not have to acknowledge, return None. Call this method after `problem` was called for all
-        events.
+        Call this method after `problem` was called for all events.
         """
         return self._unanswered(self._owed)
 
@@ -128,15 +127,16 @@ class _Dialogue:
 def read_events(
     path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False, resumed_after: Sequence[int] = ()
 ) -> EventStream:
-    """Read the events that a trial has written; the result is empty if the file does not exist.
+    """Read and validate the events that a harness has written; the result is empty if the file does not exist.
 
     Args:
         path: the file.
         ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
-        is_answered: whether an event `control_ack` must follow each step. With this event, the harness reports that it
-            has read the runner's commands; the integration levels `sdk_control` and `sdk_full` require the event.
-        resumed_after: the `seq` of the last event before each pause of the trial, ascending.
+        is_answered: whether an event `control_ack` must follow the end of each step, as the integration levels
+            `sdk_control` and `sdk_full` require. It acknowledges the runner's command.
+        resumed_after: the `seq` of the last event before each pause of the trial, ascending. After a pause, steps may
+            start again, although the harness has acknowledged a stop.
     """
     stream = EventStream()
     file = open_plain(path, below=below)

@@ -57,8 +57,7 @@ class TrialEvidence:
                 trial.
             state_policy: which earlier trials a trial continues from.
             own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
-                wrote; None for no further documents. The record has them in its field `ext`, because its schema has no
-                field for them, and other programs use the same schema.
+                wrote; None for no further documents. The record lists them under `ext`.
         """
         root = self.folder.root
         files = {
@@ -233,7 +232,7 @@ def store_document(run_dir: Path, name: str, raw: bytes) -> None:
 
 
 def stored_documents(record: Mapping[str, Any]) -> set[str]:
-    """Return the digests (names without suffix) of the run's stored documents that a trial's evidence record cites.
+    """Return the SHA-256 digests, in hexadecimal, of the documents in the run's store that a trial's record names.
 
     Args:
         record: an evidence record, as `TrialEvidence.record` returns it.

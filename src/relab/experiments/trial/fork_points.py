@@ -1,4 +1,4 @@
-"""Choose the checkpoint from which a fork begins, among the checkpoints of its parent (the trial that is forked). Pure."""
+"""Choose the checkpoint of the parent (the trial that is forked) from which a fork begins. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_TEXT: Final = 60
 
 @dataclass(frozen=True)
 class Selector:
-    """Which checkpoint a fork begins from.
+    """Selects the checkpoint that a fork begins from.
 
     Attributes:
         text: the selector as given, such as `step:7`.
@@ -41,8 +41,8 @@ class Selector:
 def parse_selector(text: str) -> Selector:
     """Parse the point at which a fork begins: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
 
-    The name is the checkpoint's logical name (the harness gave it) or its path. A step or event selects the last
-    checkpoint at or before it.
+    The name is the checkpoint's logical name, which the harness gave it, or its path. `step` and `event_seq` select the
+    last checkpoint at or before this step or event.
 
     Raises:
         ForkInvalidError: the text has none of these forms, or its number is too large.
@@ -74,8 +74,8 @@ def choose(
 ) -> Checkpoint | None:
     """Return the checkpoint that a selector selects; None if the parent's harness named no checkpoints.
 
-    A step or an event selects the last checkpoint at or before it. The event of a checkpoint is the last event
-    `agent_step_end` with the number of the checkpoint's step.
+    A step or an event selects the last checkpoint at or before it. A checkpoint belongs to a step; compared with an
+    event, its position is that of the step's last event `agent_step_end`.
 
     Args:
         selector: which checkpoint: by its name, or the last one at or before a step or event.

@@ -29,8 +29,8 @@ def harness_identity(
 
     Args:
         config: the experiment.
-        script: the command's script on this machine.
-        root: the folder of the project; a container's script is used only below this folder.
+        script: the script that the command names, with its path on this machine.
+        root: the folder of the project. If trials run in a container, a script outside of this folder is ignored.
         image_digest: the digest of the container's image; None if trials run without an image.
     """
     command = list(config.runtime.harness.command)
@@ -49,11 +49,10 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split `identity`, the digests that identify a harness; return `(fields in the documents' schemas, other fields)`.
+    """Split `identity`, the fields that identify a harness; return `(fields that AgentLab knows, other fields)`.
 
-    The documents of a run have the schemas of AgentLab, an experiment runner whose file formats relab keeps. These
-    schemas allow only some of the fields. If `identity` has no `exec_digest`, the digest of the command in `config` is
-    used.
+    AgentLab is an experiment runner whose file formats relab keeps. Its schemas allow only some of the fields. If
+    `identity` has no `exec_digest`, the digest of the command in `config` is added.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

@@ -1,9 +1,10 @@
 """Make the state inventory of a trial: the isolation that its sandbox enforced, and violations of its profile.
 
-The document has the schema `state_inventory_v1` of AgentLab, an experiment runner whose file formats relab keeps. The
-schema lacks values and fields that relab needs, such as a name for a network namespace and a field for limits, and
-allows no additional fields. So each field gets the nearest value that the schema allows, and the full record is under
-`ext`.
+The profile (sanitization profile) names the conditions that must be equal for all trials.
+
+The document has the schema `state_inventory_v1` of AgentLab, an experiment runner whose file formats relab keeps. If
+the schema does not allow a value of relab, the field has the nearest allowed value. Values for which the schema has no
+field are under `ext`.
 """
 
 from __future__ import annotations

@@ -39,12 +39,11 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: which requests share one answer. `REQUEST`: all equal requests. `REPEAT`: equal requests of trials with
-            the same task and repeat number; if a trial sends a request several times, its n-th request shares the
-            answer of the n-th equal request of the other trials.
+        scope: which requests have the same key. `REQUEST`: all equal requests. `REPEAT`: equal requests of trials with
+            the same task, repeat number and `start`. If a trial sends a request again, the second request has another
+            key than the first one.
         ids: the ids of the trial.
-        start: how many times the trial has been started in this process, from 1. With `REPEAT`, a trial that is started
-            again gets new answers.
+        start: how many times the trial has been started in this process, from 1.
     """
 
     upstream: str

@@ -1,7 +1,8 @@
-"""A gateway to a model's server on a loopback address inside a sandbox, with a cache of its answers.
+"""A gateway: an HTTP server that passes a harness's requests on to a model's server, and caches the answers.
 
-The filtering proxy tunnels TLS and cannot see a request. But a client that is configured with the gateway's address
-(for example by `OPENAI_BASE_URL`) sends plain HTTP to the gateway, which passes the request on over TLS.
+It listens on a loopback address inside the sandbox. The harness must be configured with this address, for example by
+`OPENAI_BASE_URL`. The gateway can read requests, because it receives plain HTTP. It sends them to the model's server
+over TLS.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class ModelGateway:
         clock: the source of the times in the log.
 
     Attributes:
-        counts: the number of requests by kind: `hit` (from the cache), `miss` (from the server, may be cached) and
-            `off` (never cached).
+        counts: the number of requests by kind: `hit` (answered from the cache), `miss` (not found in the cache) and
+            `off` (the cache is not used for them, or they are rejected).
     """
 
     def __init__(
@@ -110,10 +111,10 @@ class ModelGateway:
             self._note(request, found, status, begun)
 
     def _exchange(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> tuple[str, int]:
-        """Answer a request from the cache or by the model's server; return `(kind of the answer, HTTP status)`.
+        """Answer a request from the cache or by the model's server; return `(kind, HTTP status)`.
 
-        The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
-        is the result of `_forward`, or 200 for a cached answer.
+        The kind is `hit` (answered from the cache), `miss` (not found in the cache) or `off` (the cache is not used).
+        The status is 0 if the server's answer broke off, and 502 if the server cannot be reached.
         """
         headers = dict(request.headers.items())
         digest = None
@@ -143,7 +144,7 @@ class ModelGateway:
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
     ) -> int:
-        """Send a request to the model's server and its answer to the harness; return the HTTP status.
+        """Send a request to the model's server, and send the answer to the harness; return the HTTP status.
 
         The status is 0 if the answer broke off, and 502 if the server cannot be reached. A complete answer of at most
         `MAX_ANSWER_BYTES`, without secrets, is cached under `key`; if `key` is None, nothing is cached.

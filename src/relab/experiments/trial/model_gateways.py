@@ -1,4 +1,7 @@
-"""Open the gateways from a trial to servers of models for each attempt, and count their requests."""
+"""Create the model gateways of each attempt, and count their requests.
+
+A gateway is an HTTP server that passes the harness's requests on to a model's server.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class TrialServices:
 
     Attributes:
         listeners: the services, with their addresses and ports inside the sandbox.
-        environment: the environment variables with these addresses, for the harness.
+        environment: the environment variables that give these addresses to the harness.
     """
 
     listeners: Sequence[Listener]
@@ -42,7 +45,7 @@ class TrialServices:
 
 
 class ModelGateways:
-    """Opens gateways (HTTP servers that pass requests on to a model's server) for each attempt; thread-safe.
+    """Creates the gateways (HTTP servers that pass requests on to a model's server) of each attempt; thread-safe.
 
     Args:
         configs: the configurations of the gateways.
@@ -60,7 +63,7 @@ class ModelGateways:
         self._caches = [self._cache_of(config, cache) for config in configs]
 
     def open(self, folder: TrialFolder, ids: TrialIds, ports: Sequence[int]) -> TrialServices:
-        """Create the gateways of an attempt that starts now; return them as services that the sandbox makes reachable.
+        """Create the gateways of an attempt that starts now; return them, with environment variables for the harness.
 
         A gateway is an HTTP server that passes the harness's requests on to a model's server.
 
@@ -98,12 +101,12 @@ class ModelGateways:
         return TrialServices(listeners, environment)
 
     def close(self, folder: TrialFolder) -> dict[str, int]:
-        """Remove a trial's gateways; return `{metric: number}` about the requests in its last attempt.
+        """Forget a trial's gateways; return `{metric: number}` about the requests since its last start.
 
-        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
-        requests, of cache hits and of cache misses.
+        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the number of all
+        requests and, with a cache, the numbers of cache hits and cache misses.
 
-        The result is empty if the trial has no gateway. The sandbox stops the servers of the gateways.
+        The result is empty if the trial has no gateway. This method does not stop the servers; the sandbox stops them.
         """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])

@@ -32,7 +32,7 @@ class TrialNetwork:
 
     Args:
         config: the experiment, which says which services a trial needs.
-        sink: is called with each received body, after the body was stored in the trial's folder.
+        sink: is called with the body of each OTLP request, after the body was stored in the trial's folder.
         redactor: redacts secrets from the traces before they are stored.
         cache: the folder of the project's cache, for answers of models; None to store none.
     """
@@ -49,10 +49,10 @@ class TrialNetwork:
         self._gateways = ModelGateways(runtime.model_gateways, cache, redactor)
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
-        """Create the trace receiver, proxies and model gateways that one trial needs.
+        """Create the trace receiver, proxies and model gateways for a trial that is started or resumed now.
 
-        Return them with their addresses inside the sandbox, and the harness's environment variables with these
-        addresses.
+        The result has their addresses inside the sandbox, and environment variables that give these addresses to the
+        harness.
         """
         found: list[Listener] = []
         environment: dict[str, str] = {}
@@ -88,20 +88,19 @@ class TrialNetwork:
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 
     def model_use(self, folder: TrialFolder) -> dict[str, int]:
-        """Return `{metric: number}` about a trial's requests to models, and remove the trial's gateways.
+        """Return `{metric: number}` about a trial's requests to models since its last start; forget its gateways.
 
-        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
-        requests, of cache hits and of cache misses.
+        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the number of all
+        requests and, with a cache, the numbers of cache hits and cache misses.
 
         A second call for the same trial returns an empty result.
         """
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return a port in the sandbox for a service of the runner: the lowest one, from `wanted` on, that is free.
+        """Return the lowest port, from `wanted` on, that a service of the runner can use inside the sandbox.
 
-        A port is taken if trials may reach it at a loopback address of this machine, because a proxy in the sandbox
-        then listens at the same port.
+        The ports of the allowed loopback addresses are taken, because proxies listen at them inside the sandbox.
         """
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
@@ -123,10 +122,10 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces that a trial's OTLP receiver has received, and remove the receiver.
+        """Return the ids of the traces that a trial has sent since its last start; forget its OTLP receiver.
 
-        A new receiver is created whenever an attempt begins or is resumed, so only the traces since then are returned.
-        The result is empty if the trial has no receiver, for example because of an earlier call.
+        Each attempt, and each resumption after a pause, has a receiver of its own. The result is empty if the trial has
+        no receiver, as in a second call.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
@@ -134,10 +133,10 @@ class TrialNetwork:
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return where proxies must listen inside a sandbox, so that its programs reach allowed loopback addresses.
+    """Return `{(address, port) inside the sandbox: (host, port) on this machine}` for each allowed loopback address.
 
-    The result is `{(address, port) at which a proxy listens in the sandbox: (host, port) on this machine}`. The hosts
-    are the loopback addresses of this machine in `allowed_hosts`.
+    Programs connect to loopback addresses directly, without the configured proxy. So the sandbox needs a proxy at each
+    of these addresses, which passes connections on to this machine.
     """
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for rule in map(EgressRule.parse, allowed_hosts):

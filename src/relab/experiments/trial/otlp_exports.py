@@ -1,4 +1,4 @@
-"""OTLP exports of a harness: limits, types and the stored files, without the library that decodes them."""
+"""Read the stored OTLP requests of a harness, without decoding them. Also their limits and types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SpanSink = Callable[[bytes, Encoding], None]
 
 
 def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
-    """Yield `(body, encoding)` of each OTLP request in a folder of a trial's receiver, in the order of arrival."""
+    """Yield `(body, encoding)` of each OTLP request that is stored in `folder`, in the order of arrival."""
     for path in numbered_files(folder):
         body = read_plain(path, MAX_BODY_BYTES, below=folder)
         if body is not None:

@@ -1,4 +1,4 @@
-"""Write the files that remain of a trial that has ended: its output, its state document, and files of its workspace."""
+"""Write the output and the state document of a trial, and keep artifacts and checkpoints of its workspace."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
     """Copy the artifacts of a trial out of its workspace; then move the checkpoints out and delete the workspace.
 
-    The workspace is not deleted if the run keeps it, or if later trials continue from the state of earlier ones.
-    The checkpoints then stay in it.
+    The workspace is not deleted if `context.keep` says so, or if later trials continue from the state of earlier ones.
+    The checkpoints then stay in the workspace.
 
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
         attempt: the last attempt of the trial.
-        row: the trial's row in the results; its outcome decides whether the workspace is kept.
+        row: the trial's row in the results; `Keep.FAILED` keeps the workspace unless the row says success.
 
     Raises:
         RunDamagedError: the input of the trial cannot be read.
@@ -95,9 +95,9 @@ def write_state(
         folder: the folder of the trial.
         status: `completed`, `failed` or `paused`.
         exit_reason: why the trial ended with this status, such as an error type; None if there is no reason.
-        label: the label of the trial's pause; None if the pause has no label or the trial was not paused.
-        checkpoint: the name of the checkpoint from which the paused trial will be resumed, or from which the trial began
-            as a fork of another one; None for no checkpoint.
+        label: the label of the pause, for the status `paused`; None for no label.
+        checkpoint: the name of a checkpoint; None for no checkpoint. A paused trial will be resumed from it. A fork
+            that has ended began from it.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.
