@@ -29,7 +29,7 @@ from relab.experiments.trial.rows import skipped_trial
 
 
 class PlanRunner:
-    """Runs every trial of a plan that has no result yet.
+    """Runs the trials that have no result yet, in the order of the plan.
 
     Args:
         context: the values that all trials share.
@@ -37,17 +37,16 @@ class PlanRunner:
         tasks: the index of the data set.
         executor: an open executor.
         journal: an open journal; every result is appended to it before `on_result` is called.
-        done: the ids of the trials that have a result.
+        done: the ids of the trials that have a result; the ids of further trials with a result are added.
         on_result: is called with each result, in the thread that calls `run`.
-        only: the ids of the trials to run; None for all trials without a result.
-        spending: the costs and the time that the run has used, with the ceilings (limits) of its budget; None without
-            ceilings.
+        only: the ids of the trials that may run; None for all.
+        spending: the ceilings (limits of the whole run), and what the run has used of them; None without ceilings.
 
     Attributes:
         progress: the progress of the run.
         paused: the ids of the trials that were paused during `run`.
-        stopping: the monitor that ends variants early; None without a stopping rule.
-        ceiling: a sentence about the ceiling (limit of the run) that ended the run; None if no ceiling ended it.
+        stopping: the monitor of the stopping rule, which ends variants early; None without such a rule.
+        ceiling: a sentence about the ceiling that was reached; None if no ceiling was reached.
     """
 
     def __init__(
@@ -96,9 +95,8 @@ class PlanRunner:
     def count_finished(self, entry: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished.
 
-        The trial then counts in the progress, and for the rules that skip trials of a variant (pruning, early
-        stopping). Call this method in the order in which the trials ended. `entry` is the trial's journal entry, as
-        JSON.
+        The progress, the pruning of variants and the stopping rule then include this trial. Call this method for the
+        trials in the order in which they ended. `entry` is the trial's line in the journal, as parsed JSON.
         """
         row = entry["row"]
         self._prune(self._variants[row["variant_id"]], success=row["success"])
@@ -113,7 +111,7 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials not run because the stopping rule decided about their variant; valid after `run`."""
+        """The number of trials that were not run because the stopping rule ended their variant; valid after `run`."""
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
@@ -137,10 +135,11 @@ class PlanRunner:
     def run(self, stop: StopSwitch) -> None:
         """Run the trials until none is left to run, `stop` is pressed, a pause is requested or a ceiling is reached.
 
-        After an error no further trial starts, and the results of the running trials are stored.
+        After an error no further trial starts. The running trials end and are recorded; then the error is raised. After
+        KeyboardInterrupt, the running trials are stopped instead.
 
         Raises:
-            RunDiskFullError: the disk is full; the trials that ended are in the journal.
+            RunDiskFullError: the disk is full.
             RunChangedError: the data set was changed since the run began.
         """
         errors: list[BaseException] = []
@@ -178,9 +177,10 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        The slots (positions) of the plan are taken in order. In a chain, each trial continues from the state of the
-        trial before. A slot waits while the earlier trial of its chain runs, and then already counts as started. If
-        the variant of a slot is pruned (for too many failures), a result is recorded without running the trial.
+        The slots (positions) of the plan are taken in order. Each trial of a chain continues from the state of the
+        trial before. So if a trial of its chain is running, a slot waits for the end of that trial. A waiting slot
+        counts as running. If the variant of a slot is pruned (for too many failures), a result is recorded without
+        running the trial.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()
@@ -241,7 +241,7 @@ class PlanRunner:
         return self.stopping is None or self.stopping.needs(slot.variant)
 
     def _is_over_budget(self) -> bool:
-        """Return whether the run has reached a ceiling of its budget; if so, describe this ceiling in `ceiling`."""
+        """Return whether the run has reached a ceiling; if so, store a sentence about it in `ceiling`."""
         if self.ceiling is None:
             started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
             self.ceiling = self._spending.reached(started=started, seconds=self.seconds)

@@ -61,8 +61,9 @@ _instances = itertools.count(1)
 class DockerSandbox:
     """Starts each attempt of a trial in its own container.
 
-    The harness starts after the egress self-test (a check of the container's network) has passed. If the image has no
-    shell, the harness starts at once; the result of the self-test then has `before_start: false`.
+    If the network is restricted, the harness starts after the egress self-test (a check of the container's network) has
+    passed. If the image has no shell, the harness starts before this test; the test's result then has
+    `before_start: false`.
 
     Args:
         run_id: the id of the run, a label of the containers. A later process of the run finds leftovers by this label.
@@ -159,10 +160,13 @@ class DockerSandbox:
         return PLACES
 
     def start(self, launch: Launch) -> DockerRunning:
-        """Create and start the container of an attempt; the harness starts once the egress self-test has passed.
+        """Create and start the container of an attempt.
+
+        If the network is restricted, the egress self-test is performed. If it fails, the attempt is returned, but its
+        harness does not start. In an image without a shell, the harness starts before the test.
 
         Raises:
-            SandboxError: the engine rejects a request; the message contains the engine's reason.
+            SandboxError: the engine rejects a request, or the container cannot be prepared or tested.
         """
         sets_files = self._sets_files
         try:

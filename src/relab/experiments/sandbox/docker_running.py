@@ -34,7 +34,7 @@ class DockerRunning:
         engine: the Docker Engine of the container.
         container: the id of the container.
         launch: the description of the attempt.
-        remove: is called with the container's id after its removal.
+        remove: is called with the container's id after `close` has removed the container.
 
     Raises:
         EngineError: the engine rejects a request.
@@ -71,14 +71,16 @@ class DockerRunning:
     def start_harness(
         self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool
     ) -> None:
-        """Send the harness its input, which starts it, and store the isolation of the container.
+        """Start the harness and send its input; store the isolation of the container.
+
+        In a container with a shell, a script waits for a line of input and then starts the harness. Without a shell,
+        the harness has already started with the container.
 
         Args:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
-            with_line: whether a shell script in the container waits for a line of input before it starts the harness.
-            is_open: whether the harness may start. Pass False, with `with_line`, if the network is not isolated as
-                required: the waiting script then gets no line, so the harness never starts.
+            with_line: whether the script waits in the container. It then gets a line before the harness's input.
+            is_open: whether to send anything. If False, a waiting script never starts the harness.
         """
         self.posture = posture
         self._closers = closers
@@ -92,7 +94,8 @@ class DockerRunning:
     def exceeded(self) -> str | None:
         """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded no limit.
 
-        Docker reports an exceeded memory limit. The watch from `watch_limits` detects every exceeded limit.
+        The watch from `watch_limits` detects exceeded limits. After the end of the container, Docker reports an
+        exceeded memory limit, too.
         """
         if self._was_out_of_memory:
             return "memory_mb"
@@ -143,8 +146,8 @@ class DockerRunning:
         """Remove the container and everything in it. May be called repeatedly.
 
         Raises:
-            SandboxError: the engine cannot remove the container.
-            OSError: the output of the harness could not be written.
+            SandboxError: the engine cannot remove the container, or the owner of a file cannot be changed.
+            OSError: the output of the harness could not be written to its file.
         """
         if self._is_closed:
             return

@@ -1,10 +1,11 @@
-"""A filtering HTTP proxy, and forwarded loopback ports: the only egress of a sandbox with network `allowlist_enforced`.
+"""A filtering HTTP proxy, through which a sandbox with the network mode `allowlist_enforced` reaches the listed hosts.
 
-It runs in the runner's process and listens on a socket inside the sandbox. Tunnels (`CONNECT`, RFC 9110 9.3.6) and
-plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; other hosts are refused with 403.
+The proxy runs in the runner's process and listens on a socket inside the sandbox. It accepts tunnels (`CONNECT`, RFC
+9110 9.3.6) and plain requests in absolute form (RFC 9112 3.2.2). It refuses hosts that are not listed with 403.
 
 Programs do not send requests to loopback addresses through a proxy. So for a listed server of this machine
 (`127.0.0.1:11434`), the runner listens at the same address and port inside the sandbox, and forwards each connection.
+The sandbox has no other way to the network.
 """
 
 from __future__ import annotations
@@ -78,15 +79,17 @@ class _RefusedError(Exception):
 class EgressProxy:
     """The filtering HTTP proxy of one sandbox.
 
-    A rule for a host name permits the host's public and private addresses. A loopback, link-local or cloud metadata
-    address needs its own rule.
+    A rule for a host name permits the host's public and private addresses. It does not permit special addresses
+    (loopback, link-local, cloud metadata and others, see `is_special`), which need a rule with the address itself. A
+    rule for `localhost` permits the loopback addresses, too.
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
         log: the file for one JSON line per decision; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
         bounds: the largest number of connections, and the time-outs; None for the defaults.
-        destination: if set, every connection is forwarded unread to this host and port; None to act as an HTTP proxy.
+        destination: a host and port. If set, every connection is forwarded to it, whatever its protocol, if a rule
+            permits this. None to act as an HTTP proxy.
 
     Raises:
         ValueError: a rule cannot be parsed.

@@ -1,4 +1,8 @@
-"""The allowlist of a sandbox's network: parse its rules, and recognize addresses that a name must not resolve to."""
+"""The allowlist of a sandbox's network: parse its rules, and recognize special IP addresses.
+
+Special addresses are loopback, link-local and cloud metadata addresses, for example. A rule for a host name does not
+permit them, even if the name resolves to them.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +59,10 @@ class EgressRule:
     def loopback_places(self) -> list[tuple[str, int]]:
         """Return the `(address, port)` pairs of the loopback addresses that this rule allows connections to.
 
-        Programs connect to loopback addresses directly, without the configured proxy. So a proxy must listen at each of
-        these addresses inside the sandbox, and pass on connections. The list is empty if the rule's host is neither
-        `localhost` nor a loopback address.
+        Programs connect to loopback addresses directly, without the configured proxy. So the runner must listen at each
+        of these addresses inside the sandbox, and forward connections to the same address of this machine.
+
+        The list is empty if the rule's host is neither `localhost` nor a loopback address.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)

@@ -76,12 +76,13 @@ def kernel_interface_mounts(covers: Path) -> list[str]:
 
 
 def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
-    """Write the /etc of a sandbox, without the names of this machine and its users.
+    """Write the /etc of a sandbox, without the user accounts and the `hostname` file of this machine.
 
     Args:
         folder: the folder to create.
-        is_networked: whether to use this machine's hosts and resolv.conf; if False, only localhost is resolved.
-        user: the trials' user, who gets an account.
+        is_networked: whether to copy this machine's `hosts` and `resolv.conf`, which resolve host names. If False,
+            only `localhost` and the sandbox's own name `trial` are resolved.
+        user: the user that trials run as; it gets the account `harness`.
 
     Returns:
         Bubblewrap's options that mount the folder as /etc.
@@ -124,15 +125,16 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 
 
 def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
-    """Return the folders that the harness's program needs besides the system's folders.
+    """Return the folders that a sandbox must mount for the harness's program, besides the system's folders.
 
     They are the program's installation and, for a virtual environment, the installation of the base interpreter.
+    Folders in the project are left out, because the project is mounted in any case.
 
     Args:
         program: the first word of the command: a name that is searched on the PATH, an absolute path, or a path below
             the project.
         environment: the harness's environment, for its PATH.
-        project: the project's snapshot, which no harness can write.
+        project: the folder of the project's snapshot.
     """
     if "/" in program:
         path: Path | None = project / program

@@ -46,13 +46,13 @@ class SandboxKind:
     """The descriptor of one kind of sandbox.
 
     Attributes:
-        make: returns a sandbox of this kind, without starting or checking anything; imports the libraries that it
-            needs.
-        isolates: whether the sandbox enforces the network mode, and a trial cannot write to the project's snapshot.
+        make: creates a sandbox of this kind. The call imports the kind's module, but starts and checks nothing.
+        isolates: whether the sandbox enforces the network mode and prevents changes of the project's snapshot.
         runs_image: whether trials run in a container image, which has its own files and PATH.
-        contract_executor: the name of this kind in documents in the format of AgentLab (an experiment runner whose file
-            formats relab keeps).
-        contract_enforcements: `{mechanism that enforces the network mode: its name in documents in this format}`.
+        contract_executor: AgentLab's name of this kind. (AgentLab is an experiment runner whose file formats relab
+            keeps.)
+        contract_enforcements: AgentLab's names of the mechanisms that enforce the network mode:
+            `{relab's name: AgentLab's name}`. AgentLab has no name for a mechanism that is missing here.
     """
 
     make: Callable[[SandboxOptions], Sandbox]

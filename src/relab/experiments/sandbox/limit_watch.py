@@ -70,7 +70,7 @@ class LimitWatch:
         return self._found
 
     def finish(self) -> None:
-        """Check the control group's limits for the last time, and stop measuring; `exceeded` keeps its result."""
+        """Check the control group's limits a last time, and stop measuring. `exceeded` then returns the last result."""
         self._found = self._found or self._counted()
         self._group = None
         self._limits = SandboxLimits()

@@ -33,9 +33,9 @@ class LocalSandbox:
     """Starts harnesses as plain child processes. Only their folders and environment are separate.
 
     Args:
-        limits: the limits of each attempt. Control groups enforce them if this process may use control groups.
-            Otherwise the runner measures memory, processes and open files, and sets rlimits for some; `cpu_count` is
-            not enforced.
+        limits: the limits of each attempt. Control groups enforce the limits of processors, memory and processes.
+            Without control groups, the runner measures memory and processes, and sets rlimits as well; then `cpu_count`
+            is not enforced. The limit of open files is always an rlimit.
         run_id: the id of the run, a part of the names of its control groups.
     """
 
@@ -50,8 +50,9 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If the groups cannot limit the number of processes and threads of an attempt, compute an rlimit for this number instead.
-        The rlimit is generous, because the kernel counts all processes of the user. It is not computed if the runner is root.
+        If the groups cannot limit the processes and threads of an attempt, compute an rlimit for them. The kernel
+        compares this rlimit with all processes and threads of the user, so it allows for other programs as well. For
+        root no rlimit is computed, because the kernel does not apply it.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:

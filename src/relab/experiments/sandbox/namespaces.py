@@ -1,8 +1,9 @@
 """Test a sandbox's network namespace from outside, and open listening sockets inside of it.
 
-A process must be in a network namespace to create a socket there, and a process with threads cannot enter the user
-namespace that owns it. So a small helper process, this module run as a program, forks a child for each request; the
-child enters the namespace, listens, and sends its sockets to the runner.
+To create a socket in a network namespace, a process must enter this namespace and the user namespace that owns it. A
+process with threads, such as the runner, cannot enter a user namespace. So this module also runs as a program, as a
+helper process without threads. For each request the helper forks a child. The child enters the namespaces, listens, and
+sends its sockets to the runner.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def check_egress(pid: int) -> dict[str, Any]:
 
 
 def enforcement_of(network: NetworkMode) -> str:
-    """Return the name of the mechanism that enforces a restricted network mode (any mode except `full`)."""
+    """Return the name of the mechanism that enforces the network mode `network`, which must not be `full`."""
     return "network_namespace_and_proxy" if network is NetworkMode.ALLOWLIST else "network_namespace"
 
 
@@ -133,12 +134,12 @@ def call_all(closers: list[Closer]) -> None:
 
 
 class SandboxNetworks:
-    """Opens listening sockets in the network namespaces of sandboxes.
+    """Starts services in the network namespaces of sandboxes.
 
-    One helper process enters the namespaces; it is started on first use.
+    A helper process opens the listening sockets; it is started on first use.
 
     Args:
-        run_id: the id of the run. It is stored in the helper's environment, to identify the run of a helper process.
+        run_id: the id of the run. The helper's environment contains it, so that the helper can be identified.
     """
 
     def __init__(self, run_id: str) -> None:

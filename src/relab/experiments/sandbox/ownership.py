@@ -75,10 +75,10 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Prepares the folders of attempts for the user account of the trials. Thread-safe.
+    """Prepares the folders of attempts for the user that trials run as. Thread-safe.
 
-    Of the folders that all trials of a run share, the account becomes the owner of the files that not every user may
-    read. Each of these folders is changed only once.
+    All trials of a run share some folders, which each trial must be able to read. These are changed only once, with
+    `lend`.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class SharedFolders:
         self._lent: set[Path] = set()
 
     def prepare(self, launch: Launch, user: TrialUser) -> None:
-        """Let the user of the trials read the shared folders and own the written ones, and create the mount points.
+        """Let the trials' user read the shared folders and own the folders that it writes; create the mount points.
 
         The shared folders are the project's snapshot and the folder of the data set.
 
@@ -103,11 +103,13 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Let the trial's user read a folder: make that user the owner of each entry that not every user may read.
+    """Let the trial's user read a folder and everything below it.
+
+    The user becomes the owner of the files and folders that not every user may read. The others are not changed.
 
     Args:
-        folder: a private copy, which is mounted read-only for the trial.
-        user: the trial's user; nothing is done for the user of this process.
+        folder: a copy that belongs to the run, and that the sandbox mounts read-only for the trial.
+        user: the trial's user. If it is the user of this process, nothing is changed.
 
     Raises:
         SandboxError: the owner of a file cannot be changed.
@@ -230,7 +232,10 @@ def _visit(root: Path, visit: Visitor) -> None:
 
 
 def _visit_entries(folder: int, visit: Visitor) -> list[str]:
-    """Call `visit` for each entry of an open folder that is not a folder; return the names of the subfolders."""
+    """Call `visit` for each entry of a folder except its subfolders; return the names of the subfolders.
+
+    `folder` is the folder's file descriptor.
+    """
     inner = []
     with os.scandir(folder) as entries:
         for entry in list(entries):

@@ -67,7 +67,7 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
 
 
 class Child:
-    """A child process in its own session, with its descendants; started when this object is created.
+    """A child process, with all its descendants. It starts in a session of its own when this object is created.
 
     Args:
         command: the program of the child process and its arguments.
@@ -163,7 +163,7 @@ class Child:
         return [pid for first in (*own, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
-        """End the process, its group and its orphans (descendants without a parent). May be called repeatedly."""
+        """End the process, its group and its orphans (descendants whose parent has ended). May be called repeatedly."""
         if self._popen.poll() is None:
             self.end(0)
         # The process group exists until its last member ends, so it may outlive its leader.
@@ -285,9 +285,10 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an orphan: its parent has ended, and this process has adopted it.
+    """Return whether a child of this process is an orphan that this process has adopted from a harness.
 
-    `since_s` is a time in seconds since the start of the machine. A child that started earlier is no orphan.
+    A child is an orphan if it has another session than this process, and started at `since_s` (in seconds since the
+    start of the machine) or later. The rule does not hold for children in `_own`; the caller excludes them.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -1,4 +1,4 @@
-"""Find the children and the descendants of a process in /proc (proc_pid_task(5)). Each trial calls these functions."""
+"""Find the children and the descendants of a process in /proc, see proc_pid_task(5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The interface of all sandboxes for trials.
 
-A sandbox serves a whole run and starts one process per attempt. It reports the isolation and
-limits that it really enforces (`Posture`), so that records claim nothing else.
+A sandbox serves a whole run, and starts the harness once per attempt. `Posture` reports the isolation and the limits
+that are really in effect; they may be weaker than the configured ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Places:
     dataset: str
 
     def inside(self, path: str) -> str:
-        """Convert a path in the configuration, such as `/out/x`, to the path inside this sandbox."""
+        """Return the path inside this sandbox for `/<field>/<rest>`, such as `/out/x`.
+
+        `<field>` is the name of a field of this class.
+        """
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
 
@@ -89,9 +92,9 @@ class SandboxLimits:
 class Listener:
     """A service that the runner offers to the programs in a sandbox, such as a proxy or a trace receiver.
 
-    In a sandbox with a network of its own, the service listens at `address` and `port`, a loopback address. In a
-    sandbox that shares this machine's network, it listens at 127.0.0.1 and a free port. In the values of environment
-    variables, the placeholder `{port:<port>}` is replaced by the port that is really used.
+    In a sandbox with a network of its own, the service listens at the loopback address `address`, on `port`. In a
+    sandbox that shares this machine's network, it listens at 127.0.0.1, on a free port. So the values of environment
+    variables contain the placeholder `{port:<port>}`, which the sandbox replaces by the port that is really used.
 
     `serve` accepts connections on a listening socket in the background. It returns a function that stops the service
     and closes the socket.
@@ -132,7 +135,8 @@ class Launch:
 def bind_mounts(launch: Launch) -> dict[str, tuple[Path, str]]:
     """Return the mounts of an attempt as `{path in the sandbox: (path on this machine, mode)}`.
 
-    The sandbox must use the paths in `PLACES`. The mode is `rw` or `ro`.
+    The attempt's folders are mounted at the paths in `PLACES`, except `tmp`, which is not mounted. The mode is `rw`
+    (writable) or `ro` (read-only).
     """
     modes = {"workspace": "rw", "state": "rw", "out": "rw", "home": "rw", "harness": "ro", "dataset": "ro"}
     found = {getattr(PLACES, name): (getattr(launch.folders, name), mode) for name, mode in modes.items()}
@@ -146,7 +150,7 @@ class Posture:
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.
         enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
-        egress_self_test: the test that the network is blocked, and its result; `performed` is False without a test.
+        egress_self_test: the result of the test that the network is blocked; without a test, `performed` is False.
         mounts: `{path in the sandbox: "rw" or "ro"}`.
         limits: `{limit: mechanism that enforces it, or "not enforced: <why>"}`.
     """
@@ -173,12 +177,12 @@ class RunningAttempt(Protocol):
         """
 
     def end(self, grace_s: float) -> int:
-        """End all processes of the attempt: SIGTERM, then SIGKILL after `grace_s` seconds.
+        """End the harness: SIGTERM, then SIGKILL after `grace_s` seconds; return its exit code.
 
-        Return the harness's exit code.
+        Processes that the harness started may continue to run until `close` is called.
 
         Raises:
-            SandboxError: the attempt cannot be ended.
+            SandboxError: the harness cannot be ended.
         """
 
     def close(self) -> None:
@@ -210,7 +214,9 @@ class Sandbox(Protocol):
     """The digest of the image that attempts run in; None if they run in no image, and before `prepare`."""
 
     def prepare(self) -> None:
-        """Check once, before the run, that the sandbox works on this machine; remove leftovers of a killed process.
+        """Check that the sandbox works on this machine; remove what an earlier, killed process of the run has left.
+
+        Call this method once, before the first attempt.
 
         Raises:
             SandboxUnavailableError: the sandbox does not work; the message says what to install or to change.

@@ -18,7 +18,7 @@ WATCHED: Final = "watched by the runner"
 def set_rlimits(
     pid: int, limits: SandboxLimits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
 ) -> dict[str, str]:
-    """Set the resource limits of a process before it begins its work; its child processes inherit them.
+    """Set the resource limits of a process; child processes that it starts later inherit them.
 
     The limits of open files and of file sizes are set unless they are None. The limits of memory and of tasks are only
     set if they are in `missing`.
@@ -28,9 +28,9 @@ def set_rlimits(
         limits: the limits of the attempt.
         missing: `{limit: reason}` of the limits that no control group enforces.
         max_file_bytes: the largest size of each file that the process writes; None for no limit.
-        most_tasks: how many tasks (processes and threads) the process's user may have; None for the kernel's limit.
-            The limit in the kernel is set higher than this number, by an eighth and 16 tasks. For root no limit is
-            set, because the kernel does not apply it to root.
+        most_tasks: how many tasks (processes and threads) the process's user may have; None to set no limit of tasks.
+            The limit that is set is higher, `most_tasks * 9/8 + 16`, so that the runner's measuring ends the attempt
+            first and reports the reason. For root no limit is set, because the kernel does not apply it to root.
 
     Returns:
         `{limit: mechanism that enforces it, or "not enforced: <why>"}` for the limits in `missing`, for open files and

@@ -48,12 +48,12 @@ _PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers of system calls on one processor architecture.
+    """A processor architecture, with its numbers of system calls.
 
     Attributes:
-        audit: AUDIT_ARCH_* of linux/audit.h.
-        column: the index of this architecture's numbers in the rows of `DENIED`.
-        clone, clone3, ioctl, personality, socket: numbers of the calls whose arguments are examined.
+        audit: the number that the kernel gives this architecture, AUDIT_ARCH_* in linux/audit.h.
+        column: the index of this architecture in the values of `DENIED`, which are tuples of system call numbers.
+        clone, clone3, ioctl, personality, socket: the numbers of the calls for which the filter has special rules.
     """
 
     audit: int
@@ -227,7 +227,7 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the bytes of the filter; `otherwise` is its return value for system calls without an instruction."""
+        """Return the bytes of the filter. It returns `otherwise` if no instruction has decided about a system call."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
         # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]

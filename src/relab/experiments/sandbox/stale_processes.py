@@ -1,4 +1,7 @@
-"""End the processes that a killed run left: without isolation, harnesses outlive the process of the run."""
+"""End the processes that the trials of a run left when the runner was killed.
+
+In a sandbox without isolation, harnesses continue to run after the runner was killed.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ _BETWEEN_SWEEPS_S: Final = 0.02
 
 
 def end_stale_processes(run_dir: Path) -> int:
-    """Kill the processes that earlier trials of a run left behind; return the number of processes.
+    """Kill the processes that earlier trials of a run left behind; return the number of killed processes.
 
-    They are found on Linux only, by an environment variable that each trial gets. So a process that cleared its
-    environment is not found.
+    `run_dir` is the folder of the run. The processes are found on Linux only, by an environment variable that each
+    trial gets. So a process that cleared its environment is not found.
     """
     # Resolve links, because the trials may have been started with another path of the same folder.
     real = run_dir.resolve()

@@ -48,8 +48,8 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:
-        SandboxUnavailableError: the value is invalid or root, this process cannot change its user, or this process is
-            root in a user namespace without a suitable other id.
+        SandboxUnavailableError: `wanted` is invalid or root, or only root may run trials as `wanted`. Without `wanted`:
+            this process is root, and its user namespace has no other id that can be used.
     """
     if wanted is not None:
         return _checked(wanted)

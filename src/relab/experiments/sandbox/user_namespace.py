@@ -1,10 +1,11 @@
-"""Create a user namespace in which bubblewrap, started by root, can create sandboxes for another user.
+"""Create a user namespace in which bubblewrap can create sandboxes for an unprivileged user, if the runner is root.
 
-bubblewrap needs the capabilities of a user namespace to mount folders, and accepts an existing user namespace
-(`--userns`). The trial's user owns this namespace, so bubblewrap runs as that user from its start and enters it.
-bubblewrap has the capabilities until the folders are mounted; no process inside a sandbox has any.
+bubblewrap needs capabilities to mount folders. The owner of a user namespace has all capabilities in it. So this module
+makes the trial's user the owner of a new user namespace. bubblewrap runs as that user, enters the namespace
+(`--userns`), mounts the folders, and drops the capabilities. No process inside a sandbox has any.
 
-root has an id in this namespace as well, `ROOT_INSIDE`, because the mounts may be in folders that only root may enter.
+A capability only applies to files whose owner has an id in the namespace. So root has an id as well, `ROOT_INSIDE`: the
+folders to mount may be inside folders that only root may enter.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def id_map(ranges: Iterable[Range]) -> str:
 
 
 def make_user_namespace(user: TrialUser) -> int:
-    """Create a user namespace owned by `user`; return a file descriptor that keeps it alive, which the caller closes.
+    """Create a user namespace that `user` owns; return its file descriptor.
+
+    The caller closes the descriptor. Until then the namespace exists, even without processes.
 
     Raises:
         SandboxUnavailableError: the kernel refuses.
@@ -77,8 +80,8 @@ def make_user_namespace(user: TrialUser) -> int:
 def acting_as(user: TrialUser | None) -> Iterator[None]:
     """Set the effective user id of this thread, but not of other threads, to `user` in the `with` block.
 
-    The block may then set the resource limits of that user's processes. Nothing is changed if `user` is None, or if
-    this module does not know the system call on this machine's processor architecture.
+    The block may then set the resource limits of that user's processes. Nothing is changed if `user` is None, or on a
+    processor architecture for which this module does not know the number of setresuid(2).
 
     Raises:
         OSError: the kernel refuses.

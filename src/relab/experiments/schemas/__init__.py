@@ -1,4 +1,4 @@
-"""JSON Schemas of the documents of experiments, and the check of documents against them.
+"""JSON Schemas of the documents of experiments, and the validation of documents against them.
 
-In: a document, or the name of a schema. Out: the schema, or the list of problems.
+`documents.py` returns a schema by its name. `check.py` validates a file, and raises an error that lists its problems.
 """

@@ -1,4 +1,4 @@
-"""Validate a file against the JSON Schema of a document: a JSON file, or JSON Lines with one document per line."""
+"""Validate a file against a JSON Schema. The file is one JSON document, or JSON Lines with one document per line."""
 
 from __future__ import annotations
 
