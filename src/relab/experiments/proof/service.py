@@ -1,4 +1,4 @@
-"""Verify runs and bundles (redacted archives of runs), publish and open bundles, and return the own public key."""
+"""Verify runs and bundles (redacted archives of runs), publish and open bundles, and return the signing key's public part."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def _attested(run_dir: Path) -> Head | None:
 
 
 def _is_checked(path: Path) -> bool:
-    """Return whether the lines of a journal have checksums; False if an earlier version wrote it, or it has no lines.
+    """Return whether the lines of a journal have checksums; False for an empty journal, or one of an earlier version.
 
     Raises:
         RunDamagedError: the manifest names a format with checksums, but the first line has none.

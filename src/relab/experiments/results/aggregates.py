@@ -340,7 +340,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return the direction (`maximize`, `minimize`) that most trials report for the primary metric `name`, or None."""
+        """Return the direction that most trials report for the primary metric `name`; None if no trial reports one."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",
