@@ -1,4 +1,4 @@
-"""Verify runs and bundles (redacted archives of runs), publish and open bundles, and return the signing key's public part."""
+"""Verify runs and bundles (redacted archives of runs), write and unpack bundles, and return the public key."""
 
 from __future__ import annotations
 
