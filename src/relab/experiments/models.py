@@ -1,4 +1,4 @@
-"""Values that the parts of an experiment exchange: outcomes, rows, options and progress."""
+"""Types that the modules of experiments share: the options, progress and summary of runs, and results of trials."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Command(StrEnum):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial.
+    """The result of a trial, as an executor returns it.
 
     Attributes:
         row: the trial's row in the results.
-        agent_run: the agent run to store in telemetry, as JSON; None for a trial without an agent run, such as a trial
-            that was not run.
+        agent_run: the agent run to store in telemetry, as JSON; None if there is no agent run, for example because the
+            trial was not run, or because its result is from the result cache.
         entry: the trial's entry in the journal, as JSON.
     """
 
@@ -96,7 +96,7 @@ class TrialProblem:
 
 @dataclass
 class RunProgress:
-    """The progress of a run; if the run is continued, the trials that had ended before count as well.
+    """The progress of a run. In a continued run, the trials that ended before it was continued count as well.
 
     Attributes:
         total: the number of planned trials.
@@ -113,7 +113,7 @@ class RunProgress:
     cached: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Count a finished trial; `entry` is its journal entry, as JSON."""
+        """Count a finished trial and its problems; `entry` is the trial's entry in the journal, as JSON."""
         row = entry["row"]
         self.done += 1
         self.cached += row.get("cached_from") is not None
@@ -142,8 +142,8 @@ class Ceilings:
         max_trials: the most trials that are started; trials with a result from the result cache do not count.
         max_cost_usd: the greatest cost of all attempts of all trials, in USD; a cost that is not reported is estimated.
         max_seconds: the longest total time in which processes work on the run, in seconds.
-        max_first_errors: the limit is reached when this process has ended this number of trials, all with the same
-            error. The first trial that ends in another way switches this limit off for the process.
+        max_first_errors: if the first trials of this process all end in the same error, the limit is reached after
+            this number of trials. Once a trial ends in another way, the limit no longer applies to the process.
     """
 
     max_trials: int | None = None
@@ -152,7 +152,7 @@ class Ceilings:
     max_first_errors: int | None = DEFAULT_FIRST_ERRORS
 
     def raised(self, asked: Mapping[str, float]) -> Ceilings:
-        """Return a copy in which some ceilings have new values.
+        """Return a copy of the ceilings (limits of a run), some of them with new values.
 
         `asked` is `{name of a ceiling, such as "max_trials": new value}`; 0 removes the ceiling. The others stay.
         """
@@ -205,8 +205,8 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for the executor's default address.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: whether to continue with the project's present files if the snapshot from the start of the run is
-            missing and the files were changed since then. The run then records the change.
+        allow_drift: whether the run may continue with project files that were changed since its start. It applies if
+            the snapshot from the start is missing. The run records the change.
         ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the run's
             last session (process), and 0 removes a limit.
         retry_errors: whether trials that ended in an error run again, too.
@@ -233,8 +233,8 @@ class ForkOptions:
         trials: the ids of the earlier trials to fork; empty if `variant` is given.
         variant: the id of a variant, to fork all its trials that reached the point; None if `trials` are given.
         bindings: the changes of bindings (values that the harness gets), each as `name=value` with a JSON value.
-        strict: whether to reject a trial without any checkpoint, or a harness below the integration level `sdk_full`
-            (the highest level, with checkpoints).
+        strict: whether to raise an error if a trial has no checkpoint, or if the harness does not have the integration
+            level `sdk_full` (the highest one, with checkpoints).
         control: whether to fork each trial a second time without changes, for the comparison.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.

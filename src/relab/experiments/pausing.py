@@ -54,8 +54,9 @@ class PauseAnswer:
     def status(self) -> str:
         """How the request to pause ended.
 
-        - `paused`: the harness acknowledged the request, and the trial is paused.
-        - `stopped`: the trial is paused, but the harness did not acknowledge the request.
+        - `paused`: the trial is paused. The harness acknowledged the request and ended by itself.
+        - `stopped`: the trial is paused, but the harness did not acknowledge the request or did not end by itself. When
+          the trial is resumed, it starts from its beginning.
         - `ended`: the trial ended with a result before it could be paused.
         """
         if self.paused is None:
@@ -75,7 +76,8 @@ def pause_trials(
 
     Args:
         run_dir: the folder of the run.
-        trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
+        trials: the ids of the trials; empty to pause the whole run. Then no further trial starts, all running trials
+            are paused, and the process ends.
         label: a name for the checkpoint at which a trial is paused; None for no name.
         timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
         on_asked: is called with the id of each trial for which a request was written.
@@ -140,7 +142,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return the remedy (advice) for a run that no process works on: a command to see its trials or to continue it."""
+    """Return advice on a run that no process works on: how to continue it or, if it is completed, to see its trials."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {shlex.quote(str(run.path))}"
     return f"To run its remaining trials: lab run --continue {shlex.quote(str(run.path))}"
@@ -185,7 +187,7 @@ def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], 
 
 
 def _running_folders(run: RunFolder) -> list[TrialFolder]:
-    """Return the folders of trials whose harness may be running."""
+    """Return the folders of the trials that have started, and have neither written an output nor been paused."""
     try:
         with os.scandir(run.path / "trials") as entries:
             paths = [Path(entry.path) for entry in entries]

@@ -207,12 +207,13 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _unpacked(content: bytes, method: int, limit: int) -> bytes:
-    """Return the uncompressed content of an entry; a compressed entry is cut after `limit` + 1 bytes.
+    """Return the decompressed content of an entry.
 
-    `method` is the number of the zip format for the compression method.
+    At most `limit` + 1 bytes are decompressed; the additional byte shows the caller that the content is too large.
+    `method` is the number of the compression method in the zip format.
 
     Raises:
-        EOFError: the compression method is unknown.
+        EOFError: the compression method is unknown; `read` reports it as it reports a damaged entry.
     """
     if method == _STORED:
         return content

@@ -8,7 +8,7 @@ from relab.core.errors import ConflictError, InvalidInputError
 
 
 class InspectLogError(InvalidInputError):
-    """A file is not a log of Inspect AI that can be read; the message names the file and the entry in it."""
+    """A log of Inspect AI cannot be read or imported."""
 
     code = "inspect_log_invalid"
 
@@ -26,7 +26,7 @@ class InspectLogTooLargeError(InspectLogError):
 
 
 class InspectLogUnsafeError(InspectLogError):
-    """The archive is unsafe: an entry is encrypted, or its name leads out of the archive (absolute, or with `..`)."""
+    """The archive is unsafe: an entry is encrypted, or has an unsafe name: an absolute path, or one with `..`."""
 
     code = "inspect_log_unsafe"
 

@@ -1,7 +1,7 @@
 """Convert events of Inspect's transcripts to events of a harness (`hook_events_v1`).
 
 A call of the model begins a step, and the tool calls after it belong to the step. The schema `hook_events_v1` has no
-field for the arguments and results of tools and the answers of the model, so they are in `ext`.
+field for the arguments and results of tools and the answers of the model. They are stored in an event's `ext`.
 """
 
 from __future__ import annotations

@@ -112,9 +112,9 @@ def export_run(run: RunFolder, folder: Path) -> Exported:
 
 
 def _entries(run: RunFolder, variant: Variant) -> Iterator[tuple[str, bytes]]:
-    """Yield `(name, content)` of each entry of a log.
+    """Yield `(name, content)` of each entry of a variant's log.
 
-    The entries of samples come first, because the header contains sums over all samples.
+    The samples come first, because the header contains sums over all samples.
     """
     totals = _Totals()
     for trial in _trials(run, variant):
@@ -206,14 +206,14 @@ def _results(totals: _Totals) -> dict[str, Any]:
 def _score(
     scorer: str, name: str, is_letter: bool, values: Sequence[Sequence[float]], totals: _Totals
 ) -> dict[str, Any]:
-    """Return one score of a log's results: its mean over samples and the standard error of this mean.
+    """Return the result of one score for the log's header: the mean over samples, and the standard error of the mean.
 
     The value of a sample is its mean over the epochs (repeats).
 
     Args:
         scorer: the name of the scorer.
-        name: the name of the score.
-        is_letter: whether the score was given as a letter (C or I); its mean is then named accuracy.
+        name: the name of the score; for a scorer that gives several values, the key of one of them.
+        is_letter: whether the score was given as text (C or I); its mean is then named accuracy.
         values: for each sample, the values of its epochs.
         totals: the sums over all samples, for the header of the log.
     """

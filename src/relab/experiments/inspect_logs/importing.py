@@ -77,7 +77,7 @@ class Imported:
         logs: `{variant id: path of its log}`.
         scorer: the name of the score that decides about success; None if the logs have no scorer.
         outcomes: `{variant id: {outcome: number of trials}}`.
-        warnings: sentences about what is missing in the logs.
+        warnings: sentences for the user, for example about an unfinished log.
     """
 
     run_id: str
@@ -91,7 +91,7 @@ class Imported:
 
 @dataclass
 class _Plan:
-    """`{task id: task}` and `{task id: sample id}`, `{sample id: digest of its task}`, and the number of repeats."""
+    """The tasks of a run. `names` is `{task id: sample id}`, `digests` `{sample id: digest}`, `epochs` the repeats."""
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -102,17 +102,17 @@ class _Plan:
 def import_logs(
     root: Path, paths: Sequence[Path], options: ImportOptions, clock: Clock, send: SendRun
 ) -> list[Imported]:
-    """Import logs into the project at `root`. Each task of Inspect becomes a run, and its logs become the variants.
+    """Import logs as runs. The logs of one task of Inspect become one run, and each log becomes a variant.
 
     Args:
         root: the folder of the project.
         paths: the `.eval` files.
         options: how the logs become runs.
-        clock: the source of the times in the run's documents.
+        clock: gives the time of the import, for the documents of the runs.
         send: is called with the agent run of each trial.
 
     Raises:
-        InspectLogError: a log cannot be read; no run is created from its task.
+        InspectLogError: a log cannot be imported. The runs of tasks that were imported before are kept.
         InspectLogsDifferError: logs of one task have different samples or scorers.
         InspectLogImportedError: the project already has a run of these logs.
         OSError: the disk is full.
@@ -235,7 +235,7 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
     Return None if `asked` is None and the first log has no scorer.
 
     Raises:
-        InspectLogsDifferError: a log names its scorers, and the scorer of this score is not one of them.
+        InspectLogsDifferError: a log has scorers, but not the scorer of this score.
     """
     wanted = asked or next(iter(logs[0].scorers), None)
     for log in logs:
@@ -253,9 +253,9 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 
 
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
-    """Return `{variant id: log}`, first the variant with the id `baseline`; if it is None, that of the first log.
+    """Return `{variant id: log}`. The first item is the baseline: the variant `baseline`, or if None, the first log.
 
-    A variant's id is the model (`openai:gpt-4o`), with the solver if several logs have it, with a number if ids are equal.
+    An id is the model (`openai:gpt-4o`). If logs share a model, the solver is added; if ids are still equal, a number.
 
     Raises:
         InspectLogError: no log becomes the variant `baseline`.
@@ -323,7 +323,7 @@ def _config_of(log: InspectLog, plan: _Plan, logs: Mapping[str, InspectLog]) -> 
 def _begin(
     root: Path, run_dir: Path, config: ExperimentConfig, plan: _Plan, facts: Mapping[str, Any], clock: Clock
 ) -> RunFolder:
-    """Create the folder of the imported run, with the plan's tasks as data set; `facts` are added to its manifest."""
+    """Create the folder of the imported run. The plan's tasks become the data set; the manifest contains `facts`."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspect-", dir=run_dir.parent.parent) as folder:
         dataset = Path(folder) / "tasks.jsonl"
@@ -365,7 +365,7 @@ def _origin(log: InspectLog) -> dict[str, Any]:
 def _write_trials(
     run: RunFolder, plan: _Plan, logs: Mapping[str, InspectLog], trials: SampleTrials, send: SendRun
 ) -> dict[str, dict[str, int]]:
-    """Write a trial for each planned sample, MISSING if its log lacks it; return `{variant id: {outcome: trials}}`."""
+    """Write a trial per planned sample; it is MISSING if not in the log. Return `{variant id: {outcome: trials}}`."""
     outcomes: dict[str, Counter[str]] = {variant: Counter() for variant in logs}
     indices = {name: index for index, name in enumerate(plan.tasks)}
     journal = Journal(run.path)

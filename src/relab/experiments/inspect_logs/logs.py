@@ -1,4 +1,4 @@
-"""A log of Inspect as values: its header, and its samples one at a time.
+"""Read a log of Inspect: its header, and its samples one at a time.
 
 A log of version 2 has the entry `header.json`, and one entry for each sample and epoch in `samples/`. While an
 evaluation runs, or after it crashed, `_journal/start.json` is there instead of `header.json`. A text that a sample
@@ -89,7 +89,7 @@ class InspectLog:
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        """The specification of the evaluation, `eval` of the header."""
+        """The specification of the evaluation: the object `eval` of the header."""
         spec: Mapping[str, Any] = self.header["eval"]
         return spec
 
@@ -116,7 +116,7 @@ class InspectLog:
     def bindings(self) -> dict[str, Any]:
         """The model, solver, arguments and generation settings of the evaluation, as bindings of a variant.
 
-        Bindings are the values that a harness gets.
+        Bindings are the values that a harness gets. Arguments with the name of a secret (`api_key`) are left out.
         """
         found = {
             "model": self.spec["model"],

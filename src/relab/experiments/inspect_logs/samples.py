@@ -66,8 +66,8 @@ class ExportedTrial:
     def scores(self) -> dict[str, dict[str, Any]]:
         """Return `{scorer: score}` in Inspect's form.
 
-        An imported trial has the scores of its sample. Any other trial has `success`, and each number in the harness's
-        metrics. If it ended with an error or without a result, it has no scores.
+        An imported trial has the scores of its sample. Another trial that ended in success or failure has the score
+        `success` (C or I), and a score for each number in the harness's metrics. All other trials have no scores.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}
@@ -84,7 +84,10 @@ class ExportedTrial:
         return found
 
     def usage(self) -> dict[str, dict[str, int]]:
-        """Return the token counts by model; empty if neither the imported sample nor the trial's metrics have any."""
+        """Return `{model: {kind of tokens: number}}`.
+
+        The numbers are those of the imported sample, else those of the trial's metrics; empty if neither has any.
+        """
         kept = object_of(self.origin.get("model_usage"))
         if kept:
             return dict(kept)
@@ -118,9 +121,10 @@ class ExportedTrial:
         return document | {name: value for name, value in optional.items() if value}
 
     def error(self) -> dict[str, str] | None:
-        """Return the error of a trial whose outcome is an error, as Inspect writes an exception; None for other trials.
+        """Return the error of a trial with the outcome ERROR, in Inspect's form of an exception; else None.
 
-        Also return None for an imported sample that was ended by a limit.
+        Also return None if the trial was imported and a limit of Inspect ended its sample. In Inspect, this is not an
+        error.
         """
         if self.row["outcome"] != TrialOutcome.ERROR or self.origin.get("limit"):
             return None

@@ -1,4 +1,4 @@
-"""Scores of Inspect as metrics and outcomes."""
+"""Convert the scores of a sample of Inspect to numbers, and decide by them whether the sample is a success."""
 
 from __future__ import annotations
 
@@ -71,12 +71,11 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
     Args:
         sample: the sample.
-        scorer: the name of the score that decides: the scorer, such as `match`, or `scorer.key` for one of a scorer's
-            several values; None if the log has no scorer.
-        success_at: the least value of a success.
+        scorer: the name of the score that decides, as in `scores_of`; None if the log has no scorer.
+        success_at: the smallest value of a success.
 
     Raises:
-        InspectLogError: the scorer gives several values; the message says how to choose one.
+        InspectLogError: `scorer` names a scorer that gives several values; the message says how to choose one.
     """
     error = sample.document.get("error")
     if isinstance(error, dict):
@@ -99,7 +98,7 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
 
 def error_class(message: str) -> str:
-    """Return the exception's class in a text like `ValueError('x')`; `sample_error` for another text."""
+    """Return the class of an exception from a message such as `ValueError('x')`; else `sample_error`."""
     name = message.partition("(")[0]
     return name[:200] if name.isidentifier() and message != name else "sample_error"
 

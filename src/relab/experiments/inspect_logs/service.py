@@ -1,4 +1,4 @@
-"""Use cases of Inspect's logs for the CLI: import them as runs, export runs as logs."""
+"""Import logs of Inspect as runs, and export runs as logs: the service that the CLI calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InspectLogService:
     """Imports logs of Inspect AI as runs of experiments, and exports runs as logs.
 
     Args:
-        clock: the source of the times in the documents of an imported run.
+        clock: gives the time of an import, for the documents of the imported run.
         telemetry: stores each imported sample as an agent run; None to store none.
     """
 
@@ -33,9 +33,9 @@ class InspectLogService:
         self._telemetry = telemetry
 
     def import_logs(self, root: Path, logs: Sequence[Path], options: ImportOptions) -> list[Imported]:
-        """Create one run for each task of Inspect, from the logs of the task, and store the samples as agent runs.
+        """Import logs: create one run for each task of Inspect, and store the samples as agent runs in telemetry.
 
-        An agent run that telemetry cannot store is reported in the run's warnings.
+        If telemetry cannot store some agent runs, each returned run has a warning with their number.
 
         Args:
             root: the folder of the project.
@@ -43,7 +43,7 @@ class InspectLogService:
             options: which score decides about success, and which variant is the baseline.
 
         Raises:
-            InspectLogError: a log cannot be read; no run is created from its task.
+            InspectLogError: a log cannot be imported. The runs of tasks that were imported before are kept.
             InspectLogsDifferError: logs of one task have different samples or scorers.
             InspectLogImportedError: the project already has a run of these logs.
         """
@@ -59,7 +59,7 @@ class InspectLogService:
         return [replace(item, warnings=[*item.warnings, lost]) for item in found]
 
     def export_run(self, root: Path, run: Path, folder: Path) -> Exported:
-        """Write one log of Inspect AI (`.eval`) for each variant of a run, and return the paths.
+        """Write one log of Inspect AI (`.eval`) for each variant of a run; leave out trials that have not started.
 
         Args:
             root: the folder of the project.

@@ -1,4 +1,4 @@
-"""One sample of a log as one trial of a run: its folder with documents and events, its row, and its agent run."""
+"""Convert samples of logs to trials of a run: write the folder of each trial, and make its row and agent run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 @dataclass(frozen=True)
 class SamplePlace:
-    """The trial that is made from a sample: the trial's ids, the index of its task, the task, and its variant."""
+    """The place of a planned sample in a run: the ids of its trial, the index of its task, the task, and the variant."""
 
     ids: TrialIds
     task_index: int
@@ -54,15 +54,15 @@ class SampleTrials:
         self._evidence = EvidenceStore(run.path)
 
     def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
-        """Turn a sample into a trial: write the folder of the trial, and return its result.
+        """Convert a sample to a trial: write the folder of the trial, and return the trial's result.
 
         Args:
             sample: the sample of a log.
             place: the ids, the task and the variant of the trial.
-            created_us: the time at which the log was begun, in microseconds since 1970.
+            created_us: when the log was created, in microseconds since 1970. It is used if the sample has no times.
 
         Raises:
-            InspectLogError: the score that decides about success has several values.
+            InspectLogError: the scorer that decides about success gives several values, so one must be chosen.
             OSError: the disk is full.
         """
         judged = judge(sample, self._scorer, self._success_at)
@@ -100,7 +100,7 @@ class SampleTrials:
     def _input(self, place: SamplePlace) -> dict[str, Any]:
         """Return the input document (`trial_input_v1`) of an imported trial.
 
-        No harness has read this document, so the paths in it are empty.
+        The paths in it are empty, because relab did not run the trial.
         """
         design = self._run.config.design
         return {

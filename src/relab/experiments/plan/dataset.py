@@ -57,8 +57,8 @@ class Task:
 
     Attributes:
         payload: the object that the harness gets as `task`.
-        boundary: whether the row has the format `task_boundary_v1`: the payload in its field `task`, and the files,
-            mounts and limits in other fields. In any other format, the whole row is the payload.
+        boundary: whether the row has the format `task_boundary_v1`. Such a row has the payload in its field `task`,
+            and the files, mounts and limits in other fields. Any other row is the payload itself.
         files: files that are added to the workspace.
         mounts: the data set packs (files or folders below `.lab/dataset_packs/`) that the task reads.
         limits: `{name: value}` of limits for this task, which replace the experiment's limits; `LIMITS` has the names.
@@ -72,9 +72,9 @@ class Task:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def cluster(self, name: str | None) -> str | None:
-        """Return the id of the task's cluster (tasks that depend on each other): the task's field `name` as text.
+        """Return the id of the task's cluster, which is the value of the task's field `name` as text.
 
-        Return None if `name` is None, or if the field is missing or null.
+        The tasks of a cluster depend on each other. Return None if `name` is None, or if the field is missing or null.
         """
         value = None if name is None else self.payload.get(name)
         return None if value is None else str(value)
@@ -120,7 +120,7 @@ class TaskIndex:
         return task
 
     def moved_to(self, path: Path) -> TaskIndex:
-        """Return an index of the same tasks for a copy of the file, at `path`.
+        """Return an index of the same tasks in another file: the copy of the data set at `path`.
 
         Raises:
             RunChangedError: the copy differs from the file that was indexed.
@@ -145,11 +145,11 @@ class TaskIndex:
 
 
 def index_tasks(path: Path, limit: int | None = None, id_field: str | None = None) -> TaskIndex:
-    """Check every line of a data set, and return the index of its first tasks.
+    """Check every line of a data set, and return the index of its first `limit` tasks.
 
     Args:
         path: the file.
-        limit: the largest number of tasks; None for no limit.
+        limit: the largest number of tasks in the index; None for all tasks.
         id_field: the name of the field with the ids of the tasks. Its values may contain slashes or be numbers; valid
             task ids are made from them. None: the ids are in the field `task_id` or `id`.
 
@@ -306,9 +306,13 @@ def _task_id(row: Mapping[str, Any], id_field: str | None) -> str:
 
 
 def _hint(name: str, found: Any) -> str:
-    """Return the advice to set `dataset.task_id_field: name` if the id `found` has a slash or is a number; else "".
+    """Return advice for the end of an error message about an invalid task id: to set `dataset.task_id_field`.
 
-    The advice is the end of an error message about the field `name`, which contains the id.
+    With this setting, an id may be a number or contain slashes. If the id is invalid for another reason, return "".
+
+    Args:
+        name: the field that contains the id.
+        found: the id.
     """
     is_usable = type(found) is int or (isinstance(found, str) and "/" in found)
     return f"; to replace its slashes and use numbers as text, set dataset.task_id_field: {name}" if is_usable else ""

@@ -1,4 +1,4 @@
-"""Combine an experiment's file, overrides and command; reject an isolation that does not fit the command."""
+"""Read an experiment for the command that runs it: apply overrides, and check and set the isolation of its trials."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def resolve(
 
     Args:
         path: the experiment file, `.lab/experiment.yaml`.
-        command: the command that runs the trials. The sandbox and the network mode of the trials depend on it, and
-            so do the checks of the configuration.
-        container: whether `--container` was given.
+        command: the command that runs the trials. It decides about their sandbox and network mode, and about the
+            checks of the configuration.
+        container: whether `--container` was given: all trials run in a container.
         overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
         result_cache: whether to use the result cache; None to use it if the file turns it on.
-        check_posture: whether to raise an error if the command does not allow the configured isolation. If False, such
-            a configuration keeps its isolation, so that the experiment can be described.
+        check_posture: whether to check the isolation. If False, there is no `PostureRefusedError` and no warning about
+            the isolation. A configuration that the command would reject keeps the isolation of the file.
 
     Raises:
         ExperimentInvalidError: the file, the overrides or the data set is invalid.
@@ -153,12 +153,12 @@ def check_harness(resolved: Resolved) -> None:
 
 
 def with_posture(config: ExperimentConfig, command: Command, container: bool, warnings: list[str]) -> ExperimentConfig:
-    """Return a copy of the configuration with the sandbox and network mode that trials of this command get.
+    """Return a copy of the configuration with the sandbox and network mode in which the command runs the trials.
 
     Args:
         config: the configuration.
         command: the command that runs the trials.
-        container: whether `--container` was given.
+        container: whether `--container` was given: all trials run in a container.
         warnings: a list; sentences for the user are appended to it.
 
     Raises:
@@ -213,18 +213,21 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 
 
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
-    """Reject or warn of violations of the sanitization profile (conditions that must be equal for all trials).
+    """Check the sanitization profile (conditions that must be equal for all trials).
 
-    The section `validity` of the configuration says whether violations are rejected; the default depends on the command.
-    Return the configuration with the defaults of this section filled in.
+    The section `validity` of the configuration says whether a violation is rejected. By default, only `run-experiment`
+    rejects it. A violation that is not rejected gives a warning. `run-dev` neither rejects nor warns.
 
     Args:
         config: the configuration.
         command: the command that runs the trials.
-        warnings: a list; a sentence about each violation that is not rejected is appended to it.
+        warnings: a list; the warnings are appended to it.
+
+    Returns:
+        The configuration, with the defaults of `validity` filled in.
 
     Raises:
-        PostureRefusedError: the configuration violates the profile, and such a violation is rejected.
+        PostureRefusedError: a violation is rejected.
     """
     profile, policy = config.design.sanitization_profile, config.design.policies.state
     given, network = config.validity, config.runtime.network.mode

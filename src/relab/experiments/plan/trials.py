@@ -1,7 +1,8 @@
-"""The plan: the order of all trials. It is a pure function of the configuration, so that a run can be continued.
+"""Plan the trials of a run: which task runs with which variant, and in which order.
 
-A `Slot` is a position in the plan as four numbers. A `Trial` is a slot with the variant and the task themselves, ready
-to be run.
+The same configuration and number of tasks always give the same plan, so a continued run makes its plan again. A `Slot`
+is a position in the plan, with the indices of its variant and task. A `Trial` has the variant and the task themselves,
+so it can be run.
 """
 
 from __future__ import annotations
@@ -120,7 +121,10 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan that stores its slots (positions) as a list. Runs of forks (trials from a checkpoint on) use it."""
+    """A plan that stores its slots (positions) as a list.
+
+    It is the plan of a run of forks, which are trials that begin at a checkpoint of an earlier trial.
+    """
 
     slots: Sequence[Slot]
 
@@ -183,8 +187,8 @@ def make_plan(
         tasks: the number of tasks.
         replications: the number of repeats of each task with each variant.
         scheduling: whether trials are ordered by task, by variant, or randomly.
-        seed: the seed of the shuffling.
-        shuffle_tasks: whether the tasks are shuffled.
+        seed: the seed of all random orders.
+        shuffle_tasks: whether the order of the tasks is random, too.
     """
     order: MutableSequence[int] | range = range(tasks)
     if shuffle_tasks:

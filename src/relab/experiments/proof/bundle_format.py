@@ -23,8 +23,8 @@ class BundleFile(_Part):
     """A file of a bundle (an archive of a run for other people, with secrets masked).
 
     Attributes:
-        path: the path of the file, below the bundle's folder `run/`. It is the path in the run, unless that contained
-            credentials or is not valid on every system.
+        path: the path of the file, below the bundle's folder `run/`. It differs from the path in the run if that path
+            contains credentials or is not valid on every system.
         size: the length of the file in bytes.
         sha256: the SHA-256 of the file, in hexadecimal.
         is_original: whether the file has the same name and the same content as in the run.
@@ -58,8 +58,8 @@ class Original(_Part):
         verdict: the verdict of the run's verification at that time.
         state: the state of the run at that time, such as `completed`.
         signed_by: the id of the key that signed the run's statements; None if the run was not signed.
-        seal_sha256: the SHA-256 of the run's seal (the digests of its files); None if the bundle has masked values or
-            the run has no seal.
+        seal_sha256: the SHA-256 of the run's seal (the digests of its files). None if the run has no seal, or if the
+            bundle has masked values, because with digests a masked value could be guessed.
         is_proven: whether the bundle contains the run's seal and signed statements. They prove that the files which the
             manifest marks with `is_original` are unchanged.
     """
@@ -77,8 +77,9 @@ class BundleManifest(_Part):
     Attributes:
         original: the state of the run when the bundle was made.
         masked: the number of masked values in all files and file names, by kind of value.
-        declared: for each secret that the experiment declares, whether its value was known when the bundle was made. A
-            known value is masked wherever it occurs; an unknown value only where it looks like a credential.
+        declared: for each secret that the experiment or the person who published the run declared, whether its value
+            was known. A known value is masked wherever it occurs, unless it is very short. An unknown value is masked
+            only where it looks like a credential.
     """
 
     schema_version: Literal["bundle_v1"] = "bundle_v1"

@@ -1,6 +1,6 @@
 """Read bundles, which are not trusted: verify their content, and unpack them.
 
-An archive can name files outside of the folder, name one file twice, hold links, and inflate a few bytes to terabytes.
+An archive can name files outside of the target folder, name one file twice, hold links, or expand to terabytes.
 So the names and the sizes of all entries are checked before any entry is read. If an entry is longer than the archive
 states, the rest is not read.
 """
@@ -61,12 +61,12 @@ class BundleVerification:
         verdict: VERIFIED; DAMAGED; or UNTRUSTED if the bundle is unchanged, but not signed by the key that the
             caller gave.
         message: one sentence for people.
-        relation: one or two sentences about the run that the bundle was made from, with the number of the bundle's
-            files that are proven to be unchanged files of this run.
+        relation: one or two sentences for people: which run the bundle was made from, and how many files of the
+            bundle are proven to be unchanged.
         signer: the key that signed the bundle.
-        manifest: the manifest of the bundle; None if it cannot be read.
-        damage: the differences between the bundle and its manifest, in the order of the check; at most 1,000.
-        damage_count: the number of all differences.
+        manifest: the manifest of the bundle.
+        damage: the differences from the manifest, and an invalid signature or proof; at most 1,000 items.
+        damage_count: the number of all such items, also of those beyond 1,000.
     """
 
     bundle: Path
@@ -230,7 +230,7 @@ def _problem_of(entry: zipfile.ZipInfo) -> str | None:
 
 
 class _Reading:
-    """Verifies one bundle (a zip file of a run's files with a manifest), and unpacks it at the same time."""
+    """Verifies one bundle (a zip file of a run's files with a manifest). On request, it also unpacks the bundle."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, given: PublicKey | None, own: PublicKey | None) -> None:
         self._path = path
@@ -289,9 +289,9 @@ class _Reading:
             raise BundleInvalidError(f"{self._path} is not a bundle: it has no readable {name}.") from error
 
     def _signer(self, sha256: str) -> PublicKey | None:
-        """Return the key that signed the manifest; None if the manifest is not signed, or the envelope is damaged.
+        """Return the key that signed the envelope; None if there is no envelope, or it is damaged.
 
-        `sha256` is the manifest's SHA-256.
+        A damaged envelope, or one about a manifest with another SHA-256 than `sha256`, is added to the damage.
         """
         if ENVELOPE_ENTRY not in self._archive.namelist():
             return None
@@ -320,7 +320,7 @@ class _Reading:
             self._note(Damage(file.path, "has another digest than the manifest says"))
 
     def _pieces(self, entry: zipfile.ZipInfo, target: Path | None) -> Iterator[bytes]:
-        """Yield the decompressed content of an entry in pieces, at most the size that the archive states for it.
+        """Yield the decompressed content of an entry in pieces, not more than the archive states as its size.
 
         If `target` is not None, the pieces are also written to a new file at this path.
         """
@@ -337,10 +337,10 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return one or two sentences about the run that the bundle (a redacted archive) was made from.
+        """Return one or two sentences: which run the bundle (a redacted archive) was made from, and what is proven.
 
-        They say how many files of the bundle are proven to be unchanged files of this run, or that the bundle has no
-        proof. An invalid proof is added to the list of the bundle's damage.
+        They say how many files of the bundle are proven to be unchanged files of this run, or that there is no proof.
+        An invalid proof is added to the damage.
         """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"

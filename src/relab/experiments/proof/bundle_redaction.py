@@ -34,19 +34,19 @@ class BundleRedactor:
     """Masks the values of known secrets, and everything that looks like a credential.
 
     Args:
-        known: `{name: value}` of secrets; values that are too short are ignored.
+        known: `{name: value}` of secrets; values shorter than `MIN_CHARS` are ignored.
     """
 
     def __init__(self, known: Mapping[str, str]) -> None:
         self._known = Redactor({name: value for name, value in known.items() if len(value) >= MIN_CHARS})
 
     def name(self, name: str) -> tuple[str, int]:
-        """Return a file name without credentials, and the number of masked values."""
+        """Return a file name in which credentials are masked, and the number of masked values."""
         data, counts = self._mask(name.encode("utf-8", "surrogateescape"))
         return data.decode("utf-8", "surrogateescape").replace("/", "_"), counts.total()
 
     def content(self, path: str, raw: bytes) -> RedactedFile:
-        """Return the content of a file without credentials.
+        """Return the content of a file in which credentials are masked.
 
         A DuckDB database becomes one Parquet file for each table. A compressed file and a SQLite database are left out
         of the bundle (archive): the result has no content, and its `left_out` says why.
@@ -114,11 +114,13 @@ class BundleRedactor:
 
 
 def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None]) -> dict[str, str]:
-    """Return `{name: value}` of the secrets to mask: declared secrets, and environment variables with a secret's name.
+    """Return `{name: value}` of the secrets to mask.
+
+    These are the declared secrets, and the environment variables with names such as `API_KEY` or `DB_PASSWORD`.
 
     Args:
-        environment: environment variables; names such as `API_KEY` or `DB_PASSWORD` count. A variable is ignored if its
-            value is shorter than `MIN_CHARS` or begins with a slash (the path of a file).
+        environment: all environment variables. A variable that is not declared is ignored if its value is shorter than
+            `MIN_CHARS`, or begins with a slash and so is the path of a file.
         declared: the value of each declared secret; None for a secret that is not set in this environment.
     """
     found = {
@@ -131,10 +133,10 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """Return whether a document's field holds a secret, by the name of the field.
+    """Return whether a field of a JSON document holds a secret. The name of the field decides, such as `password`.
 
-    These values are never secrets: values other than text and integers, values shorter than `MIN_CHARS`, masked values,
-    and integers in a field whose name ends with `token` or `tokens`, which are counts.
+    These values are never secrets: values other than text and integers, values shorter than `MIN_CHARS`, and masked
+    values. An integer is not a secret if the name ends with `token` or `tokens`, because it is a count of tokens.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
         return False
@@ -144,7 +146,7 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def _names_secrets(value: Any) -> bool:
-    """Return whether a JSON document has a field with the name of a secret, such as `password`."""
+    """Return whether a JSON document has, at any depth, a field that holds a secret, such as `password`."""
     stack = [value]
     while stack:
         node = stack.pop()

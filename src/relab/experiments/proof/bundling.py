@@ -92,9 +92,9 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
 
     Args:
         request: the run, the file to write, and options.
-        environment: environment variables. The values of secrets are masked wherever they occur in the bundle. Secrets
-            are the variables that the experiment or the request declares as secrets, and variables with a name such as
-            `API_KEY`.
+        environment: the environment variables, some of which are secrets: those that the experiment or the request
+            declares, and those with a name such as `API_KEY`. Their values are masked wherever they occur in the
+            bundle, unless a value is very short.
         signing_key: the file of the key that signs the bundle; it is created if it is missing. If the key cannot be
             used, the bundle is not signed, and the result has a warning.
 
@@ -249,11 +249,10 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask digests, because a guess of a masked password could be checked against the digest of the unmasked file.
+        """Mask digests in the bundle: with the digest of an unmasked file, guesses of a masked password can be checked.
 
-        The seal (the digests of the run's files), the signed statements and the evidence store are left out, because
-        they consist of digests. Files below `trials/` and Parquet tables keep their digests. In all other files, the
-        mask replaces each digest.
+        The seal (the digests of the run's files), the signed statements and the evidence store are left out of the
+        bundle. Files below `trials/` and Parquet tables keep their digests. In all other files, each digest is masked.
         """
         # Otherwise a masked password could be guessed, and each guess checked by the digest of the unmasked document.
         files, self._files = self._files, []
@@ -273,13 +272,13 @@ class _Bundle:
             self._put(file.path, data, is_original=False, masked=Counter({**file.masked, "digest": count}))
 
     def _name(self, folder: str, name: str) -> str:
-        """Return the path of a folder's entry in the bundle (archive): without credentials, and valid on every system.
+        """Return the path that a file or folder gets in the bundle (archive), relative to the bundle's folder `run/`.
 
-        Paths in the bundle are below its folder `run/`.
+        Credentials in the path are masked, and the path is unique and valid on every system.
 
         Args:
-            folder: the path of the folder in the bundle; empty for the folder of the run itself.
-            name: the name of the entry in the run.
+            folder: the path in the bundle of the folder that contains it; empty for the folder of the run itself.
+            name: the name of the file or folder in the run.
         """
         cleaned, count = self._redactor.name(name)
         self._masked += Counter({"file_name": count})
@@ -295,16 +294,16 @@ class _Bundle:
 
 
 def _safe(name: str) -> str:
-    """Return a file name that every system and `lab open` accept.
+    """Return a file name that every operating system and `lab open` accept.
 
-    A character that is not accepted everywhere is replaced by `%` and its code in hexadecimal.
+    Each other character is replaced by `%` and its code in hexadecimal.
     """
     marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
     return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
 
 
 def _is_too_long(path: str) -> bool:
-    """Return whether a path, or a name in it, is too long for a file in a bundle (an archive) to be unpacked."""
+    """Return whether a file with this path could not be unpacked, because the path or a name in it is too long."""
     return len((RUN + path).encode()) > MAX_NAME or any(
         len(part.encode()) > _MAX_PART_BYTES for part in path.split("/")
     )

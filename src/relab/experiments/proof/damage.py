@@ -1,4 +1,4 @@
-"""Find every difference between the folder of a run and its seal, and the first changed byte of each file."""
+"""Find every difference between the folder of a run and its seal, and the first changed byte of each changed file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Damage:
     """One difference between a run and its records.
 
     Attributes:
-        path: the file or folder, below the run; for a bundle (a redacted archive of a run), the name of the entry.
+        path: the file or folder, below the run; for a bundle (a redacted archive of a run), the path below its folder
+            `run/`, or the name of another entry.
         what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
         begin, end: the first changed byte is at an offset (from 0) with `begin <= offset < end`. None if no offset
             applies, for example because the file is missing.
@@ -47,7 +48,7 @@ class Damage:
     line: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the damage as JSON. The key `offset` has the offset of the first changed byte; null if it is unknown."""
+        """Return the damage as JSON. `offset` is that of the first changed byte; null if it is not known exactly."""
         is_exact = self.begin is not None and self.end == self.begin + 1
         return {
             "path": self.path,
@@ -176,7 +177,9 @@ class SealCheck:
         return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
 
     def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
-        """Return the place of a file's first changed byte, by comparison with an unchanged copy; None without a copy.
+        """Return the place of a file's first changed byte, by comparison with an unchanged copy.
+
+        The copy is another file of the run that had the same content when the run was sealed. None if there is no copy.
 
         Args:
             path: the changed file, below the folder of the run.

@@ -1,7 +1,7 @@
 """Sign statements in DSSE envelopes, and read them back.
 
-Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md. The bytes of an envelope follow from its
-content, and a reader rejects any other form. So a change of any byte of an envelope is detected.
+Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md. relab writes the JSON of an envelope in one
+canonical form, and rejects any other form. So a change of any byte is detected, also of a byte that is not signed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class Envelope:
 
 
 def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
-    """Sign an in-toto statement; return the DSSE envelope with statement and signature, as one line of JSON.
-
-    The line has no line end.
+    """Sign an in-toto statement; return the DSSE envelope with statement and signature, as JSON without line breaks.
 
     Raises:
         SigningKeyError: the key cannot be created or used.
