@@ -26,7 +26,7 @@ class InspectLogTooLargeError(InspectLogError):
 
 
 class InspectLogUnsafeError(InspectLogError):
-    """The archive is unsafe: an entry is encrypted, or has an unsafe name: an absolute path, or one with `..`."""
+    """The archive is unsafe: an entry is encrypted, or has an unsafe name, such as one with `..`."""
 
     code = "inspect_log_unsafe"
 

@@ -30,7 +30,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 @dataclass(frozen=True)
 class SamplePlace:
-    """The place of a planned sample in a run: the ids of its trial, the index of its task, the task, and the variant."""
+    """The place of a planned sample in a run: the ids of its trial, the task with its index, and the variant."""
 
     ids: TrialIds
     task_index: int
