@@ -44,11 +44,11 @@ class ControlFlags(_Strict):
     """Flags of a service's flow control, which limits how many requests the service handles at the same time.
 
     Attributes:
-        policy: `fixed`: the limit is `max_concurrency`. `aimd`: the limit falls, to at least 1, while P95 is too high.
+        policy: with `fixed`, the limit is `max_concurrency`. With `aimd`, it falls while P95 is too high (minimum 1).
         target_p95_ms: the largest P95 latency that `aimd` accepts, including the time that requests wait.
         max_concurrency: the maximum number of requests in all workers together; each worker has at least 1.
         max_batch_size: maximum number of searches that are answered together.
-        enabled_actuators: the limits in use. Without `concurrency`, the number of requests has no limit. Without
+        enabled_actuators: the limits that apply. Without `concurrency`, the number of requests has no limit. Without
             `batch_size`, each search is answered alone.
     """
 
@@ -188,7 +188,7 @@ class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
     A targeting key is the id of a user or other subject; its hash is one of 10,000 buckets. A split divides the buckets
-    among its parts, in order, by weight. If the weight of only one part grows, this part keeps all its targeting keys.
+    among its parts, in order, by weight. If the weight of only one part grows, this part loses no targeting key.
     """
 
     variant: VariantName | None = None

@@ -70,9 +70,9 @@ class _Change(NamedTuple):
 class FlagService:
     """Creates, changes, reads and evaluates versioned flags.
 
-    Every change adds one version and returns it; no version is ever changed or deleted. A change is rejected if the
-    number of the current version is not in `expected`, so concurrent writers do not overwrite each other; None accepts
-    any version. `author` and `note` are stored with the version.
+    Every change adds one version and returns it; no version is ever changed or deleted. A caller passes the version
+    numbers that it expects (`expected`). If the current version has another number, the change is rejected, so that
+    concurrent writers do not overwrite each other. None accepts every version. `author` and `note` are stored.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -238,7 +238,7 @@ class FlagService:
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
-        """Return the value of every flag in use for a context, or the reason why the flag has no value; ordered by key.
+        """Return one result for each flag that is not archived, ordered by key: its value, or the reason for no value.
 
         Raises:
             InvalidContextError: the targeting key of the context is not a text.

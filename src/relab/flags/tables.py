@@ -20,10 +20,10 @@ class FlagRow(Base):
 
 
 class FlagVersionRow(Base):
-    """The row of one version of a flag, which is never changed.
+    """The row of one version of a flag. The row is never changed.
 
-    `action` is the kind of change that added the version. `author` is the person who made the change, and `note` is the
-    reason. `digest` is the SHA-256 of the content. `created_at` is in microseconds since 1970.
+    `action` is the kind of change that added the version. `author` is the name of the caller that made the change, and
+    `note` is the reason. `digest` is the SHA-256 of the content. `created_at` is in microseconds since 1970.
     """
 
     __tablename__ = "flag_versions"

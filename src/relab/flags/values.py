@@ -1,4 +1,4 @@
-"""The types of JSON values that flags distinguish."""
+"""The types of the values of flags; check whether a JSON value has a type, and whether two scalars are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks that routes declare: the scope that the caller needs, or that the route is public."""
+"""FastAPI dependencies that check the caller's scope or mark a route as public, and readers of credentials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ScopeCheck:
 
         Raises:
             UnauthenticatedError: the request has no valid credentials (401).
-            ForbiddenError: the caller lacks the scope, or only requests from this machine are accepted (403).
+            ForbiddenError: the token lacks the scope, or a request without a token is not from this machine (403).
         """
         return self.decide(request, services, bearer_of(request))
 
@@ -38,7 +38,7 @@ class ScopeCheck:
 
         Raises:
             UnauthenticatedError: the request has no valid credentials (401).
-            ForbiddenError: the caller lacks the scope, or only requests from this machine are accepted (403).
+            ForbiddenError: the token lacks the scope, or a request without a token is not from this machine (403).
         """
         return services.access.authorize(_credentials(request, token), self.scope)
 

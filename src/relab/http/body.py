@@ -31,7 +31,7 @@ _IDENTITY: Final = "identity"
 class IngestGate:
     """Limits the ingest requests in progress, by their number and by the total size of their bodies.
 
-    Use it on the event loop only.
+    It is not thread-safe: use it only on the event loop.
 
     Args:
         max_requests: the greatest number of requests in progress.
@@ -51,7 +51,7 @@ class IngestGate:
         """Reserve capacity for one request, and for the declared size of its body, while the `async with` block runs.
 
         Raises:
-            OverloadedError: no capacity is left.
+            OverloadedError: too many requests are in progress, or their bodies are too large together.
         """
         reservation = IngestReservation(self)
         if self.requests >= self._max_requests:
@@ -83,7 +83,7 @@ class IngestGate:
 
 
 class IngestReservation:
-    """The part of an `IngestGate`'s capacity (requests and bytes in progress) that one request has reserved."""
+    """The capacity that one request has reserved of an `IngestGate`: one request, and `bytes` for its body."""
 
     def __init__(self, gate: IngestGate) -> None:
         self._gate = gate
@@ -137,7 +137,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
     Raises:
         UnsupportedMediaError: the encoding is not in `DECODERS`.
         TooLargeError: the body is over the server's limit.
-        OverloadedError: a body that is larger than declared exceeds the capacity that other bodies leave.
+        OverloadedError: the body is larger than declared, and there is no capacity for the additional bytes.
         HTTPException: 408, the body did not arrive in time.
     """
     encoding = request.headers.get("content-encoding", "").strip().lower() or _IDENTITY
@@ -239,7 +239,7 @@ class JsonBody(DocumentedBody):
         max_bytes: the maximum size of the body.
         is_optional: whether a request without a body is read as `{}`.
         is_strict: whether values must have the model's JSON types, so that a number is not accepted for a boolean. Set
-            it for a model that also reads query parameters: such a model otherwise converts texts.
+            it for a model that also reads query parameters. Because these are texts, the model itself converts texts.
         replaces_nul: whether NUL characters in texts are replaced by U+FFFD instead of rejected.
     """
 

@@ -1,4 +1,4 @@
-"""Decompress the bodies of requests: gzip, deflate and Zstandard, never beyond a limit.
+"""Decompress the bodies of requests: gzip, deflate and Zstandard, up to a given size.
 
 OpenTelemetry's SDK for Python compresses with gzip or deflate, its Collector also with Zstandard.
 """
@@ -33,7 +33,7 @@ def decompress(raw: bytes, encoding: str, max_bytes: int) -> bytes:
     Args:
         raw: the compressed body: one stream of the encoding, and nothing after it.
         encoding: the value of the header `Content-Encoding`, a key of `DECODERS`.
-        max_bytes: the maximum size of the decompressed body. The memory used does not exceed it much.
+        max_bytes: the maximum size of the decompressed body. Decompression stops there, which also limits the memory.
 
     Raises:
         TooLargeError: the decompressed body is larger than `max_bytes`.

@@ -1,4 +1,7 @@
-"""FastAPI dependencies of routes: the services, and the tailers that send new events to open streams."""
+"""FastAPI dependencies and parameter types of routes.
+
+The dependencies return the app's services, and its tailers, which send new events to open event streams.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ def get_services(request: Request) -> Services:
 
 
 def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
-    """Return the object of this process that sends new progress events of analyses to the open streams."""
+    """Return the app's tailer for analyses, which sends new progress events to open event streams."""
     tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
     return tailer
 
 
 def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
-    """Return the object of this process that sends new timeline events of incidents to the open streams."""
+    """Return the app's tailer for incidents, which sends new timeline events to open event streams."""
     tailer: ProgressTailer[TimelineEvent] = request.app.state.incident_tailer
     return tailer
 

@@ -1,4 +1,4 @@
-"""Server-sent events: the position at which a client continues, and the response that sends the events."""
+"""Server-sent events: read `Last-Event-ID` from the request, and send the later events in a streaming response."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _EventStream(StreamingResponse):
-    """A response that may never end. It counts as one of the open event streams, whose number the server limits."""
+    """A response that sends events until the client disconnects. The server limits the number of such open streams."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, unless too many event streams are open.

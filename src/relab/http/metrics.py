@@ -16,7 +16,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class HttpMetrics:
-    """The metrics of the requests that this process handles. Each app has one object with its own registry."""
+    """The metrics of the requests that this process handles. Each app has its own object and registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

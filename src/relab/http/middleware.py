@@ -29,12 +29,13 @@ class RequestContextMiddleware:
     """Stores an id and the source of each request in the request's state; counts and logs the request when it ends.
 
     The id is the value of the header `X-Request-ID` if this value is safe to log; otherwise a new id is created. The
-    source is the client's address, and whether a proxy passed the request on.
+    source (`Source`) is the client's address, with a remark if the request came through a proxy.
 
     Args:
         app: the ASGI app that handles the request.
         metrics: counts the requests.
-        source_of: returns the source of a request from the address of its peer and its headers.
+        source_of: returns the source of a request. Its arguments are the address of the other end of the connection
+            (None if unknown), and the headers.
     """
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics, source_of: SourceOf) -> None:
@@ -86,7 +87,10 @@ class RequestContextMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Rejects a body larger than `max_bytes`: at once if its declared length is larger, else while the body arrives."""
+    """Rejects bodies larger than `max_bytes`.
+
+    If the declared length is larger, the body is not read. Otherwise the bytes are counted while the body arrives.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

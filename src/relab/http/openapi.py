@@ -1,7 +1,7 @@
-"""The FastAPI app class. It completes the OpenAPI document where FastAPI lacks information.
+"""The FastAPI app class, which completes the OpenAPI document that FastAPI generates.
 
-It adds the request bodies that dependencies (`DocumentedBody`) read, and the problem documents, which have their own
-media type. Routes refer to the schemas of both as components.
+FastAPI does not describe a request body that a dependency reads (`DocumentedBody`), so this class adds it. It also adds
+schemas that routes only refer to, such as the schema of problem documents.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the form of references between the schemas, such as `#/components/schemas/{model}-Input`; `{model}`
-            stands for a model's name. The last part, such as `Run-Input`, is the name of a schema in the result.
+        template: the text of a reference to a schema, in which `{model}` stands for the model's name. Its last part
+            names the schema in the result: `#/components/schemas/{model}-Input` gives `Run-Input` for `Run`.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -61,8 +61,8 @@ def posted_components(model: type[BaseModel], *, replaces_nul: bool = False) -> 
 class DocumentedBody(ABC):
     """The base class of FastAPI dependencies that read a JSON body; it describes the body in the OpenAPI document.
 
-    FastAPI would read the body before the caller is checked. These dependencies read it afterwards, with limits of size
-    and time, and validate it strictly.
+    FastAPI itself reads a body before it checks the caller's scope. A dependency can read the body after this check,
+    and can limit its size and the time to receive it.
 
     Args:
         model: the model whose schema describes the body in the document.
@@ -159,7 +159,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document without the kinds of credentials that routes accept. The first call builds it."""
+        """Return the OpenAPI document without credentials (`described` adds them). The first call builds it."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()
@@ -177,12 +177,12 @@ class DocumentedApi(FastAPI):
             yield from (route for route in router.routes if isinstance(route, APIRoute) and route.include_in_schema)
 
     def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
-        """Return the OpenAPI document with the credentials that each route accepts.
+        """Return a copy of the OpenAPI document that also describes the credentials that each route accepts.
 
         Args:
             is_open: whether requests from this machine need no token.
-            has_ingest_secret: whether the ingest routes also accept the header `X-Ingest-Secret` with the secret from
-                the settings, without a token.
+            has_ingest_secret: whether the settings contain an ingest secret. If so, the ingest routes require a token,
+                or this secret in the header `X-Ingest-Secret`.
         """
         document = copy.deepcopy(self.openapi())
         document["components"]["securitySchemes"] = _CREDENTIALS

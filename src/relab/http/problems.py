@@ -88,7 +88,7 @@ def problem_response(
 ) -> Response:
     """Return the response for a failed request.
 
-    It is a problem document, or the error format that was registered for the request's path, such as that of OTLP.
+    It is a problem document. Some paths have another protocol, such as OTLP; their errors have its format.
 
     Args:
         request: the request.

@@ -1,4 +1,4 @@
-"""What the decorators of routes with a scope have in common."""
+"""Arguments for the decorators of routes that require a scope."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from relab.http.problems import scoped_problems
 
 
 def scoped(scope: Scope, *statuses: int, has_body: bool = False) -> dict[str, Any]:
-    """Return the arguments `dependencies` and `responses` of a route that requires a scope.
+    """Return the arguments `dependencies` and `responses` for the decorator of a route that requires a scope.
 
     Args:
         scope: the scope that the caller needs.
-        statuses: the statuses of the route's own errors, for the OpenAPI document (`scoped_problems`).
+        statuses: HTTP statuses of errors for the OpenAPI document, in addition to those of `scoped_problems`.
         has_body: whether requests have a body.
     """
     return {"dependencies": [requires(scope)], "responses": scoped_problems(*statuses, has_body=has_body)}

@@ -1,7 +1,7 @@
 """Read and write files that a harness can also change: follow no links, do not block on pipes, use few system calls.
 
-A harness chooses the names and links in its folders, so callers pass the folder `below`: nothing below this folder is
-trusted. Every folder between this folder and the file is opened from its parent with O_NOFOLLOW.
+The parameter `below` is a folder above the file. Links in the path to this folder are followed. A harness controls the
+names and links inside the folder, so each folder between it and the file is opened from its parent with O_NOFOLLOW.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOE
 def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
     """Return the content of a file; None if it is missing, not a regular file, or larger than `limit` bytes.
 
-    A file that is reached through a link below the folder `below` counts as missing.
+    `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """
     descriptor = _open(path, below)
     if descriptor is None:
@@ -51,7 +51,7 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
 def open_plain(path: Path, *, below: Path) -> BufferedReader | None:
     """Open a file for reading; return None if it is missing or not a regular file.
 
-    A file that is reached through a link below the folder `below` counts as missing.
+    `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """
     descriptor = _open(path, below)
     if descriptor is None:
@@ -66,7 +66,7 @@ def open_plain(path: Path, *, below: Path) -> BufferedReader | None:
 def digest_plain(path: Path, *, below: Path) -> str | None:
     """Return the SHA-256 of a file, in hexadecimal; None if it is missing or not a regular file.
 
-    A file that is reached through a link below the folder `below` counts as missing.
+    `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """
     file = open_plain(path, below=below)
     if file is None:
@@ -78,7 +78,7 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 def path_exists(path: Path, *, below: Path) -> bool:
     """Return whether a file, a folder or a link exists at the path; True if this cannot be checked.
 
-    The check is not possible if a folder between `below` and the path is a link.
+    It cannot be checked, for example, if a folder between the folder `below` and the path is a link.
     """
     try:
         return status_plain(path, below=below) is not None
@@ -89,10 +89,10 @@ def path_exists(path: Path, *, below: Path) -> bool:
 def status_plain(path: Path, *, below: Path) -> os.stat_result | None:
     """Return the status (stat) of a file, a folder or a link itself; None if the path does not exist.
 
-    No link below the folder `below` is followed.
+    `below` is a folder above the path. Links in the path after this folder are not followed.
 
     Raises:
-        OSError: a parent folder below `below` is a link or cannot be opened, or the path is invalid.
+        OSError: a folder between `below` and the path is a link or cannot be opened, or the path is invalid.
     """
     parts = path.relative_to(below).parts
     try:
@@ -126,9 +126,10 @@ def write_own(path: Path, data: bytes) -> None:
 
 
 def replace_plain(path: Path, data: bytes, *, below: Path) -> None:
-    """Replace a file in a folder that a harness can change: a reader sees the old content or the new one.
+    """Create or replace a file atomically: a reader sees the old content or the new content, never a part.
 
-    No link below the folder `below` is followed; a link at the path itself is replaced.
+    `below` is a folder above the file. Links in the path after this folder are not followed. If the path itself is a
+    link, the file replaces it.
 
     Raises:
         OSError: a parent folder is missing or is a link, or the file cannot be written.
@@ -164,7 +165,10 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def _open(path: Path, below: Path) -> int | None:
-    """Open a file for reading, without following links or waiting for the writer of a pipe; None if that fails."""
+    """Open a file for reading; return its descriptor, or None if that fails.
+
+    Links after the folder `below` are not followed. If the file is a pipe, the call does not wait for a writer.
+    """
     # A damaged record may contain a path outside of `below`.
     parts = _parts(path, below)
     if not parts:

@@ -1,4 +1,4 @@
-"""Walk, measure and delete file trees that a harness left: any depth, any permissions, with links and sparse files."""
+"""Walk, measure and delete folders that a harness left: of any depth, with any permissions, links and sparse files."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def make_accessible(root: Path) -> None:
-    """Give the owner read and write permission for a folder and everything below it.
+    """Give the owner read and write permission for all files below a folder, and full permission for the folders.
 
     Raises:
-        OSError: an entry belongs to another user.
+        OSError: an entry lacks permission, and belongs to another user.
     """
     for entry in walk(root):
         if entry.is_file(follow_symlinks=False):
@@ -55,7 +55,7 @@ def allow_owner(path: Path) -> None:
     """Give the owner of a file read and write permission.
 
     Raises:
-        OSError: the file belongs to another user.
+        OSError: the file lacks permission, and belongs to another user.
     """
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & 0o600 != 0o600:
@@ -120,16 +120,17 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 def size_of_copy(*roots: Path) -> tuple[int, int]:
     """Return `(bytes that a copy of these folders needs at most, size of the largest file)`.
 
-    Files that are deleted during the call, and folders that cannot be read, are not counted.
+    The copy may store the holes of sparse files as zeros. Files that are deleted during the call, and folders
+    that cannot be read, are not counted.
     """
     used = _used(*roots)
     return used.copied, used.largest
 
 
 def remove_hollow_files(*roots: Path) -> int:
-    """Delete sparse files below these folders; return the number of deleted files.
+    """Delete files that consist mostly of holes (ranges without disk space); return the number of deleted files.
 
-    A file is deleted if its holes (parts without disk space) are larger than its data and than `_SMALL_HOLES`.
+    A file is deleted if its holes take more bytes than its data. Holes of `_SMALL_HOLES` bytes in total are allowed.
 
     Raises:
         OSError: a file cannot be deleted.

@@ -24,7 +24,7 @@ class ApprovalDecidedError(ConflictError):
 
 
 class ApprovalExpiredError(ConflictError):
-    """The approval request is no longer valid: a plan must be approved before `expires_at`."""
+    """A plan was approved too late or too early: an approval is possible from `asked_at` on, and before `expires_at`."""
 
     code = "approval_expired"
 
@@ -33,8 +33,8 @@ class ApprovalRequest(BaseModel):
     """The question to people whether a plan may be executed; stored as JSON.
 
     Attributes:
-        state_digest: the action server's digest of the service's state. An approval is valid only while the state has
-            this digest. None if the server sent none.
+        state_digest: the action server's digest of the service's state when the plan was made; None if it sent none.
+            An approval is valid only while the state has this digest.
         ground: why a person has to decide, in one sentence.
         expires_at: from this time on, the plan can no longer be approved.
     """
@@ -69,7 +69,7 @@ class Decision(BaseModel):
 class SeveralPlansError(ConflictError):
     """A person approves by the id of the incident, but the incident has requested approval of several different plans.
 
-    Decided requests count, too.
+    The error is also raised if earlier requests are already decided.
     """
 
     code = "several_plans"
@@ -163,11 +163,11 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request to answer if a person names only the incident: the last request.
+    """Return the newest approval request of an incident; a person who names only the incident answers this one.
 
     Args:
-        asked: all approval requests of the incident with their decisions (None if undecided), the newest request last;
-            at least one request. Decided and expired requests count, too.
+        asked: all approval requests of the incident, the newest last, with their decisions (None if undecided). They
+            include decided and expired requests; there is at least one.
         approved: whether the answer is an approval.
 
     Raises:
@@ -186,8 +186,8 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
     """Return the name of the person who rejected `action` on `target`; None if no person did.
 
-    `target` is the part of the service that the action changes. `asked` holds approval requests with their decisions
-    (None if undecided); withdrawn requests count, too.
+    `target` is the part of the service that the action changes. `asked` holds approval requests, withdrawn ones
+    included, with their decisions (None if undecided).
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)
@@ -203,7 +203,7 @@ def approval_state(
 
     - `REJECTED`: a person rejected the request.
     - `EXPIRED`: the request is not valid at `now_us`; it is valid from `asked_at` on, and before `expires_at`.
-    - `STATE_CHANGED`: the plan, or the state of the target, differs from the plan or state in the request.
+    - `STATE_CHANGED`: `plan` or `state_digest` differs from that in the request.
     - `PENDING`: no person has decided about the request.
     - `APPROVED`: a person approved the request.
 

@@ -1,6 +1,6 @@
-"""Read from an action server's catalogue what a plan needs.
+"""Parse an action server's catalogue: the actions (repairs) that it can execute, with their parameters.
 
-The catalogue is untrusted: invalid entries are only counted.
+The catalogue is untrusted. Invalid entries are left out and counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class UserImpact(StrEnum):
     WHOLE_SERVICE = "whole_service"
 
     def exceeds(self, other: UserImpact) -> bool:
-        """Return whether this impact is larger than `other`: users may notice more of it."""
+        """Return whether this impact is larger than `other`, in the order of the members."""
         order = list(UserImpact)
         return order.index(self) > order.index(other)
 
@@ -68,7 +68,8 @@ class ParameterRule:
     def fit(self, value: ParameterValue) -> ParameterValue | None:
         """Return a value converted to the parameter's type; None if the parameter does not allow it.
 
-        A number in a string, for example, becomes a number.
+        A value of an allowed type is not converted. If the rule allows numbers but no texts, a text is parsed as a
+        number. If it allows integers only, 2.0 becomes 2.
         """
         fitted = self._of_kind(value)
         if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
@@ -113,7 +114,7 @@ class ActionEntry:
         effect: the expected effect, in words.
         preconditions: the conditions for executing the action, in words.
         inverse: the name of the action that rolls this action back; None if no action does.
-        target: the part of the service that the action changes; None if a parameter names it.
+        target: the part of the service that the action changes; None if the entry does not name it (see `target_of`).
     """
 
     name: str
@@ -221,8 +222,8 @@ def _entry(row: Any) -> ActionEntry | None:
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
     """Return `{parameter: rule}` for the properties of an object's JSON schema.
 
-    A rule covers only the parts of JSON Schema that `ParameterRule` can express. Return None if the schema or its
-    `properties` is not an object, or if it has too many parameters.
+    The rules ignore the parts of JSON Schema that `ParameterRule` cannot express. Return None if the schema or its
+    `properties` is not an object, or if there are more than `_MAX_PARAMETERS` properties.
     """
     if not isinstance(schema, Mapping):
         return None

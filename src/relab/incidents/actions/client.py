@@ -1,4 +1,4 @@
-"""Client of an action server. Each call returns a checked value, or raises an error whose class says what to do."""
+"""HTTP client of an action server. It validates each answer; an error names the responder's reaction (`Reaction`)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class RequestLimits:
     Attributes:
         read_timeout_s: the time limit for a request that changes nothing.
         action_timeout_s: the time limit for an action.
-        max_attempts: how often an action with an unknown outcome is requested, the first request included.
+        max_attempts: the maximum number of requests for one action; a request is repeated if its outcome is unknown.
         retry_pause_s: the pause between two requests of the same action.
-        max_retry_after_s: the longest wait that a `Retry-After` header can cause.
+        max_retry_after_s: the longest pause between two requests, even if the header `Retry-After` asks for more.
     """
 
     read_timeout_s: float = 5.0
@@ -65,11 +65,11 @@ class DryRun:
 
 @dataclass(frozen=True, slots=True)
 class RecentRecords:
-    """The newest records of the actions that a server has received.
+    """The action server's records from the newest one back to the point that the caller asked for.
 
     Attributes:
         records: the records, newest first.
-        is_whole: False if older records may be missing: the server's list ends too early, or has invalid rows.
+        is_whole: False if records may be missing: the server's list ends before that point, or has invalid rows.
     """
 
     records: tuple[ServerRecord, ...]
@@ -136,12 +136,10 @@ class ActionsClient:
         return _recent([record for record in records if record.requested_at_us >= at_us], records, unreadable)
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the action server's records, of all clients, that are newer than the records in `seen`.
-
-        If the server's list contains none of the records in `seen`, the whole list is returned.
+        """Return the records of all clients that are newer than the newest record in `seen`.
 
         Args:
-            seen: the ids of the records that the caller knows already.
+            seen: ids of known records. If the server's list contains none of them, the whole list is returned.
 
         Raises:
             ActionServerError: the request failed.
@@ -172,17 +170,17 @@ class ActionsClient:
         state_digest: str | None = None,
         may_ask: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServerRecord:
-        """Execute an action once; return the action server's record of it, which may show a failure.
+        """Execute an action; return the action server's record of it, which may show a failure.
 
-        A call may be repeated with the same key, also after a restart: the action is never executed twice.
+        The action is never executed twice, even if this call is repeated with the same key after a restart.
 
         Args:
             action: the name of the action.
             parameters: the parameters of the action.
             key: the idempotency key; the caller stores it before this call.
-            state_digest: the digest of the service's state when the action was decided; None: the server does not check
-                it.
-            may_ask: called before each retry; if it returns False, the client only searches for the record.
+            state_digest: the digest of the service's state when the action was chosen. The server executes the action
+                only in this state; with None, in any state.
+            may_ask: called before each retry. If it returns False, the client stops, and only searches for the record.
 
         Raises:
             OutcomeUnknownError: it is unknown whether the action was done.
@@ -217,13 +215,13 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Return the action server's record of the finished action with the idempotency key `key`.
+        """Search for the record of the action with the idempotency key `key`; return it if the action is finished.
 
         Args:
             action: the name of the action.
             key: the idempotency key.
-            doubt: the error of the last request; None if it raised no error.
-            is_unknown: whether a request may have begun the action; then a missing record proves nothing.
+            doubt: the error of the last request for the action; None if no request failed.
+            is_unknown: whether a request may have begun the action, so that a missing record proves nothing.
 
         Raises:
             ActionServerBusyError: the action has no record, and was not begun because the server was busy.
@@ -245,10 +243,11 @@ class ActionsClient:
 
         Args:
             key: the idempotency key.
-            since_us: a time before the action was requested, in microseconds since 1970; older records are found, too.
+            since_us: a time before the action was requested, in microseconds since 1970. A list that goes back beyond
+                this time counts as complete. Records are not filtered by it.
 
         Raises:
-            ActionServerError: the request failed, or the server's list is incomplete and lacks the record.
+            ActionServerError: the request failed, or the server's list lacks the record and is incomplete.
         """
         records, unreadable = await self._records()
         # Do not compare times here: the clocks may differ.
@@ -304,10 +303,10 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the rollback of the action in record `record_id`; None if it was not rolled back.
+        """Return the rollback's record for the action with the record `record_id`; None if it was not rolled back.
 
         Raises:
-            ActionServerError: the request failed, or the answer is incomplete, so a rollback may be missing from it.
+            ActionServerError: the request failed, or the answer is incomplete and contains no rollback.
         """
         recent = await self.records_after((record_id,))
         found = [item for item in recent.records if item.undoes == record_id]
@@ -318,7 +317,7 @@ class ActionsClient:
         return next(iter([*over, *found]), None)
 
     async def _undo_over(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the finished rollback of the action in `record_id`; None if it cannot be found."""
+        """Return the rollback's record (`find_undo`) if the rollback is finished; None if not, or if reading failed."""
         try:
             found = await self.find_undo(record_id)
         except ActionServerError:
@@ -356,12 +355,12 @@ def _path(action: str) -> str:
 
 
 def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
-    """Return the record in the server's answer to the request of an action.
+    """Return the record in the server's answer to a request to execute `action`.
 
     Raises:
-        ActionServerBusyError: the server is busy with an action.
+        ActionServerBusyError: this action or another one is still in progress, or there were too many requests.
         UnreadableError: the answer contains no valid record of this action and key.
-        ActionServerError: the server refuses.
+        ActionServerError: the server answered with an error.
     """
     found = _read_answer(answer)
     if found is None or found.action != action or found.key != key:
