@@ -130,7 +130,7 @@ def size_of_copy(*roots: Path) -> tuple[int, int]:
 def remove_hollow_files(*roots: Path) -> int:
     """Delete files that consist mostly of holes (ranges without disk space); return the number of deleted files.
 
-    A file is deleted if its holes take more bytes than its data. Holes of `_SMALL_HOLES` bytes in total are allowed.
+    A file is deleted if its holes take more bytes than its data. Up to `_SMALL_HOLES` bytes of holes are ignored.
 
     Raises:
         OSError: a file cannot be deleted.

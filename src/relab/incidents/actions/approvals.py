@@ -24,7 +24,7 @@ class ApprovalDecidedError(ConflictError):
 
 
 class ApprovalExpiredError(ConflictError):
-    """A plan was approved too late or too early: an approval is possible from `asked_at` on, and before `expires_at`."""
+    """A plan was approved too late or too early; it can be approved from `asked_at` on, and before `expires_at`."""
 
     code = "approval_expired"
 
