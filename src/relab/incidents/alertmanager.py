@@ -71,8 +71,8 @@ class SentAlert(_Sent):
     def _begin(cls, value: object) -> object:
         """Return the start time of an alert for validation; a time out of range becomes the nearest time in range.
 
-        An empty text (from a sender that has no time) becomes None. Alertmanager does not send a rejected notification
-        again, so one strange time must not lose the other alerts of its group.
+        An empty text becomes None. A time out of range is not rejected: Alertmanager does not send a rejected
+        notification again, so all alerts of its group would be lost.
         """
         if not isinstance(value, str):
             return value
@@ -87,7 +87,7 @@ class SentAlert(_Sent):
 class AlertNotification(_Sent):
     """A notification about a group of alerts, as the webhooks of Alertmanager and Grafana send it.
 
-    The version is not read: Alertmanager sends 4 and Grafana 1, with the same fields.
+    The field `version` is ignored: Alertmanager sends 4 and Grafana 1, but their other fields are the same.
     """
 
     group_key: str = Field(alias="groupKey", min_length=1)
@@ -154,8 +154,8 @@ def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) ->
     """Return the title of the incident that a notification opens.
 
     The title is the first of these texts that exists: the summary that all alerts have in common, the text of the first
-    alert in `firing`, the name of the alerts. If there are further alerts, the title ends with their number. Further
-    alerts are the `left_out` alerts; without a common summary, also all alerts in `firing` except the first.
+    alert in `firing`, the name of the alerts. The title ends with the number of alerts that it does not cover, if any:
+    the `left_out` alerts and, without a common summary, all alerts in `firing` except the first.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

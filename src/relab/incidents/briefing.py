@@ -1,4 +1,7 @@
-"""Brief a person who decides on an action: its evidence, other causes, blast radius and rollback. Pure functions."""
+"""Build the briefing for a person who decides on an action of an incident. Pure functions.
+
+It has the evidence for the diagnosed cause, other possible causes, the action's blast radius and its rollback.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,8 @@ def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
 def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mapping[str, Any] | None:
     """Return the content of the last `diagnosed` event before the approval request `approval_id`.
 
-    Return None if there is no such event. If the timeline has no such request, all its events count.
+    Return None if there is no such event. If the timeline does not have this request, return the content of its last
+    `diagnosed` event.
     """
     found = None
     for event in events:

@@ -19,9 +19,9 @@ _US: Final = 1_000_000
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
     """Return `course` (observations since an action) without the polls before a large backward step of the clock.
 
-    A step is large if it leads to a time before the action. Without a large step, the observations are returned
-    unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
-    Facts that a probe found before the step are then removed, too.
+    A step is large if the first poll after it has a time before the beginning of the action. Without a large step, the
+    observations are returned unchanged. After a large step, the action counts as ended (`ended_at_us`) just before the
+    first remaining poll, and facts that a probe found before the step are removed, too.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):

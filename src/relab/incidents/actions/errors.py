@@ -1,4 +1,4 @@
-"""Errors between the responder and an action server; each names the reaction that it needs."""
+"""Errors of requests to an action server. Each class names the responder's reaction to the error (`Reaction`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ActionServerError(RelabError):
 
 
 class DeniedError(ActionServerError, ForbiddenError):
-    """The token is not valid for the action server (executes repairs), or does not allow the request."""
+    """The token is missing or not valid for the action server, or does not allow the request."""
 
     code = "action_denied"
     reaction = Reaction.ESCALATE
@@ -84,14 +84,14 @@ class ActionServerStoppedError(ActionServerError, UnavailableError):
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The action server, or a component of the target that it needs, is unreachable; no action began."""
+    """The action server cannot be reached, or it cannot reach a component of the target; no action began."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT
 
 
 class UnreadableError(ActionServerError, UnavailableError):
-    """The answer of the action server (executes repairs) is too long, not JSON, or not an answer to the request."""
+    """The answer of the action server is too long, not JSON, or not an answer to the request."""
 
     code = "action_server_unreadable"
     reaction = Reaction.WAIT

@@ -1,4 +1,4 @@
-"""Copies of a poll without rejected requests, or without the target's own health status. Pure functions."""
+"""Copy a poll without what does not count as a failure: shed load, or the target's own health status. Pure functions."""
 
 from __future__ import annotations
 

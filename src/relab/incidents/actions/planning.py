@@ -1,4 +1,4 @@
-"""Choose the next action: from the probabilities of the causes to one action that was not tried yet. Pure functions."""
+"""Choose the next action from the runbook of the most probable cause, without repeating a tried one. Pure functions."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Escalation:
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: actions in the runbook of the most probable cause that cannot be executed or were tried already, each
-            with the reason.
+        left_out: actions that cannot be executed or were tried already, each with the reason. They come from the
+            runbook of the most probable cause.
     """
 
     reason: str
@@ -112,7 +112,7 @@ def next_plan(
 ) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
-    A cause whose possible actions were all tried is refuted; the other causes get its probability.
+    A cause is refuted if all of its executable actions were tried. Its probability then goes to the other causes.
 
     Args:
         candidates: the causes with their probabilities, including `UNKNOWN`.

@@ -46,9 +46,7 @@ class Permission(StrEnum):
 class PolicyRule(StrEnum):
     """The rule of the policy that decided on an action, such as a budget, the cooldown, or the kill switch.
 
-    While the kill switch is on, no action is allowed.
-
-    `WITHIN_LIMITS` means that no rule objects to the action.
+    `READ_ONLY` and `WITHIN_LIMITS` allow the action: it changes nothing, or no rule objects. All other rules object.
     """
 
     READ_ONLY = "read_only"
@@ -153,10 +151,11 @@ class Situation:
         is_stale: whether the figures that the target reports are out of date.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: recent actions of people or other clients that the responder has not examined yet, one sentence each;
-            None if the action server's list of actions is incomplete.
-        actions: this responder's actions: all of this incident, and those on the target that were requested within
-            `action_window_s` or have no result yet.
+        others: what people or other clients have done since the incident was detected, one sentence for each action.
+            Actions that the responder has already considered are left out. None if the action server's list of actions
+            is incomplete.
+        actions: the earlier actions of this responder: all actions for this incident, and those for other incidents of
+            the target that were requested within `action_window_s` or have no result yet.
     """
 
     now_us: int

@@ -38,15 +38,15 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value at which a signal counts as back to normal after a repair, in the signal's unit.
 
-    - If `before` is at most `narrow` or unknown, the bound is `wide`.
-    - If `before` is higher, the bound is `narrow` plus a quarter of the excess of `before` over `narrow`, but at most
-      `wide`.
+    - If `before` is above `narrow`, at least three quarters of the excess must be gone: the bound is `narrow` plus a
+      quarter of (`before` - `narrow`), but at most `wide`.
+    - Otherwise, the signal was not high before the repair, or its value is unknown, and the bound is `wide`.
 
     In both cases, the bound is at least `narrow`.
 
     Args:
-        narrow: the highest usual value of the signal, if the learnt usual values (the baseline) were exact.
-        wide: the highest usual value for a baseline that is uncertain, because it was computed from few polls.
+        narrow: the bound that holds if the baseline is exact.
+        wide: the higher bound that allows for a baseline that was computed from few polls.
         before: the value of the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:

@@ -1,4 +1,8 @@
-"""Records of actions: the responder's own, stored before each request, and the action server's, of all its clients."""
+"""Records of actions, of two kinds.
+
+The responder stores a record of its own before it requests an action. The action server records the actions of all its
+clients, and this module parses these records.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +84,7 @@ StoredRepairResult = Literal[RepairResult.VERIFIED, RepairResult.MITIGATED, Repa
 
 @dataclass(frozen=True, slots=True)
 class ExcludedAction:
-    """An action on a part of the service that must not be tried again in an incident.
+    """An action that must not be tried again, in one incident, on one part of the service.
 
     Attributes:
         target: the part of the service.

@@ -89,7 +89,7 @@ def _undecided(
         bounds: the upper bounds within which users are served well.
         settings: thresholds and waiting times.
         streak: the latest consecutive polls in which users were served well.
-        waits_for: a text for each condition that must become true, and is not known to be true yet.
+        waits_for: a text for each condition of the repair that is not known to be true yet.
 
     Returns:
         - `NOT_YET`: it is too early for a verdict.
@@ -164,7 +164,7 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return the verdict on an action if its cause is gone, but the service is not back to normal; else None.
+    """Return the verdict if the repaired cause is gone, but the service is not back to normal; else None.
 
     "Users get answers" means that they get answers in at least half of the recent polls. The first case that applies
     decides:
@@ -195,7 +195,7 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the repaired cause is gone: the cause for which the action was taken.
+    """Return whether a recent probe shows that the cause that the action was to repair is gone.
 
     Only the last probe in `course` counts, and only if it was run `metrics_window_s` seconds or more after the action.
     """
@@ -308,9 +308,9 @@ def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -
 
 
 def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return a text about the first of two figures, the share of errors and P95, that is missing or above its bound.
+    """Return a text if the share of errors or P95 of a poll is missing or above its bound; else an empty text.
 
-    Return an empty text if a poll has both figures, and both are within their bounds.
+    If both figures have such a problem, the text is about the share of errors.
     """
     for signal, most in ((ERRORS, bounds.errors_pct), (P95, bounds.p95_ms)):
         value = poll.numbers.get(signal)
@@ -341,10 +341,10 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return the conditions of `course.mended` that the last probe found false, as one text; empty if all hold.
+    """Return the conditions of `course.mended` that the last probe found false, as one text; empty without any.
 
-    These conditions are true once the cause that the action repairs is gone. The probe counts only if it was made at
-    least `cause_timeout_s` seconds after the action.
+    These conditions are true once the cause that the action repairs is gone. A probe within `cause_timeout_s` seconds
+    after the action does not count; without a probe that counts, the text is empty.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""
@@ -373,10 +373,10 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 
 
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return a text about a figure that is worse in `poll` than in `course.before`, the last poll before the action.
+    """Return how `poll` is worse than `course.before`, the last poll before the action, as a text; empty if it is not.
 
-    Return an empty text if no figure is worse. Figures are the share of errors and P95. With `is_ruin`, only two things
-    count: the target no longer answers, or errors have increased by `much_worse_errors_pct` percentage points.
+    A poll is worse if the target no longer answers, or if errors or P95 have increased by more than their threshold.
+    With `is_ruin`, P95 does not count, and the threshold for errors is the higher `much_worse_errors_pct`.
     """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)

@@ -22,11 +22,13 @@ class VerificationSettings:
     Attributes:
         poll_interval_s: the time between two polls. A gap of more than three intervals ends a series of good polls.
         min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
-        min_quiet_s: how long users must be served well, without other anomalies, to end an incident without an action.
+        min_quiet_s: an incident ends without an action if users were served well for this many seconds, and no
+            anomaly that opens incidents was found in this time.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
-            verified by then counts as failed. The limit is doubled while users are served well.
-        cause_timeout_s: for this many seconds after an action, signs of the repaired cause are normal. Later signs mean
-            that the action failed.
+            verified by then counts as failed. The limit is doubled while users are served well, but not yet for long
+            enough, or although the target calls itself unhealthy.
+        cause_timeout_s: signs of the repaired cause are ignored for this many seconds after the action. Later signs
+            mean that the action failed.
         recovery_timeout_s: the time limit for the recovery after the cause is gone, in seconds from the end of the
             action. After it, verification ends with `MITIGATED`: the action helped, but the service has not recovered.
         metrics_window_s: the seconds that the target's figures cover. For this long after the action, the figures
@@ -37,7 +39,8 @@ class VerificationSettings:
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
         worse_latency_factor, worse_latency_ms: P95 counts as worse if it has increased by more than this factor, and by
             more than this number of milliseconds.
-        much_worse_errors_pct: an increase of errors, in percentage points, that counts even within `metrics_window_s`.
+        much_worse_errors_pct: the increase of errors, in percentage points, above which the service counts as worse
+            even during the first `metrics_window_s` seconds after the action.
     """
 
     poll_interval_s: float = 30.0
@@ -123,7 +126,7 @@ class VerificationResult:
 
 
 def without_traffic(since_s: float, window_s: float) -> VerificationResult:
-    """Return the verdict on an action whose cause is gone, if too few requests show whether users are served well.
+    """Return the verdict if the repaired cause is gone, but too few requests show whether users are served well.
 
     Args:
         since_s: the seconds since the end of the action.

@@ -50,8 +50,8 @@ class DetectionResult:
         confirmed: anomalies that have lasted long enough to count.
         passing: anomalies that have not lasted long enough yet.
         is_stale: whether the target's figures are old and prove nothing.
-        is_pressing: whether an anomaly in `passing` may open an incident if the next polls show it, too; with the
-            default settings, one further poll is enough. If so, poll early.
+        is_pressing: whether the next poll should come early, because it may confirm an anomaly in `passing` that then
+            opens an incident.
     """
 
     confirmed: tuple[Anomaly, ...] = ()
@@ -119,7 +119,7 @@ class Detector:
             snapshot: the new poll. If its time is not after that of the last poll, or is much later, the earlier
                 history is deleted first.
             learn: whether the baseline may learn from this poll; False while an incident is open. It never learns from
-                a poll that has anomalies or lacks a part.
+                a poll that has anomalies, or in which a request to the target had no usable answer.
         """
         if self._is_apart(snapshot):
             # The clock was set back, or the machine has slept.
@@ -157,11 +157,11 @@ class Detector:
             self._burnt_until_us = self.history[-1].at_us
 
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
-        """Ignore these anomalies until they become worse, or have been absent for ten minutes.
+        """Ignore these anomalies until they become worse, or return after a long enough absence.
 
-        Worse means a higher severity, or a value more than a fifth farther from the expected value. A critical anomaly
-        is muted only while it lasts: it counts again once it has been absent for `confirm_of_polls` poll intervals. The
-        baseline learns from polls whose only anomalies are muted.
+        Worse means a higher severity, or a value more than a fifth farther from the expected value. An absence is long
+        enough after ten minutes; for a critical anomaly, after `confirm_of_polls` poll intervals. The baseline learns
+        from polls whose only anomalies are muted.
         """
         self._mute(anomalies, None)
 
@@ -271,10 +271,10 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """Return `(count, polls)`: to confirm a small anomaly, `count` of the last `polls` polls must show it.
+        """Return `(count, polls)`: a small anomaly is confirmed if at least `count` of the last `polls` polls show it.
 
-        A small anomaly, such as a few slow requests or a worker that is down (`_is_small`), needs more polls than
-        others.
+        `_is_small` decides which anomalies are small. All others need only `confirm_polls` of the last
+        `confirm_of_polls` polls.
         """
         least = max(
             self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)
@@ -284,8 +284,9 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly of the poll `snapshot` is so small that it needs a longer confirmation.
 
-        These are small: a few slow or failed requests, a P95 just above its bound, a slow answer to a poll, a degraded state,
-        and a worker that is down. While a worker restarts again and again, no bad state is small.
+        These are small: a few slow or failed requests, a P95 just above its bound, a slow answer to a poll, a state
+        that is only `degraded`, and a worker that is down. Exception: while a worker restarts again and again, degraded
+        states and workers that are down are not small.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
@@ -341,7 +342,7 @@ def _distance(anomaly: Anomaly) -> float | None:
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return the number of requests from which the percentile or the share of a signal was computed.
+    """Return the number of requests from which the value of a signal (a percentile or a share) was computed.
 
     For a signal of a single route, the number is estimated from the route's share of the request rate.
     """

@@ -1,8 +1,8 @@
 """Find outages that people were not notified of: new outages, recurrences after a recovery, much worse outages.
 
-Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
-users notice, since when the signal has been wrong without a break, and when people were last notified of it. An outage
-that began after that notification is news.
+Pure. An outage is a time without a break in which one signal has an anomaly that users notice. For each such signal,
+this module stores when its latest outage began, and when people were last notified of it. An outage is news if it began
+or became much worse after that notification.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class _Signal:
         decides:
         1. The latest anomaly is not confirmed (too few polls show it, or a worker has just restarted): False.
         2. The outage is new or much worse, or people were never notified of it: True.
-        3. Otherwise the outage is back after a recovery. True if it had been gone for at least 30 s, and the last
-           notification was long enough ago.
+        3. Otherwise the outage is back after a recovery. True if it had been gone for at least 30 s, and the pause
+           after its last notification is over. The pause is 30 s, doubled for each recurrence up to 16 min.
 
         Args:
             kind: what has changed.
@@ -250,8 +250,8 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) for a notification of people now, sorted by kind, then by beginning.
 
-        News is overdue 30 s after its beginning. If polls are more than 5 s and less than 120 s apart, it is already
-        overdue after a quarter of the poll interval. News is urgent if people in charge of the incident must be
+        News is overdue 30 s after its beginning. Exception: if the poll interval is more than 5 s, news is overdue
+        after a quarter of the interval, but at most 30 s. News is urgent if people in charge of the incident must be
         notified at once.
 
         The first case that applies decides:
@@ -292,7 +292,10 @@ class OutageTracker:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether an anomaly is tracked as an outage: users notice it, and its end can be detected soon."""
+    """Return whether an anomaly is tracked as an outage: it may open an incident, and is not only a warning.
+
+    Anomalies of the burn rate are not tracked, because they last long after the errors have ended.
+    """
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 

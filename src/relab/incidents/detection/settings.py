@@ -13,8 +13,8 @@ class DetectionSettings:
         poll_interval_s: the time between two polls.
         critical_error_rate_pct: the threshold of the rule `seed_rule` for the share of errors (the environment variable
             `ANOMALY_THRESHOLD_ERROR_RATE`). The rule finds an anomaly if errors and the average response time are above
-            their thresholds, and the target reports its connection pool as `critical`. From the same threshold on, a
-            level shift of a share of errors is critical.
+            their thresholds, and the target reports its connection pool as `critical`. A level shift of a share of
+            errors is critical if the share is at least this threshold.
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above its median a signal must be for a level shift.
@@ -33,7 +33,7 @@ class DetectionSettings:
         trend_polls, trend_horizon_s: from how many polls a trend is computed, and for how many seconds into the future.
         restart_grace_polls: the grace period after a worker's restart, in polls. Most anomalies are confirmed only
             after it.
-        min_restart_grace_s: the least grace period for anomalies that are not critical.
+        min_restart_grace_s: the minimum of this grace period for anomalies that are not critical, in seconds.
     """
 
     poll_interval_s: float = 30.0

@@ -3,10 +3,11 @@
 Pure. A cause set is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of
 a runbook is a feature. A cause whose runbook does not name a condition has the base rate of that condition, so all
 cause sets are judged by the same evidence. Features of one fact are highly dependent; only the most informative one of
-them counts. Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent
-Systems", 1988, 4.3.2), so evidence against one cause of a pair does not count against the pair if the other cause
-explains it. A pair is less probable a priori than either cause, so a second cause must explain something that the first
-one does not.
+them counts.
+
+Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems",
+1988, 4.3.2). So a sign that only one of them explains does not count against the pair. The prior probability of a pair
+is lower than that of either cause, so a second cause must explain something that the first one does not.
 """
 
 from __future__ import annotations
@@ -95,11 +96,11 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor. Factors below 1 count
-            as 1, and factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
-        mended: causes repaired in this incident. Each runbook lists conditions that are true while its cause is gone
-            (`Runbook.mended`). Once one of them is known to be false, the cause is a candidate again. Until then, it is
-            left out of the results, and the signs that it left are not evidence for other causes.
+        memory: `{cause: factor}`, from past incidents. The prior probability of each cause is multiplied by its factor,
+            limited to the range from 1 to `MAX_HISTORY_FACTOR`.
+        mended: causes repaired in this incident. Such a cause is left out of the results, and the signs that it left
+            are not evidence for other causes. If a condition in `Runbook.mended` (true while the cause is gone) is
+            known to be false, the cause is a candidate like any other again.
     """
 
     def __init__(
@@ -143,8 +144,8 @@ class Diagnosis:
     def gain(self, facts: Iterable[str]) -> float:
         """Return the expected information gain about the cause, in bits, of a probe.
 
-        `facts` are the names of the facts that the probe can find. The gain is 0 if it is already known of each condition on
-        these facts whether it holds.
+        `facts` are the names of the facts that the probe can find. The gain is 0 if no runbook has a condition on one
+        of these facts that is still undecided.
         """
         wanted = set(facts)
         unknown = [
@@ -174,10 +175,10 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return `likely`, raised for the features (conditions of runbooks) that repaired causes may have left behind.
+        """Return `likely`, corrected for the signs that repaired causes may have left behind.
 
-        The probability of each such feature is the probability that the cause set or the repaired cause makes it true.
-        A cause set is one cause or two causes.
+        A sign is a feature (a condition of a runbook) that a cause makes more probable. The probability of such a
+        feature is computed as if the repaired cause were still present together with the cause set (one cause or two).
 
         Args:
             gone: the runbooks of the repaired causes.
@@ -273,7 +274,7 @@ def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
 
     For each feature, the first case that applies decides:
     1. If one cause leaves the feature at its base rate, the result is the probability with the other cause.
-    2. If both causes raise it, or both lower it, their effects are combined as independent effects.
+    2. If both causes raise it, or both lower it, the causes are assumed to act independently (a noisy OR).
     3. If one cause raises it and the other lowers it, their log odds are added.
 
     Args:

@@ -105,9 +105,9 @@ class Investigator:
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
-        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
+        memory: `{cause: factor}`, from past incidents. The prior probability of each cause is multiplied by its factor.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
-        settings: when an investigation stops.
+        settings: the thresholds and limits of an investigation.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class Investigator:
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run at most `max_rounds` rounds of probes, until no new probe is needed and the best cause is confirmed.
+        """Run rounds of probes until no new probe is needed and the best cause is confirmed; at most `max_rounds`.
 
         If new probes are needed, a round runs them. Otherwise, the round repeats the probes for the best cause and for
         all sure causes. A cause is sure if its probability is at least `sure_probability`; two causes may be sure at
-        once. The best cause after a repetition is confirmed if it was the best or a sure cause before.
+        once. Such a repetition confirms the best cause if this cause was already the best or a sure one before it.
 
         Args:
             known: the facts known at the start.
@@ -203,10 +203,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the suspected second cause, which needs more probes, besides the first of `candidates`; or None.
+        """Return the cause that is suspected in addition to the first of `candidates`; None if there is no such cause.
 
-        Only the cause with the highest probability of being present together with the first one is considered. It is
-        suspected if this joint probability is at least `suspected_probability` and less than `sure_probability`.
+        Only the cause with the highest joint probability with the first one is considered. It is suspected if this
+        joint probability is at least `suspected_probability` and less than `sure_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
@@ -214,9 +214,9 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes for the facts mentioned in the runbooks of the causes in `candidates`.
+        """Return the names of the probes that find facts named in the runbooks of `candidates`.
 
-        If no probe finds such a fact, return `FIRST_PROBES`, the first probes of every investigation.
+        If there is no such probe, return `FIRST_PROBES`, the first probes of every investigation.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
