@@ -1,4 +1,4 @@
-"""Copy a poll without what does not count as a failure: shed load, or the target's own health status. Pure functions."""
+"""Copy a poll, and remove its rejected requests or the target's own health status from the copy. Pure functions."""
 
 from __future__ import annotations
 
