@@ -1,4 +1,4 @@
-"""Extract the diagnoses from a timeline, in order, and why each was given up. Pure; any timeline is accepted."""
+"""List the diagnoses in a timeline, in order, each with the reason why it was given up or kept. Pure."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
 
 
 def gap_row(gap: SampleGap) -> str:
-    """Return the time of a gap (without samples) as text: `<begin> to <end>`."""
+    """Return the begin and the end of a period without samples as text: `<begin> to <end>`."""
     return f"{format_time(gap.begin)} to {format_time(gap.end)}"
 
 

@@ -164,7 +164,7 @@ class DiagnosisPeriod:
 
 @dataclass(frozen=True, slots=True)
 class SampleGap:
-    """A period between two samples (measured values) of a signal in which no sample was taken."""
+    """A period without samples (measured values) of a signal: from the sample before it to the sample after it."""
 
     begin: Timestamp
     end: Timestamp
@@ -190,7 +190,7 @@ class SignalChange:
 
     @property
     def has_eased(self) -> bool:
-        """Whether users notice the signal (errors, P95 latency), and its value fell after the action by more than noise."""
+        """Whether errors or P95 latency fell by more than noise after the action; False for every other signal."""
         is_lower = self.before is not None and self.after is not None and self.after < self.before
         return self.has_moved and is_lower and self.signal in USERS_NOTICE
 

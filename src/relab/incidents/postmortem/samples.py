@@ -42,9 +42,10 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
 
 
 def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[SignalChange]:
-    """Return the changes of signals around an action: always errors and latency, other signals only if they changed.
+    """Return how signals changed around an action.
 
-    A signal is left out if it has too few samples both before and after the action.
+    The result has errors and latency even if they did not change, and each other signal that changed. A signal is
+    left out if it has neither a value before the action nor a value after it.
 
     Args:
         signals: the signals of the incident.
@@ -122,10 +123,11 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _max_interval(times: Sequence[int], place: int) -> float:
-    """Return how long the interval after the poll `times[place]` may be without counting as a gap.
+    """Return the maximum time from the poll `times[place]` to the next poll; a longer time counts as a gap.
 
-    The result is `_MAX_GAP` times the quantile `_REGULAR` of the intervals around this interval, and has the unit of
-    `times`. At most `_NEIGHBOURS` intervals on each side are used. Without any, the result is infinity.
+    The result is `_MAX_GAP` times the usual interval between polls near this one, in the unit of `times`. The usual
+    interval is the quantile `_REGULAR` of up to `_NEIGHBOURS` intervals on each side. The result is infinity if there
+    are no such intervals.
     """
     # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
     around = sorted(_intervals(times, place))

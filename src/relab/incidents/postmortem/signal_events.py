@@ -1,4 +1,4 @@
-"""Write the signals of an incident to timeline events of bounded size, and read them back. Pure."""
+"""Convert the signals (measured values) of polls to timeline events of bounded size, and back. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_VALUE: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
 ) -> NewEvent:
-    """Return the timeline event that stores the signals (measured values) of the polls of the target around an incident.
+    """Return a timeline event that stores the signals (measured values) of an incident's polls.
 
     Args:
         polls: the polls in memory, in order.
@@ -46,8 +46,8 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
     """Return the signals (measured values) of polls of the target, downsampled to at most `most` points per signal.
 
     The result has the signals that are stored for every incident (`ALWAYS`) and those in `wanted`, together at most
-    `MAX_SIGNALS`. Each point replaces a group of consecutive polls: it is the group's value furthest from the median of
-    the signal.
+    `MAX_SIGNALS`. Each point stands for a group of consecutive polls, and has the group's value that is furthest from
+    the median of the signal.
     """
     names_seen = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]

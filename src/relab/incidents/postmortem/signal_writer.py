@@ -64,7 +64,7 @@ class SignalWriter:
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Switch to another incident, and find the last poll with stored signals in its timeline."""
+        """Switch to the incident `incident_id`; read from its timeline up to which poll its signals are stored."""
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id

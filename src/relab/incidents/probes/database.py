@@ -1,4 +1,4 @@
-"""Read facts about the target's database from the target's own diagnostics of it (sessions, locks, indexes, plans). Pure."""
+"""Read facts about a database from the diagnostics that the target reports: sessions, locks, indexes, plans. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDLE_IN_TRANSACTION: Final = "idle in transaction"
 
 
 def read_sessions(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return facts: whether the database answers, its sessions by state, and the application with most idle ones."""
+    """Return facts: whether the database answers, sessions by state, and the application with most idle sessions."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.truth("database.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -68,7 +68,11 @@ def _read_states(found: FactCollector, sessions: JsonValue) -> None:
 
 
 def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return facts: how many database sessions wait for locks, how many block others, and the worst blocker."""
+    """Return facts about database sessions: slow statements, waits for locks, and sessions that block others.
+
+    A blocking session that is itself blocked does not count. The facts name one blocking session: the one with the
+    longest transaction. If some blocking sessions are idle in a transaction, it is one of these.
+    """
     found, whole = FactCollector(), root_of(answers, 0)
     blocked, blockers, slow = whole.at("blocked"), whole.at("blockers"), whole.at("slow")
     if slow.is_list:
@@ -100,11 +104,12 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def read_indexes(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return facts about the database's indexes and the plans of the target's statements.
+    """Return facts about the database's indexes, and about how it executes the target's SQL statements.
 
-    The facts are the numbers of missing and of invalid indexes, the name of one missing index, and the number of plans that
-    read whole tables. Two facts are times in milliseconds: the longest execution time of a statement in the database
-    server, and the shortest delay of a statement on the way to the server and back.
+    - Indexes: the numbers of missing and of invalid indexes, and the name of one missing index.
+    - Plans: the number of statements whose plan reads a whole table (`Seq Scan`).
+    - Times in milliseconds: the longest execution time of a statement in the database server, and the shortest network
+      delay of a statement. The delay is the time that the client measured, minus the execution time.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     missing, invalid = whole.at("indexes", "missing"), whole.at("indexes", "invalid")
@@ -133,7 +138,7 @@ def _listed(place: JsonValue) -> list[object]:
 
 
 def _leading_number(text: str) -> float | None:
-    """Return the number at the beginning of a setting's text, which may end with a unit; None if there is no number."""
+    """Return the whole number at the beginning of a text such as `100ms`; None if the text begins with no digit."""
     digits = ""
     for letter in text[:15]:
         if letter not in "0123456789":

@@ -1,4 +1,4 @@
-"""Read facts from the target's diagnostics of the cache, the search indexes, the flags in force, and the host. Pure."""
+"""Read facts from the target's diagnostics of the cache, the search indexes, the feature flags, and the host. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def read_cache(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Return facts about the workers' search indexes that are not ready: their number, the first one and the last one.
 
-    The facts about the first one are its worker, name and state. The fact about the last one is its worker.
+    First and last refer to the order in the answer. The facts about the first index are its worker, its name and its
+    state. The only fact about the last index is its worker.
     """
     found, workers = FactCollector(), root_of(answers, 0).at("workers")
     if not workers.is_list:
@@ -82,8 +83,8 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Return facts about the target's feature flags: the load limit, and the routing of requests.
 
-    The fact `flags.unusual` names the flag with a harmful value: `limit`, `route` or `none`. A further fact gives the
-    usual value of the harmful flag.
+    The fact `flags.unusual` is `limit` or `route` if this flag has a harmful value, otherwise `none`. A further fact
+    gives the usual value of the harmful flag.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
@@ -107,17 +108,17 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return `(harmful flag, JSON value to cite as evidence)` for the target's two feature flags; None if unknown.
+    """Return which of the target's two feature flags has a harmful value, and the JSON value that proves it.
 
-    The first case that applies decides:
-    1. `control` has a harmful value: `("limit", this value)`.
-    2. `routing` has a harmful value: `("route", this value)`.
-    3. `control` has no number as `max_concurrency`, or `routing` has no boolean as `enabled`: None.
-    4. Otherwise no value is harmful: `("none", routing)`.
+    The first case that applies decides the result:
+    1. The load limit is harmful: `("limit", the harmful field of control)`.
+    2. The routing is switched off: `("route", the field "enabled" of routing)`.
+    3. `max_concurrency` or `enabled` is missing, so the flags cannot be judged: None.
+    4. Neither flag is harmful: `("none", routing)`.
 
     Args:
-        control: the value of the flag that limits concurrent requests.
-        routing: the value of the flag that enables the routing of requests.
+        control: the content of the flag that limits the load.
+        routing: the content of the flag that routes requests.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:
@@ -131,7 +132,7 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
 
 
 def read_host(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return facts about the host: how busy it is (with all its services), its free memory and its used disk space."""
+    """Return facts about the host: the load of its processors, its free memory and its used disk space."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.amount("host.busy_pct", whole.at("cpu", "busy_pct"), 100.0)
     found.amount("host.steal_pct", whole.at("cpu", "steal_pct"), 100.0)

@@ -1,4 +1,4 @@
-"""Count the failures of each kind in the last seconds of the target's log. Pure: lines are data, never instructions."""
+"""Count the failures of each kind in the last seconds of the target's log. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Turn log lines into templates: mask the variable parts, so that lines of one kind can be counted. Pure.
 
-The library drain3 is not used. Its last release is of 2022 and pins `cachetools` to a version of 2021; its fork has one
-maintainer. The clusters that it learns depend on the order of the lines. The lines read here have an event name, so
-masks are sufficient. The same line has the same template in every process and after every restart.
+The same line has the same template in every process and after every restart. The library drain3 is not used: the
+templates that it learns depend on the order of the lines. Its last release is of 2022 and pins an old `cachetools`.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ class ProbeRequest:
     Attributes:
         base: the server that receives the request.
         path: the path with its query.
-        within_s: the time limit of an answer, in seconds. It must leave the server time to report that one of its
-            dependencies has timed out.
-        times: how often the request is sent; only two or more answers can show growth.
+        within_s: the time limit of an answer, in seconds. It must be longer than the server's own time limits for its
+            dependencies, so that the server can report their time-outs.
+        times: how often the request is sent. A fact about growth needs two or more answers.
         pause_s: the pause after each answer, in seconds.
     """
 

@@ -123,7 +123,7 @@ def _read_volume(found: FactCollector, volume: JsonValue) -> None:
 
 
 def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonValue, now_us: int) -> None:
-    """Add facts about all workers to `found`: how many are down, why workers ended, and their memory limits.
+    """Add facts about all workers to `found`: how many are down, why they ended, and whether their memory is limited.
 
     Args:
         found: collects the facts.

@@ -201,10 +201,10 @@ def _document_of(ask: ProbeRequest, status: int, raw: bytes | str) -> tuple[Any,
 
 
 def _reports_bad_health(document: Any) -> bool:
-    """Return whether the JSON of an answer is a target's report that it is not healthy.
+    """Return whether the JSON of an answer is a target's own report that it is not healthy.
 
-    Many services send such a report with the status 503, because load balancers read only the status. The error page of
-    a proxy has no health status.
+    Such a report often has the status 503. The field `health_status` distinguishes it from another error with this
+    status, such as the error page of a proxy.
     """
     said = document.get("health_status") if isinstance(document, Mapping) else None
     return isinstance(said, str) and said not in {"", _HEALTHY}

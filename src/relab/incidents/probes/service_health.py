@@ -121,8 +121,8 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
     - `failing_share`: the share of answers in which the dependency fails;
     - `round_trip_ms`: the latency of a small request;
     - `payload_extra_ms`: how much longer a large payload takes than a small request;
-    - `late_ms`: how much `round_trip_ms` exceeds that of the fastest other dependency, at least 0. Without another
-      dependency, it equals `round_trip_ms`.
+    - `late_ms`: `round_trip_ms` minus the lowest `round_trip_ms` of the other dependencies, at least 0. If there is no
+      other dependency, nothing is subtracted.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}

@@ -1,6 +1,6 @@
-"""Read facts from the target's history of settings: which setting was changed, when, by whom, and its current value.
+"""Find the newest change in the target's history of settings that may have caused a problem.
 
-Pure.
+The facts are the names of the changed settings, the author and the age of the change. Pure.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _ADDRESS: Final = ("port", "host", "url")
 def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
     """Return facts about the newest settings change of the target that may have caused a problem.
 
-    The fact `settings.recent_change` is the category of the change, or `none`. These changes do not count: repairs,
-    changes that later repairs undid completely, and changes over `RECENT_S` seconds ago.
+    The fact `settings.recent_change` is the category of the change, or `none`. These changes do not count:
+    - a repair (a change by an operator or the supervisor);
+    - a change whose settings were all changed again by later repairs;
+    - a change that is over `RECENT_S` seconds old.
     """
     found, versions = FactCollector(), root_of(answers, 0).at("versions")
     rows = versions.rows(newest=True)
@@ -56,16 +58,16 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
     """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    A repair (a change by an operator or the supervisor) is never returned. A setting that a later repair changed again
-    is ignored, because the earlier change is no longer in force.
+    A repair (a change by an operator or the supervisor) is never returned. If a later repair changed a setting again,
+    this setting is ignored in earlier changes. A change with an unreadable time counts as recent.
 
     Args:
         rows: the versions of the settings, the oldest first.
         now_us: the current time, in microseconds since 1970.
 
     Returns:
-        `(index, names)`: the index in `rows` of the version that made the change, and the names of the changed settings
-        without the ignored ones. None if no change may have caused a problem.
+        `(index, names)`: the index of the change in `rows`, and the names of the changed settings without the ignored
+        ones. None if no change may have caused a problem.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
@@ -86,7 +88,7 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 def _touches(names: Sequence[str]) -> str:
     """Return the category of a settings change, given the names of the changed settings.
 
-    The result is the first category that fits a name:
+    The result is the first of these categories that fits at least one name:
     - `password`: a password, token or secret;
     - `pool`: a pool, or another limit of connections or concurrency;
     - `address`: a host, port or URL;

@@ -1,5 +1,5 @@
-"""Respond to one incident: the graph and its nodes, and the loop that polls and opens incidents.
+"""Respond to incidents: poll the target, open an incident, and run its workflow (diagnose, repair, verify, close).
 
 In: polls, detection results, probes, the action server, knowledge and the decisions of people. Out: events of the
-timeline, actions, and the end of the incident.
+timeline, actions, and the end of each incident.
 """

@@ -1,4 +1,7 @@
-"""The graph's nodes `monitor`, `detect`, `gather`, `diagnose` and `investigate`: from a poll to a cause."""
+"""The nodes of the incident workflow that read polls, run probes and diagnose the cause.
+
+They are `monitor`, `detect`, `gather`, `diagnose` and `investigate`.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,8 @@ class AssessmentNodes:
         """Return the latest poll under the key `symptoms` of the state, so that the next nodes examine this poll.
 
         A poll is one set of answers of the target. The result also has the ids of the newest records of the action
-        server, which executes repairs. Records that later nodes find beyond these are new: they may show actions of
-        people and other clients.
+        server, which executes repairs. Later nodes compare new records with these ids, to find actions that people or
+        other clients have requested meanwhile.
         """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
@@ -122,11 +125,16 @@ class AssessmentNodes:
         }
 
     async def investigate(self, state: IncidentState) -> IncidentState:
-        """Run more probes until they confirm a cause, or until no probe would add information.
+        """Run more probes and diagnose the cause; return the changed keys of the state.
 
-        If a later node has sent the incident back (the state's `way` is `investigate`), repeat the first probes as
-        well. The next node is then `learn` if three conditions hold: the repair of a confirmed cause was refused, the
-        cause is unknown now, and it becomes certain that the confirmed cause ended by itself. Otherwise it is `plan`.
+        The probes end when the diagnosis is confirmed and no other probe would add information, or after the maximum
+        number of rounds. If a later node has returned to this node (the state's `way` is `investigate`), the diagnosis
+        starts again from the first probes.
+
+        The next node is usually `plan`. It is `learn`, which closes the incident, if all of these conditions hold:
+        - A later node returned, because the action server refused the repair of a confirmed cause.
+        - The new diagnosis finds no known cause.
+        - The confirmed cause has ended by itself, and users are served well.
         """
         if state.get("way") == "investigate":
             changed: IncidentState = {**await self.diagnose_again(state), "refused_cause": ""}
@@ -143,8 +151,9 @@ class AssessmentNodes:
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
-        Repeat this with the next polls while two conditions hold: the new cause is unknown, and `state` has a confirmed
-        cause for which no plan was executed. Stop after `_MAX_REPEATS` repetitions or `rediagnosis_timeout_s` seconds.
+        Normally this is done once. If `state` has a confirmed cause for which no plan was executed, it is repeated with
+        the next polls until the new diagnosis finds a known cause. There are at most `_MAX_REPEATS` repetitions, and
+        none after `rediagnosis_timeout_s` seconds.
         """
         feed = self._world.watch.feed
         deadline = asyncio.get_running_loop().time() + self._world.settings.rediagnosis_timeout_s

@@ -1,4 +1,4 @@
-"""The graph's nodes `learn`, `escalate` and `watch`: the end of an incident."""
+"""The nodes `learn`, `escalate` and `watch` of the workflow: close an incident, or hand it over to people."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ class ClosingNodes:
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait until users are served well again, or until a person closes the incident.
+        """Wait after a handover to people until users are served well again, or until a person ends the incident.
 
-        In three cases, the next node is `monitor`, which begins a new diagnosis:
-        - A person reports the problem again.
-        - Another outage begins.
+        The next node is `monitor`, which begins a new diagnosis, in one of these cases:
+        - A person reports the problem again, or another outage begins.
         - The incident was handed over to people without a diagnosis, but the probes of the handover indicate a cause.
+        Otherwise it is `learn` if users are served well, and none if a person has ended the incident.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -185,7 +185,7 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the last probes before the handover to people indicate; empty if they indicate none.
+        """Return the probable cause by the last probes before the handover to people; empty if they show none.
 
         `known` holds the facts of these probes. The result is also empty if the incident has a diagnosis already.
         """
@@ -206,10 +206,10 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence that asks people to remove a load limit later; empty if the responder has set none.
+        """Return a sentence that asks people to remove the responder's load limit later; empty if there is no limit.
 
-        The responder has set a limit if the runbook of the cause limits the load, and one of the actions was verified
-        and not rolled back. The sentence is also written to the timeline.
+        The limit is the last action that was verified and not rolled back, if the runbook of the cause limits the load.
+        The sentence is also written to the timeline.
 
         Args:
             cause: the cause that was repaired.
@@ -252,7 +252,7 @@ class ClosingNodes:
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the signals (measured values) of the latest polls in the incident's timeline, for its postmortem.
 
-        `when` says at which point of the incident: the name of the calling node. A second call by that node stores nothing.
+        `when` is the name of the calling node. A second call with the same name stores nothing.
         """
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
@@ -260,9 +260,9 @@ class ClosingNodes:
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts of the healthy service after an incident.
+        """Return the facts about the service after an incident, when it is healthy.
 
-        The facts come from the latest poll, and from the probes of the incident, which are run again.
+        The facts come from the latest poll, and from a new run of the probes that were used in the incident.
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
@@ -352,11 +352,11 @@ class ClosingNodes:
 
 
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
-    """Return a sentence about all causes that the responder repaired in an incident.
+    """Return a sentence that names all causes that the responder repaired in an incident.
 
     Args:
         cause: the cause that was repaired last.
-        acts: the actions of the incident; the causes that earlier actions ended are named as well.
+        acts: the actions of the incident, which show the causes that were repaired earlier.
     """
     before = [act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.cause != cause]
     causes = [*dict.fromkeys(before), cause]
@@ -373,8 +373,8 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    The result is from the last diagnosis. If a person's action helped and the incident was handed over, the result is
-    from the last handover before this action. If all handovers were after this action, it is from the first handover.
+    If a person's action helped and the incident was handed over to people, the result is from the last handover before
+    this action, or else from the first handover. In all other cases, it is from the last diagnosis.
 
     Args:
         state: the state of the incident workflow.

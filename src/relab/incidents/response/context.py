@@ -131,12 +131,12 @@ class ResponseContext:
     def bounds(self, before: Snapshot | None = None) -> HealthBounds:
         """Return the bounds of error share and P95 latency; polls within these bounds show that users are served well.
 
-        The bounds follow the thresholds of the detectors. The bound of P95 is wider while the baseline is uncertain.
+        The bounds are computed from the baseline with the settings of the detectors. While the baseline is uncertain,
+        the bound of P95 is higher.
 
         Args:
             before: the poll before a repair, or at the beginning of the incident. If its P95 was too high, the bound of
-                P95 is lowered: polls are then within the bound only after most of the excess has disappeared. None: the
-                bound is not lowered.
+                P95 is lowered, so that most of the excess must disappear. With None, the bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -158,15 +158,15 @@ class ResponseContext:
     async def runbooks(self) -> tuple[Runbook, ...]:
         """Return the active runbooks.
 
-        They include this target's learnt runbooks if the settings allow the use of past incidents.
+        If the settings allow the use of past incidents, the result includes the runbooks that `learnt` returns.
         """
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return runbooks for causes that no other runbook describes.
+        """Return the runbooks that were learnt from past incidents of this target.
 
-        They were learnt from actions of people that repaired this target.
+        In each of these incidents, the cause had no runbook, and an action of a person repaired the target.
         """
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}

@@ -1,4 +1,4 @@
-"""Decide whether an incident may be closed without a person: its cause was certain, and ended before the repair."""
+"""Decide whether an incident may be closed without a person after its confirmed cause has ended without a repair."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class EndedCause:
         self._probing = VerificationLoop(world)
 
     async def has_passed(self, state: IncidentState, cause: str) -> bool:
-        """Return whether an incident has passed, because its cause has ended by itself; wait until this is certain.
+        """Wait until it is clear whether an incident has passed because its cause ended by itself; return the answer.
 
-        First, the facts of the diagnosis must show that the cause was present, and probes must show that it is gone.
-        Otherwise return False at once. Then follow the polls. The incident has passed if `Recovery` says so, and probes
-        show again that the cause is gone. Return False, so that people are called, as soon as one of these holds:
+        Return False at once if the cause has no runbook, the diagnosis had no facts that show the cause, or new probes
+        still show it. Otherwise wait for new polls. After each poll, the first case that applies decides the result:
 
-        - The target does not answer.
-        - The service has a problem that opens incidents, and the target's figures cover only the time of the wait. The
-          target's own health status and the burn rate do not count: they cover more time than the figures. Neither
-          do durations that exceed their bound by less than `large_latency_increase_ms`.
-        - A person has reported the problem since its cause was diagnosed.
-        - The wait has lasted for `recovery_timeout_s`.
+        1. A person has reported the problem since its cause was diagnosed: False.
+        2. `Recovery` reports that the incident has passed: True if new probes show that the cause is still gone,
+           otherwise False.
+        3. The wait has lasted for `recovery_timeout_s`: False.
+        4. Users are not served well (see `_is_ill`): False.
+
+        False means that a person is needed.
 
         Args:
             state: the state of the incident workflow at the diagnosis of the cause.
-            cause: the cause, which two probes had confirmed.
+            cause: the cause, which probes at two times had confirmed.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -72,8 +72,11 @@ class EndedCause:
     def _is_ill(self, waited_s: float) -> bool:
         """Return whether people must be called, because the latest poll shows that users are not served well.
 
-        `waited_s` is the time in seconds since the cause ended. While it is less than `metrics_window_s`, the target's figures
-        include older requests, so only an anomaly of the detector `absence`, such as a missing answer, counts.
+        In the first `metrics_window_s` seconds of the wait, the target's figures still include requests from before it.
+        Only an anomaly of the detector `absence`, such as a missing answer, then counts. Later, every anomaly for which
+        `_needs_person` is true counts, and so do outdated figures.
+
+        `waited_s` is the time since the wait began, in seconds.
         """
         found, settings = self._world.watch.findings, self._world.settings
         problems = [item for item in found.confirmed if _needs_person(item, settings.detection)]
@@ -83,7 +86,13 @@ class EndedCause:
 
 
 def _needs_person(anomaly: Anomaly, settings: DetectionSettings) -> bool:
-    """Return whether an anomaly shows that users are not served well now; small increases of a duration do not."""
+    """Return whether an anomaly shows that users are not served well now.
+
+    These anomalies do not show it:
+    - an anomaly that does not open incidents;
+    - a bad health status of the target, or a high burn rate of errors: both may outlast the problem;
+    - a duration that exceeds its bound by less than `large_latency_increase_ms`.
+    """
     if not anomaly.opens or (anomaly.detector, anomaly.signal) in _LAGGING:
         return False
     if not anomaly.signal.endswith("_ms") or anomaly.value is None or anomaly.expected is None:
@@ -93,10 +102,10 @@ def _needs_person(anomaly: Anomaly, settings: DetectionSettings) -> bool:
 
 
 def _was_seen(book: Runbook, state: IncidentState) -> bool:
-    """Return whether the facts of the diagnosis in `state` show the cause of a runbook.
+    """Return whether the facts of the diagnosis in `state` show that the cause of a runbook was present.
 
-    At least one condition in `book.mended`, which are true without the cause, must have been false. After a wrong
-    diagnosis, they may have been true all the time, and would then not prove that the cause has ended.
+    The conditions in `book.mended` are true when the cause is absent. At least one of them must have been false at the
+    diagnosis. Otherwise the diagnosis may have been wrong, and true conditions now do not prove that the cause ended.
     """
     facts = load_known(state.get("known", {})).facts
     return any(condition.holds(facts) is False for condition in book.mended)

@@ -82,15 +82,13 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return, as JSON, the last poll before the action was requested.
+        """Return, as JSON, the last poll before the action was requested; the newest poll if it was not requested yet.
 
-        Without such a poll, return `state["symptoms"]`: the poll that opened the incident, or the first poll of the
-        last diagnosis.
+        If memory has no such poll, return `state["symptoms"]`, the poll that the node `monitor` stored last.
 
         Args:
             state: the state of the incident workflow.
-            known: the stored record of the action; None if the action was not requested yet. The newest poll is then
-                returned.
+            known: the stored record of the action; None if the action was not requested yet.
         """
         polls = self._world.watch.feed.polls
         if known is not None:
@@ -100,8 +98,8 @@ class ExecutionNodes:
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
         """Store that the action server refused an action, and return the changed keys of the state.
 
-        If the reason is temporary, wait `server_retry_s` seconds and allow the action to be planned again. At most
-        `_MAX_REPEATS` actions of an incident are repeated.
+        If the reason is temporary, wait `server_retry_s` seconds and allow the action to be planned again. This happens
+        at most `_MAX_REPEATS` times in an incident.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
@@ -170,8 +168,8 @@ class ExecutionNodes:
     ) -> VerificationResult:
         """Wait until the result of the action `act` is certain, and return it.
 
-        An action that sheds load (makes the service reject requests) is rolled back when the service can serve the
-        whole load. Then this method verifies that the service stays healthy without the action.
+        An action that sheds load makes the service reject some requests. After such an action has helped, this method
+        rolls it back when the service can serve the whole load, and verifies that the service stays healthy without it.
 
         Args:
             state: the state of the incident workflow.
@@ -211,10 +209,10 @@ class ExecutionNodes:
         return True
 
     async def _known(self, key: str) -> ActionRecord | None:
-        """Return the stored action with an idempotency key; None if no action has this key.
+        """Return the stored action with the idempotency key `key`; None if no action has this key.
 
-        If the outcome of the action is not known yet, it is first read from the action server's record. If that fails,
-        the action is returned as it is stored.
+        If the stored action has no outcome yet, the outcome is first read from the action server. If the server cannot
+        be read or has no outcome yet, the action is returned without one.
         """
         world = self._world
         try:
@@ -331,7 +329,7 @@ class ExecutionNodes:
 
 
 def _to_verify(incident_id: str) -> str:
-    """Return a text for people: what they can do if too few requests arrive to verify a repair."""
+    """Return an instruction for people, for the case that too few requests arrive to verify a repair."""
     return (
         "Send requests to the service, or simulate users: once they are served well, the incident ends by itself. "
         f"If the service has no users, end the incident: lab incidents close {incident_id} --note WHAT_WAS_CHECKED"

@@ -54,7 +54,7 @@ class Spending:
         tokens: the tokens of prompts and answers.
         took_s: the seconds of all calls and waits.
         usd: the cost in US dollars.
-        requested: the number of all calls, also those that the gateway did not make.
+        requested: the number of all calls, including those that the gateway did not make.
     """
 
     calls: int = 0
