@@ -36,7 +36,7 @@ class JobBackend(Protocol):
         ...
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce runnable jobs to the workers again, because an earlier announcement may be lost.
+        """Announce runnable jobs to the workers again, because earlier announcements may have been lost.
 
         Args:
             database: the database of the queue.
@@ -61,8 +61,8 @@ class JobBackend(Protocol):
 
         Jobs of the most urgent lane start first.
 
-        Call this method in the main thread, because a signal enforces the time limit of a job. While the broker or the
-        database is unavailable, the method waits and retries.
+        Call this method in the main thread; in other threads, a job that exceeds its time limit is not interrupted.
+        While the broker or the database is unavailable, the method waits and retries.
         """
         ...
 
@@ -80,7 +80,7 @@ class BackendOptions:
         queue_name: the name of the broker's queue for the most urgent jobs (the lane `interactive`). Each other lane
             has the queue `queue_name.<lane>`.
         function_path: the dotted name of the function that a worker of the broker calls with the id of a job.
-        poll_s: time in seconds between two reads of the table of jobs by a worker without a broker.
+        poll_s: for a back end without a broker: the seconds between two polls of the table of jobs by a worker.
         time_limits: maximum time in seconds that a job may run, by lane (urgency).
     """
 

@@ -36,16 +36,15 @@ class JobTimeoutError(RelabError):
 
 
 class UnknownHandlerError(RelabError):
-    """This worker has no handler for the job, because the job was enqueued by an older or newer version of relab."""
+    """This worker has no handler for the job. Usually an older or newer version of relab enqueued the job."""
 
     code = "job_handler_unknown"
 
 
 class JobListenerError(RelabError):
-    """A job was deleted, but an `on_parked` callback of the subscriptions to jobs with this name has failed.
+    """A person dropped a pending job, but a service that waits for the job could not be notified.
 
-    Such a callback records that the job's work will never be done. After this error, for example, an analysis may be
-    shown as queued although its job does not exist any more.
+    The job is deleted even so. The service may still show its work as queued, for example an analysis.
     """
 
     code = "job_listener_failed"

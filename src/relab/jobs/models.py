@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 class Lane(StrEnum):
     """The urgency of a job: interactive, background, long or training, the most urgent first.
 
-    A worker starts a job only while the more urgent lanes that this worker serves have no runnable job.
+    A worker starts a job of a lane only if the more urgent lanes that the worker serves have no runnable job.
     """
 
     INTERACTIVE = "interactive"
@@ -54,13 +54,14 @@ class Job(BaseModel):
         name: the name by which the job's handlers are found.
         args: the arguments of the handlers, as JSON, preferably ids.
         lane: how urgent the job is.
-        attempts: the number of starts, including starts after which the worker died.
-        max_attempts: the number of failed attempts after which the job is parked (kept for a person to retry or drop).
+        attempts: the number of attempts so far, including those during which the worker died.
+        max_attempts: the maximum number of attempts. If the last one fails, the job is parked (kept for a person to
+            retry or drop).
         run_after: the earliest time of the next attempt.
         lease_owner: the name of the worker that runs the job; None if it is not running.
-        lease_until: the end of the lease. From then on, another worker may take the job over; the present worker
-            extends the lease in time.
-        error: the error of the last attempt; None if there was none.
+        lease_until: the end of the lease, which the worker extends again and again. After it, another worker may take
+            the job over. None if the job is not running.
+        error: the error of the last failed attempt; None if no attempt failed, or if the job is done.
         finished_at: when the job was done or parked; None until then.
     """
 
@@ -84,7 +85,7 @@ class Job(BaseModel):
 class JobCounts(BaseModel):
     """The numbers of jobs by status; `parked` jobs failed permanently and wait for a person.
 
-    `oldest_pending_s` is how long the oldest pending job that is due has waited, in seconds.
+    `oldest_pending_s` is for how long the oldest pending job has been due, in seconds; 0 if no pending job is due.
     """
 
     pending: int = 0
@@ -103,13 +104,13 @@ ParkListener: TypeAlias = Callable[[Job, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A handler of all jobs with a name; if several subscriptions have this name, a job runs all of their handlers.
+    """A handler for all jobs with the name `name`. Several subscriptions may have the same name; a job runs all of them.
 
     Attributes:
         name: the name of the jobs.
         handler: the function that does the work of a job. After a failure, all handlers of the job run again.
-        on_parked: called when a job has failed permanently or was dropped, for example to mark the job's analysis as
-            failed. None: nothing is called.
+        on_parked: a function that is called when a job has failed permanently, or was dropped before it was done. It
+            can, for example, mark the object of the job as failed. None: no function is called.
     """
 
     name: str

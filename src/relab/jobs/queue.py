@@ -1,8 +1,8 @@
 """The public interface of the job queue.
 
-A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the job exists if and only if the
-caller's transaction commits) and then announces it to the back end. Each method imports the queries that it needs only
-when it is called, because most commands do not use the queue.
+A job is a row of the database. Enqueueing inserts the row in the caller's transaction, as an outbox: the job exists only
+if the transaction commits. After the commit, the back end announces the job to workers. Methods import the queries when
+they are called, because most commands do not use the queue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JobQueue:
 
     Args:
         database: the database of the queue.
-        clock: for the times of jobs.
+        clock: gives the times of jobs.
         backend: announces new jobs to workers.
     """
 
@@ -54,7 +54,8 @@ class JobQueue:
             name: the name of the job, by which its handlers are found.
             args: the arguments of the handlers, as JSON, preferably ids.
             lane: how urgent the job is.
-            max_attempts: number of failed attempts after which the job is parked (kept for a person to retry or drop).
+            max_attempts: the maximum number of attempts. If the last one fails, the job is parked (kept for a person to
+                retry or drop).
             job_id: the id of the job, for example the id of the object that the job creates; None for a new id.
         """
         from relab.jobs import repository
@@ -119,7 +120,7 @@ class JobQueue:
             return repository.list_jobs(session, status, limit)
 
     def counts(self) -> JobCounts:
-        """Return the number of jobs by status, and how long the oldest pending job that is due has waited."""
+        """Return the number of jobs by status, and for how long the oldest pending job has been due."""
         from relab.jobs import repository
 
         with self._database.read() as session:
@@ -128,7 +129,8 @@ class JobQueue:
     def worker_lives(self) -> bool:
         """Return whether at least one worker is alive.
 
-        A worker is alive if the lease for the queue's housekeeping is held, because only living workers renew it.
+        The sign is the lease for the queue's housekeeping, which only living workers renew. After the last worker has
+        ended, the result stays True until the lease expires.
         """
         from relab.jobs import repository
 

@@ -119,7 +119,7 @@ def take_exhausted(session: DatabaseSession, *, owner: str, now: int, lease_unti
     Args:
         session: the session of the transaction.
         owner: the worker that gets the leases.
-        now: the present time, in microseconds since 1970.
+        now: the current time, in microseconds since 1970.
         lease_until: the end of the new leases, in microseconds since 1970.
     """
     statement = (
@@ -232,7 +232,8 @@ def prune_done(session: DatabaseSession, finished_before: int) -> None:
 def promote(session: DatabaseSession, job_id: str, lane: Lane, now: int) -> bool:
     """Move a pending job to a lane (urgency); return False if the job is not pending.
 
-    `now` (in µs since 1970) is stored as the time of the job's announcement to workers.
+    The caller must announce the job to workers after the commit. `now` (in µs since 1970) is stored as the time of this
+    announcement.
     """
     statement = (
         update(table_of(JobRow))
@@ -251,9 +252,9 @@ def count_unfinished(session: DatabaseSession, name: str, lane: Lane) -> int:
 
 
 def count(session: DatabaseSession, now: int) -> JobCounts:
-    """Return the number of jobs by status, and how long the oldest job that is pending and due at `now` has waited.
+    """Return the number of jobs by status, and for how long the oldest pending job has been due.
 
-    `now` is in microseconds since 1970.
+    `now` is the current time, in microseconds since 1970.
     """
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)
     by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
@@ -269,8 +270,8 @@ def count(session: DatabaseSession, now: int) -> JobCounts:
 def take_lease(session: DatabaseSession, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
-    A stored lease also counts as expired if it ends later than `now + 2 * (until - now)`: it was stored before the
-    clock was set back.
+    A lease with a remaining time of more than twice the requested time counts as expired. It was stored before the clock
+    was set back.
 
     Args:
         session: the session of the transaction.
@@ -345,7 +346,7 @@ def _exhausted(now: int) -> ColumnElement[bool]:
 
 
 def _change_held(session: DatabaseSession, job_id: str, owner: str, **values: Any) -> bool:
-    """Set columns of a running job; return False if `owner` does not hold its lease."""
+    """Set columns of a running job; change nothing and return False if `owner` does not hold its lease."""
     held = (JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING)
     return _changed(session, update(table_of(JobRow)).where(*held).values(**values))
 

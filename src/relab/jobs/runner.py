@@ -1,8 +1,7 @@
 """Run jobs: claim a job, extend its lease while it runs, and record the outcome.
 
-Every worker uses this runner, whatever the back end, so a job is handled the same way however the worker was woken. A
-job runs at least once: if a worker dies, its lease expires, and another worker takes over the job. A worker that lost
-the lease records no outcome.
+The workers of all back ends use this runner. A job may run more than once: if a worker dies, its lease expires, and
+another worker takes over the job. A worker that has lost the lease records no outcome.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _log = get_logger(__name__)
 
 
 def backoff_s(attempts: int) -> float:
-    """Return the wait before the next attempt, in seconds, after this number of attempts: 1, 2, 4, … up to 60."""
+    """Return the wait in seconds before the next attempt: 1 after the first attempt, then 2, 4, … up to 60."""
     return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), MAX_BACKOFF_S)
 
 
@@ -52,11 +51,11 @@ class JobRunner:
     Args:
         database: the database of the queue.
         clock: gives the times of jobs and leases.
-        subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
+        subscriptions: the handlers of jobs. A job runs the handlers of all subscriptions with the job's name.
         lease_s: the length of a lease, in seconds. A worker that does not extend its lease counts as dead.
         lanes: the lanes (urgencies of jobs) that the worker serves, most urgent first.
         time_limits: the maximum running time of a job in seconds, by lane. After this time the lease is not extended
-            any more, and a job in the main thread is interrupted.
+            any more. If the runner works in the main thread, the job is also interrupted.
         owner: the name of the worker in leases; None for a new unique name.
     """
 
@@ -195,9 +194,10 @@ class JobRunner:
             repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
 
     def notify_parked(self, job: Job, error: str) -> str:
-        """Call the `on_parked` functions of a job's subscriptions; return their errors as text, empty without errors.
+        """Call the `on_parked` functions of a job's subscriptions, because the job will never be done.
 
-        `error` is the reason why the job will never be done.
+        `error` is the reason, which the functions get. Return the errors of the functions as one text, empty without
+        errors.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; call this method again later.

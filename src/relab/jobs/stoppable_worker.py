@@ -1,4 +1,4 @@
-"""An RQ worker that stops between two jobs."""
+"""An RQ worker that can be stopped between two jobs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class StoppableWorker(SimpleWorker):
         return None
 
     def end(self) -> None:
-        """Stop the worker's pub/sub thread: RQ does not stop it if Redis is unavailable when the worker ends."""
+        """Stop the worker's pub/sub thread when the worker ends.
+
+        RQ itself does not stop this thread if Redis is unavailable.
+        """
         thread: PubSubWorkerThread | None = self.pubsub_thread
         if thread is not None:
             thread.stop()

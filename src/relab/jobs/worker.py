@@ -47,7 +47,7 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
     """Call `sweep` at once and then every `every_s` seconds, in a separate thread, while the `with` block runs.
 
     While the database is unavailable, the thread retries. Any other error of `sweep` ends the thread, and is raised when
-    the block ends. `stop` is set as soon as the thread has ended, after an error or after the end of the block.
+    the block ends. When the thread ends, it sets `stop`, so that no worker continues without housekeeping.
     """
     ended = threading.Event()
 

@@ -38,8 +38,8 @@ class Deviation:
         required: the condition that recognizes the same deviation in another incident. A learnt runbook may require
             it.
         expected: conditions that hold for the value in the incident, but for no usual value: those of the active
-            runbooks, and one new condition. A learnt runbook expects them with a probability.
-        usual: a condition that holds for usual values; None if the fact exists only during incidents.
+            runbooks, and one new condition. A learnt runbook may have them in `expects`.
+        usual: a condition that holds for usual values; None if no usual value is known.
         strength: how far the value was from the usual values, 0 to 1.
         is_symptom: whether such a deviation appears in many kinds of incidents, so that it identifies no cause.
     """
@@ -64,9 +64,9 @@ def deviations(
     Args:
         facts: the facts known at a moment of the incident, by name.
         well: the values of these facts when this incident was over; they count as usual values, too.
-        usual: `{name of a fact: its values when earlier incidents were over}`.
-        runbooks: the active runbooks. If a condition in them is true for the deviating value and false for every usual
-            value, it is added to `Deviation.expected`.
+        usual: `{name of a fact: its values when past incidents were over}`.
+        runbooks: the active runbooks. A condition in them that is true for the deviating value and false for every
+            usual value is added to `Deviation.expected`.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

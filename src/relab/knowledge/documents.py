@@ -28,7 +28,8 @@ class Document:
         cause: the cause of the runbook or the incident.
         title: the title to show.
         titles: the title and the cause, for the search by words.
-        symptoms: the symptoms of the runbook, or what was seen in the incident, for the search by words.
+        symptoms: the symptoms of the runbook, or the log templates, facts and actions of the incident, for the search
+            by words.
         text: the body of the runbook, or the note of the incident, for the search by words.
         sentences: the sentences for the search by meaning; each has its own vector.
     """

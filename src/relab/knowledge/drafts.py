@@ -1,4 +1,4 @@
-"""Drafts of runbooks, which a person can accept: files in a folder of their own, which no responder reads."""
+"""Store drafts of runbooks until a person accepts them. They are files in a separate folder, unused by responders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Draft:
 
     Attributes:
         runbook: the proposed runbook.
-        path: the path of the draft's file, which a person may change before accepting the draft.
+        path: the path of the draft's file. A person may edit the file before accepting the draft.
         diff: a unified diff from the active runbook for this cause to the draft; from an empty file if the cause has no
             active runbook.
         is_new: whether no active runbook has the cause of the draft.
@@ -37,10 +37,10 @@ class Draft:
 
 
 class Drafts:
-    """The drafts in the folder of an installation's runbooks.
+    """Stores drafts of runbooks as files, in the subfolder `drafts` of the installation's folder of runbooks.
 
     Args:
-        folder: the folder of the runbooks.
+        folder: the installation's folder of runbooks, not the subfolder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +64,7 @@ class Drafts:
         """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
-            in_use: the active runbooks, by cause; the `diff` of a draft compares the draft with its cause's runbook.
+            in_use: the active runbooks, by cause. A draft's `diff` shows its changes to the active runbook.
 
         Raises:
             RunbookFolderError: the folder cannot be read.
@@ -80,10 +80,10 @@ class Drafts:
 
         Args:
             cause: the cause.
-            in_use: the active runbooks, by cause; the draft's `diff` compares the draft with its cause's runbook.
+            in_use: the active runbooks, by cause. The draft's `diff` shows its changes to the active runbook.
 
         Raises:
-            DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.
+            DraftNotFoundError: the cause has no draft, or the draft's file cannot be read.
             RunbookFolderError: the folder cannot be read.
         """
         drafts, problems = self.all(in_use)

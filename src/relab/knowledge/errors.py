@@ -24,7 +24,7 @@ class RunbookExistsError(ConflictError):
 
 
 class RunbookFolderError(InvalidInputError):
-    """The folder of runbooks that the settings name cannot be read or written."""
+    """The folder of runbooks or drafts, or a file in it, cannot be read or written."""
 
     code = "runbook_folder"
 
@@ -36,7 +36,7 @@ class PastIncidentNotFoundError(NotFoundError):
 
 
 class VectorStoreError(UnavailableError):
-    """The store of sentence vectors, whose folder the settings name, cannot be used."""
+    """The file that caches sentence vectors cannot be used."""
 
     code = "vector_store"
 

@@ -1,9 +1,9 @@
-"""Create runbooks from the actions of people that resolved incidents of unknown cause. Pure.
+"""Create runbooks from incidents of unknown cause that a person resolved by an action. Pure.
 
 With such a runbook, the responder need not wait for a person at the second incident with the same cause. The conditions
 of the runbook are made from deviations: facts that differed from their usual values. Errors and slow responses deviate
-in every incident, so they do not identify a cause: the runbook expects them, but they alone are never sufficient. If
-nothing else deviated, no runbook is created, because it would propose its action in any incident.
+in every incident, so they do not identify a cause. The runbook expects them, but requires another deviation. If there
+is no other deviation, no runbook is created, because it would propose its action in any incident.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Lesson:
     Attributes:
         incident: the past incident, which a person resolved.
         marks: deviations that distinguish the cause from other causes, the strongest first.
-        symptoms: deviations that appear in many kinds of incidents, so that they identify no cause.
+        symptoms: all other deviations. They also appear in incidents with other causes.
         acts: the person's actions that helped.
     """
 
@@ -59,7 +59,8 @@ class _Lesson:
     def required(self) -> tuple[Deviation, ...]:
         """The deviations that the new runbook requires: at most `_MAX_REQUIRED`, the strongest first.
 
-        They distinguish the cause from other causes. Deviations of facts that exist only during incidents are left out.
+        Only deviations in `marks` count. A deviation without a known usual value is left out, because no later probe
+        could show that it is gone.
         """
         # No later probe could show that a deviation of such a fact is gone.
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
@@ -80,15 +81,16 @@ def learnt_runbooks(
     runbooks: Sequence[Runbook] = (),
     looks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Runbook, ...]:
-    """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
+    """Return new runbooks, sorted by cause, from incidents of unknown cause that a person resolved by an action.
 
-    Incidents with the diagnosis "unknown" have the same cause if the same facts differed most from their usual values.
-    The new runbook has conditions that recognize these differences; the cause is named by a digest of the conditions.
+    Incidents are treated as having the same cause if the same facts deviated most from their usual values, in the same
+    way. Each such cause gets one runbook, whose conditions recognize these deviations. A digest of the conditions is
+    the name of the cause.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the active runbooks. If one of them has a condition on a fact that differed, a new runbook uses it.
-            No new runbook is made for a cause that has an active runbook.
+        runbooks: the active runbooks. Their conditions on the deviating facts are reused. A cause that already has an
+            active runbook gets no new one.
         looks: the names of the facts that each probe can give, by the name of the probe. The new runbook names the
             probes that give its facts. None: no probe is known.
     """
@@ -108,7 +110,7 @@ def learnt_runbooks(
 def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
     """Return the usual values of each fact (named value of the service, such as `errors.pct`), by the fact's name.
 
-    The usual values are the distinct values that the fact had when `incidents` were over.
+    A usual value is a value that the fact had at the end of one of the incidents. Each value is listed once.
     """
     found: dict[str, dict[FactValue, None]] = {}
     for incident in incidents:
@@ -175,12 +177,13 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the actions of people that resolved incidents, as at most `_MAX_ACTIONS` different runbook actions.
+    """Convert the actions by which people resolved incidents to at most `_MAX_ACTIONS` runbook actions.
+
+    Equal actions are returned once.
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the active runbooks. If one of them proposes the same action with a parameter that is a fact of the
-            incident, the returned action uses the same fact for this parameter.
+        runbooks: the active runbooks; `placed` reuses the placeholders in their actions.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
@@ -194,7 +197,7 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
     """Return the parameters of an action, by name, in the form in which a runbook can reuse them.
 
-    A value that came from a fact is replaced by a placeholder `{fact}`: the runbook will use the fact's later value.
+    A value that came from a fact is replaced by a placeholder `{fact}`: in a later incident, the fact may differ.
     Other values stay the same, but 3.0 becomes 3. A value counts as coming from a fact in two cases:
     - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
     - The value is a text with a digit, such as `worker-3`, and a fact of the incident has this value.

@@ -41,7 +41,7 @@ class Library:
     Attributes:
         runbooks: the runbooks, sorted by cause.
         problems: the files that are not used, and why.
-        replaced: the causes of shipped runbooks that runbooks in the installation's folder replace.
+        replaced: the causes for which a runbook in the installation's folder replaces the shipped one.
     """
 
     runbooks: tuple[Runbook, ...]
@@ -60,7 +60,7 @@ def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -
 
     Args:
         folder: the folder of the installation's own runbooks; None: there is no such folder.
-        without: causes whose runbooks are not used, shipped or not.
+        without: causes to leave out; neither a shipped runbook nor an own one is used for them.
 
     Raises:
         RunbookFolderError: the folder cannot be read.

@@ -1,4 +1,4 @@
-"""Check runbooks that can be parsed, for conflicts between files and for content that would mislead a responder. Pure."""
+"""Check parsed runbooks for conflicts with each other, and for content that would mislead a responder. Pure."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Surroundings:
 
 
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
-    """Return the mistakes in the runbooks of one folder, and the conflicts between them, sorted by file and line.
+    """Return the mistakes in runbooks, and the conflicts between them, sorted by file and line.
 
-    `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
+    `surroundings` has the names of the actions, probes and facts that exist. None: they are not known and not checked.
     """
     around = surroundings or Surroundings()
     remarks = [*_twice(runbooks)]
@@ -91,7 +91,10 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether two runbooks give each condition about the same probability, so that no fact distinguishes them."""
+    """Return whether no condition distinguishes the causes of two runbooks.
+
+    A condition distinguishes them if its probabilities with the two causes differ by at least `_MIN_SEPARATION`.
+    """
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
@@ -103,11 +106,10 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return the probability that a condition is true while the cause of the runbook `own` is present.
+    """Return the probability that a condition is true if the cause of the runbook `own` is present.
 
-    If `own` expects the condition, this is the field `likely` of that expectation. If only `other` expects it, the
-    cause of `other` is taken as absent, and the result is the field `otherwise` of the expectation in `other`: the
-    probability that the condition is true without that cause.
+    If `own` expects the condition, the result is `likely` of that expectation. If only `other` expects it, the result
+    is `otherwise` of that expectation, because the cause of `other` is assumed to be absent.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.
@@ -203,9 +205,9 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that is not in `around`: the condition can never be evaluated.
+    """Yield a warning for each condition on a fact that `around` lacks, because it can never be evaluated.
 
-    Nothing is checked if the facts that probes give are not known (`around.looks` is None).
+    If `around.looks` is None, the facts of the probes are not known, and nothing is checked.
     """
     if around.looks is None:
         return
@@ -230,11 +232,11 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter refers to and that the runbook does not know.
+    """Yield an error for each placeholder `{fact}` in an action's parameters whose fact is not available.
 
-    The runbook knows a fact if one of its conditions (in `expects` or `requires`) tests it, if one of its probes gives
-    it, or if `around.facts` has it. Nothing is checked if the runbook has probes, but the facts that probes give are
-    not known (`around.looks` is None).
+    A fact is available if a condition in the runbook's `expects` or `requires` tests it, if a probe of the runbook
+    gives it, or if it is in `around.facts`. Nothing is checked if the facts of the runbook's probes are not known
+    (`around.looks` is None).
     """
     if runbook.looks and around.looks is None:
         return

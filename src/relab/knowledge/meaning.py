@@ -20,7 +20,7 @@ class SentenceModel(Protocol):
 
 
 class StoredMeaning:
-    """Compares the meanings of texts, as vectors of a sentence model; `store` caches the vectors."""
+    """Compares a query with texts by meaning, using a sentence model; `store` caches the vectors of the texts."""
 
     def __init__(self, model: SentenceModel, store: VectorStore) -> None:
         self._model = model

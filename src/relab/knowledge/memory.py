@@ -28,10 +28,10 @@ _MAX_SHARE_OF_ONE: Final = 0.6
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return `{cause: factor}`: similar past incidents multiply the prior of the cause by this factor.
+    """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
 
     A factor is above 1 and at most `MAX_ODDS_FROM_MEMORY`. It grows with the number and the similarity of the past
-    incidents. Causes without similar incidents are absent.
+    incidents. A cause without similar incidents has no factor.
 
     Args:
         facts: the facts of the current incident, by name.

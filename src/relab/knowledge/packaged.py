@@ -1,4 +1,7 @@
-"""The sentence model whose weights are in the package of the extra `[embeddings]`. The package's code is not run."""
+"""Find and load the sentence model that the extra `[embeddings]` installs.
+
+Only the weights and the vocabulary are read from the installed package; its code is not run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Propose a new order of a runbook's actions from past incidents: an action that helped comes before one that failed.
+"""Propose changes of a runbook's actions from past incidents: a new order, and missing actions that helped.
 
 Pure. One incident is weak evidence, so the result is only a proposal to a person. A failed action is moved only behind
 an action that helped in the same incident, and only if the action that helped has the better success rate. An action
@@ -39,11 +39,11 @@ class _Record:
 
 
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
-    """Return a runbook with improved actions, as past incidents suggest; None if they suggest no change.
+    """Return the runbook with the changes that past incidents suggest; None if they suggest no change.
 
-    An incident counts only if one action failed in it before another action helped. A failed action is moved
-    behind an action that helped and has a better success rate. Missing actions that helped are added. A section of the
-    text lists the latest of these incidents.
+    Only incidents in which an action failed before another action helped are used. Actions that helped, but are missing
+    in the runbook, are added at the front. A failed action is moved behind an action that helped in the same incident
+    and has a better success rate. A section of the runbook's text lists the latest incidents that were used.
 
     Args:
         runbook: the active runbook.

@@ -56,7 +56,7 @@ class KnowledgeService:
     Args:
         folder: the folder of the installation's own runbooks that the settings name; None: `home_folder` is used.
         home_folder: the folder to use if `folder` is None; it is created when the first runbook is added.
-        without: causes whose runbooks are not used.
+        without: causes to exclude; their runbooks are not active.
         remembers: whether a search also covers past incidents.
         meaning: compares texts by a sentence-embedding model; if None, a search compares words only.
     """
@@ -140,7 +140,7 @@ class KnowledgeService:
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
         """Return the mistakes in all runbooks, shipped or own, and the conflicts between active runbooks.
 
-        `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
+        `surroundings` has the names of the actions, probes and facts that exist. None: they are not checked.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -155,7 +155,7 @@ class KnowledgeService:
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
         """Check the runbook in the file `path` for mistakes, copy it to the folder of runbooks, and return it.
 
-        `surroundings` says which actions and facts the runbook may use; None to skip the checks of their names.
+        `surroundings` has the names of the actions, probes and facts that exist. None: they are not checked.
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
@@ -258,7 +258,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return `{cause: factor}`: similar past incidents multiply the prior of the cause by this factor.
+        """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
 
         Args:
             facts: the facts of the current incident, by name.
@@ -271,7 +271,7 @@ class KnowledgeService:
     def learnt(
         self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
     ) -> tuple[Runbook, ...]:
-        """Return a new runbook for each unknown cause that a person has repaired in the past incidents of a target.
+        """Return new runbooks from a target's past incidents of unknown cause that a person resolved by an action.
 
         Args:
             target: the service, by the name that its responder uses.
@@ -281,7 +281,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return a tuple with a better runbook for a cause, or an empty tuple if past incidents suggest no change.
+        """Return `(runbook,)` with the changes that past incidents suggest for a cause; `()` if they suggest no change.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -332,11 +332,11 @@ class KnowledgeService:
         return accepted
 
     def _experience(self, target: str) -> set[str]:
-        """Return the causes for which relab has learnt runbooks from the past incidents of a target."""
+        """Return the causes of the runbooks that `learnt` returns for a target."""
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, including the runbooks that `without` excludes from use."""
+        """Return the causes of all readable runbooks, shipped or own, including excluded causes."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the installation's folder of runbooks: the one in the settings, else the default one if it exists, else None."""
+        """Return the folder in the settings; if it is not set, the default folder, or None if that does not exist."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None
@@ -375,7 +375,7 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
 
 
 def _of_problem(place: str, message: str) -> Remark:
-    """Convert a problem to a lint remark; `place` is `file:line: field`."""
+    """Convert an error of reading a runbook's file to a remark; `place` is `file:line: field`."""
     where, _, field = place.partition(": ")
     source, _, line = where.rpartition(":")
     return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)

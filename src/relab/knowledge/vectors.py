@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 
 class VectorStore:
-    """Stores the sentence vectors of one model, by text.
+    """Caches the vectors that one sentence model computed, in an SQLite file; the key is the sentence.
 
     Args:
         folder: the folder of the file; it is created when needed.
@@ -86,8 +86,8 @@ class VectorStore:
     def _transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a new transaction of this mode; commit it unless the `with` block raises.
 
-        A `DEFERRED` transaction waits only for commits of other processes, an `IMMEDIATE` one for their whole
-        transactions.
+        Use `DEFERRED` for reads: it waits only while another process commits. Use `IMMEDIATE` for writes: it waits
+        until no other process is in a write transaction.
         """
         try:
             with closing(self._connect()) as connection:

@@ -1,4 +1,4 @@
-"""Words of operations for the search: synonyms and stop words. Pure.
+"""Prepare words for the search: drop stop words, and replace synonyms of IT operations with one word. Pure.
 
 For example, a runbook says "cache", and a log says "Redis" for the same thing. Only names and abbreviations of the same
 thing are synonyms. Words that are merely related, such as "slow" and "latency", are not. If they were synonyms, every

@@ -1,4 +1,4 @@
-"""Create an HTTP client that limits the size of responses, as a subclass of an SDK's client class."""
+"""Create a subclass of an SDK's HTTP client class that limits the size of responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A budget for calls to a model: it is checked before each call and charged after it."""
+"""A budget for calls to a model. It reserves the maximum cost before a call, and charges the real cost after it."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Charge:
     """The tokens charged for one call: at first the reserved maximum, and after the call the tokens that it used.
 
     Attributes:
-        at_us: the time of the reservation in microseconds, by the clock of the budget, which never goes back.
-        expired: whether the reservation has left the budget's window or was cancelled, so that it no longer counts.
+        at_us: the time of the reservation in microseconds, by the budget's monotonic clock.
+        expired: whether the charge no longer counts, because it has left the sliding window or was cancelled.
     """
 
     at_us: int
@@ -79,7 +79,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums over several calls: the real cost of calls that have ended, and the reserved maximum of all others.
+    """The totals of one or more calls. A call counts with its reserved maximum until it is settled with its real cost.
 
     `usd` is None if the price of some tokens is not known.
     """
@@ -91,15 +91,16 @@ class Spent:
 
 
 class Budget:
-    """Limits the calls to a model over a sliding window, or over this object's lifetime. It is thread-safe.
+    """Limits the number, the tokens and the cost of calls to a model. It is thread-safe.
 
-    `reserve` charges the maximum cost before a call, and `settle` replaces it with the real cost. A call that is never
-    settled keeps its reservation. Each process has a separate budget.
+    The limits apply to a sliding window if `limits.window_s` is set, otherwise to this object's lifetime. `reserve`
+    charges the maximum cost of a call before it starts. After the call, `settle` charges the real cost instead. A call
+    that was not made is removed by `cancel`. Each process has a separate budget.
 
     Args:
         limits: the limits; None: no limits.
-        remedy: what a person can do when the limits do not allow a call.
-        uptime_us: a function that returns a time in microseconds that never goes back.
+        remedy: what a person can do when the limits do not allow a call; part of the error message.
+        uptime_us: a monotonic clock: a function that returns the time in microseconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Send one prompt to a LangChain chat model, with the guarantees of the gateway.
+"""Send one prompt to a LangChain chat model and return its message; retry temporary failures.
 
 This module and the provider's module are imported lazily: their libraries take seconds to load and are part of the
 extra `[llm]`. The two modules ensure that the HTTP client follows no redirect, limits the size of a response and does
@@ -86,10 +86,11 @@ class ChatBackend:
             config: the model and the limits of the call.
             prompt: the prompt.
             schema: the schema that the model is asked to follow in its answer.
-            ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
+            ends_at: the deadline, as a time of `time.monotonic`. No retry starts later. The caller must cancel this
+                coroutine at the deadline.
 
         Raises:
-            LlmError: there is no message: the server cannot be reached, rejects the request, or the deadline passed.
+            LlmError: the last attempt failed, for example because the server cannot be reached or rejects the request.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
@@ -113,7 +114,7 @@ class ChatBackend:
                     attempt += 1
 
     async def list_models(self, config: LlmConfig) -> tuple[str, ...] | None:
-        """Return the names of the models that the server offers; None if the server has no such list.
+        """Return the names of the models that the server offers; None if the server has no valid list.
 
         Raises:
             LlmError: the server cannot be reached, or rejects the request.
@@ -193,7 +194,10 @@ def _bind(
 
 
 def _translate(error: BaseException, sdk: ChatSdk, config: LlmConfig) -> LlmError:
-    """Convert an exception of the SDK to an `LlmError` without the exception's text."""
+    """Return the `LlmError` for an exception of a call.
+
+    The text of the SDK's exception is left out, because it is untrusted and may contain the API key.
+    """
     # The text of the exception is untrusted, and may contain the key.
     own: BaseException | None = error
     while own is not None:
@@ -252,9 +256,9 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
 
 
 def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
-    """Return the error for an HTTP status that rejects a call without a known reason; a remedy lists what to check.
+    """Return the error for a redirect, or for an HTTP status whose reason is unknown; its remedy lists what to check.
 
-    `said` is the beginning of the error's message, and states what the server answered.
+    `said` is the first part of the error message: the server and the status.
     """
     if 300 <= status < 400:
         return LlmNotConfiguredError(

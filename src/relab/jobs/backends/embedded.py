@@ -1,4 +1,4 @@
-"""The embedded back end: there is no broker; workers poll the table."""
+"""The embedded back end. It has no broker; workers poll the table of jobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EmbeddedBackend:
         """Do nothing: workers find jobs in the database without announcements, so no announcement can be lost."""
 
     def ping(self) -> None:
-        """Do nothing: the database is the broker."""
+        """Do nothing: there is no broker."""
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
         """Run jobs of the runner's lanes (urgencies) until `stop` is set; the current job is finished first.

@@ -70,9 +70,9 @@ class RqBackend:
             _log.warning("broker_unavailable", jobs=len(job_ids), error=str(error))
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce again the runnable jobs that were not announced in the last `older_than_s` seconds.
+        """Put the ids of runnable jobs on the RQ queues again, if they were not announced in the last `older_than_s` seconds.
 
-        Jobs whose ids still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
+        Ids that still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
         """
         from redis.exceptions import RedisError
 
@@ -110,10 +110,10 @@ class RqBackend:
             ) from error
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run an RQ worker for the runner's lanes in this process until `stop` is set or a signal arrives.
+        """Run an RQ worker in this process until `stop` is set, or SIGINT or SIGTERM arrives; finish the current job first.
 
-        A lane is an urgency of jobs; jobs of the most urgent lane start first. While Redis is unavailable, wait and
-        retry.
+        The worker serves the runner's lanes (urgencies); jobs of the most urgent lane start first. While Redis is
+        unavailable, wait and retry.
         """
         from redis.exceptions import RedisError
 
