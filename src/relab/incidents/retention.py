@@ -20,9 +20,9 @@ class Retention:
     `lab knowledge delete` deletes it.
 
     Args:
-        database: the database of the incidents.
-        log: the incidents.
-        home: the folder of the checkpoints if the database is SQLite.
+        database: the database that stores the incidents.
+        log: finds and deletes the incidents in this database.
+        home: the folder with the checkpoints of the incidents' workflows if the database is SQLite.
     """
 
     def __init__(self, database: Database, log: IncidentLog, home: Path) -> None:
@@ -37,7 +37,8 @@ class Retention:
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
         """Delete the incidents that ended before a time, oldest first, and yield the number in each batch.
 
-        After the last batch, old alerts are deleted as well. The caller may stop at any batch; the next call continues.
+        After the last batch, the alerts that were last seen before this time are deleted as well. The caller may stop
+        after any batch; the next call then deletes the rest.
 
         Args:
             before_us: the time, in microseconds since 1970.

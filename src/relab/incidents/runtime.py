@@ -122,9 +122,10 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
 async def _checking_actions(
     actions: ActionsClient, name: str, classes: Collection[str], again_after_s: float
 ) -> AsyncIterator[None]:
-    """While the block runs, request the action server's catalogue of actions until the server has answered once.
+    """While the block runs, check whether the action server can be used, and log problems.
 
-    Each kind of failure is logged once.
+    The check requests the server's catalogue of actions until the server has answered once. Each kind of failure is
+    logged once.
 
     Args:
         actions: the client of the server.

@@ -1,4 +1,4 @@
-"""The use cases of the responder for API and CLI: read its status and incidents, and pass on decisions of people."""
+"""The use cases of the responder for API and CLI: read its status and incidents, and store decisions of people."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class IncidentService:
         knowledge: runbooks and past incidents.
         telemetry: stores each incident as an agent run.
         home: the folder for the responder's checkpoints if the database is SQLite.
-        watched: a function that returns the watched target, or None if no target is watched; it is called once, at the
-            first use. It raises ConfigurationError for invalid settings; reads and pauses must work even so.
+        watched: a function that returns the watched target, or None if no target is watched. It is not called before
+            the target is needed: for invalid settings it raises ConfigurationError, and incidents must be readable even so.
     """
 
     def __init__(
@@ -161,9 +161,9 @@ class IncidentService:
                 self._responder = None
 
     def status(self) -> ResponderStatus:
-        """Return the state of this process's responder, and the open incident and pending approvals of the target.
+        """Return the state of the responder in this process, with the target's open incident and open approval requests.
 
-        The incident and the approvals are reported even if another process handles them.
+        The incident and the requests are reported even if another process handles them.
 
         Raises:
             ConfigurationError: the settings of the target are not valid.
@@ -237,7 +237,7 @@ class IncidentService:
         """Approve or reject the plan of an approval request, and return the decision.
 
         Args:
-            approval_id: the id of an approval request; the id of an incident stands for its last approval request.
+            approval_id: the id of an approval request, or the id of an incident, for its last approval request.
             approved: True to approve the plan, False to reject it.
             by: the name of the person who decides.
             note: the person's remark.
@@ -245,7 +245,7 @@ class IncidentService:
         Raises:
             NotFoundError: neither an approval request nor an incident with a request has this id.
             ConflictError: the person approves, but the request has expired, the plan was rejected already, the incident
-                is over, or `approval_id` is the id of an incident that has requested approval of several plans.
+                is over, or `approval_id` is the id of an incident whose approval requests are about different plans.
             InvalidInputError: `by` is empty.
         """
         asked = self.log.approvals.of_incident(approval_id)
@@ -261,7 +261,8 @@ class IncidentService:
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
         """Dismiss an incident as a false positive, and return it; an incident that is over does not change.
 
-        Its anomalies open no new incident until they have disappeared, become more severe, or grown by a fifth.
+        From then on, its anomalies are ignored until they become worse, or have been absent for some minutes. Worse is
+        a higher severity, or a value that is more than 20 % farther from the expected value.
 
         Args:
             incident_id: the id of the incident.
@@ -328,16 +329,16 @@ class IncidentService:
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
         """Open an incident for a problem that a person reports, or add the report to the target's open incident.
 
-        The responder works on the incident from its next poll on.
+        The responder begins to work on the incident after its next poll of the target.
 
         Args:
             detail: the problem, in a person's words.
             by: the name of the person.
-            target: the name of the target; None for the only watched target.
+            target: the name of the target; None: the target of this process, or the only target of other processes.
 
         Raises:
-            NoTargetError: `target` is None, and no target or more than one is watched.
-            ConfigurationError: `target` is None, and the settings of the watched target are not valid.
+            NoTargetError: `target` is None, this process watches no target, and others watch none or several.
+            ConfigurationError: `target` is None, and the settings of this process's target are not valid.
         """
         said = detail.strip() or "A person reports a problem."
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")
@@ -359,8 +360,8 @@ class IncidentService:
         Raises:
             InvalidInputError: the document is not a notification from Alertmanager.
             NoTargetYetError: no target is watched yet; the sender should retry.
-            NoTargetError: several targets are watched; a retry does not help.
-            ConfigurationError: the settings of the watched target are not valid.
+            NoTargetError: this process watches no target, and others watch several; a retry does not help.
+            ConfigurationError: the settings of this process's target are not valid.
         """
         sent = read_notification(document)
         taken = self.log.alerts.take_in(
@@ -378,14 +379,14 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of the target of this process, or else the only target of other processes.
+        """Return the name of the target that this process watches, or else of the only target that others watch.
 
         Args:
-            without: the error to raise if no process watches a target.
+            without: the class of the error to raise if no process watches a target.
 
         Raises:
-            NoTargetError: this process watches no target, and other processes watch several.
-            NoTargetError, NoTargetYetError: no process watches a target; `without` decides which of the two is raised.
+            NoTargetError: this process watches no target, and other processes watch several; or see `without`.
+            NoTargetYetError: no process watches a target, and `without` is this class.
             ConfigurationError: the settings of this process's target are not valid.
         """
         if self.watched is not None:

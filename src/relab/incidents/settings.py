@@ -20,12 +20,12 @@ class ResponderSettings:
         poll_interval_s: the time between two polls, in seconds (`POLL_INTERVAL_SECONDS`).
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid, in seconds.
-        stand_down_s: the length of one wait while the responder must not act, in seconds.
+        stand_down_s: the length of one wait, in seconds, if the policy temporarily forbids every action.
         max_stand_downs: the number of such waits before an incident is handed over to people.
         stand_down_timeout_s: the time limit for these waits and the diagnoses between them, in seconds. When it has
             passed, no other wait begins, and the incident is handed over to people.
-        rediagnosis_timeout_s: the time limit in seconds for a new diagnosis with its repetitions. A diagnosis is
-            repeated if its probes show no cause, although the earlier diagnosis was confirmed. The first try is always
+        rediagnosis_timeout_s: the time limit for repetitions of a new diagnosis, in seconds from its beginning. It is
+            repeated if it finds no cause although the earlier diagnosis was confirmed. The first try is always
             completed.
         server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
         max_server_retries: the maximum number of these retries.
@@ -60,9 +60,9 @@ def settings_for(
     use_incident_history: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
-    """Return the settings of a response, with times that suit the poll interval.
+    """Return the settings of a responder, with durations that suit the poll interval.
 
-    An interval of 30 s or more gives the default times; a shorter interval gives shorter times.
+    An interval of 30 s or more gives the default durations; a shorter interval gives shorter ones.
 
     Args:
         poll_interval_s: the time between two polls, in seconds.

@@ -27,7 +27,7 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
 
 
 def _left_over(world: ResponseContext) -> list[Anomaly]:
-    """Return the present P95 anomalies whose latency is low enough for a verified repair of the incident."""
+    """Return the present anomalies of the P95 latency whose value is within the health bound for a verified repair."""
     findings, most = world.watch.findings, world.bounds().p95_ms
     return [
         item

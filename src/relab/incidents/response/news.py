@@ -1,6 +1,7 @@
-"""News of an open incident: outages that began after people were last notified.
+"""Notify people of news of an open incident, and begin a new diagnosis because of it.
 
-The polling loop passes the news to the graph.
+News is an outage that began, or became much worse, after people were last notified. The polling loop finds news and
+appends it to the timeline; the incident's workflow reads it there.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the timeline events about new outages for which the incident should be diagnosed again now.
+    """Return the timeline events about new outages if they require a new diagnosis of the incident now, else no events.
 
     The result has only events that are newer than the last handled event (`heard_seq` in `state`). It is empty in three
-    cases:
+    other cases, too:
     - The target's measured values are out of date.
     - No confirmed anomaly is of a kind that opens incidents.
     - The incident was diagnosed again `MAX_REDIAGNOSES` times within the last hour.

@@ -246,9 +246,9 @@ class PlanningNodes:
     async def _impossible(self, state: IncidentState, plan: ActionPlan, reason: str, count: int) -> IncidentState:
         """Write to the timeline that the server refuses the dry run of a plan; return the changed keys of the state.
 
-        The next node probes the service again, because the service may have changed since the diagnosis: the cause may
-        be gone, and the next action of the runbook may do more harm. If `count` has reached `_MAX_PLANS`, the incident
-        is escalated instead.
+        The next node probes the service again instead of trying the next action of the runbook, which may do more harm:
+        the service may have changed since the diagnosis, and the cause may be gone. If `count` has reached
+        `_MAX_PLANS`, the incident is escalated instead.
 
         Args:
             state: the state of the incident workflow.
@@ -367,7 +367,7 @@ def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more, so the result does not contain them.
+        again: the keys of actions that may be tried once more; the result does not contain them.
         since_us: the beginning of the present outage, in microseconds since 1970. Actions of earlier outages may be
             tried once more, unless they made things worse or were already repeated.
     """
@@ -385,7 +385,7 @@ def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_
 
 
 def _diagnosed(state: IncidentState, why: str) -> str:
-    """Return the reason for a handover without a plan: the diagnosis, and `why` no action is planned."""
+    """Return the text of a handover to people without a plan: the diagnosis, and then the reason `why`."""
     cause = state.get("diagnosis", UNNAMED)
     said = (
         "No runbook fits what is seen."

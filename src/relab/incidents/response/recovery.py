@@ -25,12 +25,13 @@ Alertmanager repeats firing alerts every four hours by default.
 
 
 class Recovery:
-    """Decides whether an incident has passed, by the polls since this object was created.
+    """Decides from polls of the target whether an incident has passed; earlier polls than this object do not count.
 
     Args:
         world: gives the polls, the alerts and the settings.
         incident_id: the id of the incident.
-        before: a poll with the problem, as JSON: the poll that opened the incident, or that the last diagnosis began with.
+        before: a poll that shows the problem, as JSON: the poll that opened the incident, or the one at the beginning of
+            its last diagnosis.
     """
 
     def __init__(self, world: ResponseContext, incident_id: str, before: Mapping[str, Any]) -> None:
@@ -42,9 +43,9 @@ class Recovery:
         self._polls: list[Snapshot] = []
 
     async def poll(self) -> None:
-        """Wait until the target has been polled again, and keep the new polls.
+        """Wait for the next poll of the target, and collect it in this object.
 
-        From these polls, `has_passed` decides whether the incident has passed.
+        The polling loop of the responder polls the target. `has_passed` uses the collected polls.
         """
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))

@@ -1,4 +1,4 @@
-"""Diagnose the remaining symptoms if the cause of an action is gone and users are still affected."""
+"""Find another cause of an incident if an action has removed one cause, and users are still affected."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """Finds out, after an action has ended one cause of an incident, whether another cause still affects the service.
+    """Finds out, after an action has removed one cause of an incident, whether another cause still affects the service.
 
-    `effect_timeout_s` is the time within which an action must show its effect. In each quarter of this time, at most
-    one diagnosis is made.
+    The caller asks `is_due` whether it is time for a diagnosis, and `cause` makes the diagnosis.
 
     Args:
         world: the services and settings of the incident workflow.
@@ -47,8 +46,8 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action. If not, signs of the repaired cause are
-                ignored, because they may disappear only later; they are then no evidence for another cause.
+            is_worse: whether the service is worse than before the action. If False, the signs of the repaired cause are
+                not evidence for another cause, because they may take some time to disappear.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

@@ -1,4 +1,4 @@
-"""The loop that polls one target until it is stopped, and the task that responds to the open incident."""
+"""Poll one target in a loop, and respond to its open incident in a task beside the loop."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Responder:
         world: the services and settings of the workflow.
         graph: the workflow, as a LangGraph graph that was compiled with a checkpointer.
         poller: polls the target.
-        detector: finds anomalies. `world` has the same baseline (the usual values of the target) as the detector.
-        owner: the name of this process in the lease, which only one process can hold.
+        detector: finds anomalies. It must use the same baseline object (the usual values of the target) as `world`.
+        owner: the name under which this process acquires the target's lease.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -189,7 +189,10 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the outages that are due at `at_us` (time of the last poll in µs): new, much worse, or back after a recovery."""
+        """Return the outages of which people must be notified now: new, much worse, or back after a recovery.
+
+        `at_us` is the time of the last poll, in microseconds since 1970.
+        """
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -244,7 +247,10 @@ class Responder:
         self._incident_id = None
 
     async def _see_through(self, incident_id: str) -> None:
-        """Run the workflow of an incident to its end; repeat failed nodes, and wait if the database is unavailable."""
+        """Run the workflow of an incident to its end, or until it has failed `_MAX_FAILURES` times at the same place.
+
+        While the database is unavailable, wait; this does not count as a failure.
+        """
         failures, failed_at = 0, ""
         while failures < _MAX_FAILURES:
             try:
@@ -308,7 +314,7 @@ class Responder:
             given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
     async def _until_decided(self, state: IncidentState) -> bool | str:
-        """Wait until the workflow's node that requested an approval can continue; return the value that it receives.
+        """Wait until the node that requested an approval can continue; return the value with which to resume the node.
 
         Returns:
             True: a person has decided, the request has expired or is missing, or no approval is needed any more.
@@ -339,7 +345,7 @@ class Responder:
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Write an error of the responder itself to the timeline; return whether the incident is still open.
 
-        `failures` is the number of consecutive errors. If it has reached `_MAX_FAILURES`, escalate the incident.
+        `failures` is the number of errors in a row. If it has reached `_MAX_FAILURES`, escalate the incident.
         """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])

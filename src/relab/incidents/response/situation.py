@@ -1,7 +1,7 @@
-"""Collect the present situation, and get the policy's decision on a plan.
+"""Collect the present situation of a target, and get the policy's decision on a plan.
 
-This happens twice: when a plan is made, and again before it is executed. Between the two, people may have taken an hour
-to approve, pressed the kill switch, or begun to repair by hand.
+This happens when a plan is made, and again before the plan is executed. In between, people may have taken an hour to
+approve, turned on the kill switch, or begun to repair by hand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Collects the input of the policy's decisions: kill switches, records of actions, and polls.
+    """Gets decisions of the policy, and collects the input of these decisions: kill switches, actions, and polls.
 
     It also finds out unknown outcomes of actions from the action server's records.
     """
@@ -136,7 +136,7 @@ class SituationReader:
             await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
-        """Return the ids of the action server's newest records of actions by all clients; None if the request fails."""
+        """Return the ids of the action server's newest records, of any client's actions; None if the request fails."""
         try:
             recent = await self._world.actions.records_after(())
         except ActionServerError:

@@ -1,4 +1,8 @@
-"""The state of one incident's graph: plain JSON, so that loading a manipulated checkpoint creates only plain values."""
+"""Define the state of an incident's workflow (a LangGraph graph), and convert its values to JSON and back.
+
+The state holds only plain JSON values. So a checkpoint that an attacker has changed cannot create other objects when it
+is loaded.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +169,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Convert the result of an investigation to the keys of an incident's state that it determines."""
+    """Return the keys of an incident's state that the result of an investigation changes, with their new values."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

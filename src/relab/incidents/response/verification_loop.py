@@ -1,4 +1,4 @@
-"""Follow the polls after an action, and probe whether the action has removed its cause, until the result is clear."""
+"""Verify an action: wait for polls, and probe whether the cause of the problem is gone, until the result is certain."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class VerificationLoop:
             act: the finished action.
             before: the last poll before the action.
             book: the runbook of the action; None if there is none.
-            facts_before: the facts that were known before the action. If they do not show the cause, its absence after
-                the action does not prove that the action was for the right cause.
+            facts_before: the facts that were known before the action. They show whether the cause that the action
+                repairs was present.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -65,13 +65,14 @@ class VerificationLoop:
     ) -> VerificationResult:
         """Wait until the result of an action is certain, and return it.
 
-        The method is for actions that do not limit the load: requests that the service rejects count as failed.
+        Use this method for actions that do not limit the load. Requests that the service rejects count as failed.
 
         Args:
             act: the finished action.
             before: the last poll before the action.
             book: the runbook of the action; None if there is none.
-            facts_before: the facts that were known before the action.
+            facts_before: the facts that were known before the action. They show whether the cause that the action
+                repairs was present.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -126,9 +127,9 @@ class VerificationLoop:
                 course = await self._with_probes(course, probes)
 
     def _bounds_of_those_let_in(self) -> HealthBounds:
-        """Return the health bounds for the requests that the service accepts while it sheds load (rejects others).
+        """Return the health bounds of the accepted requests while the service rejects others because of high load.
 
-        The P95 latency of these requests may rise to the operators' threshold for slow answers.
+        Until the load is normal again, a P95 latency up to the operators' threshold for slow answers counts as healthy.
         """
         # The load is high now. After the rollback of the load limit, the usual bounds verify the service again.
         usual = self._world.bounds()
@@ -139,8 +140,8 @@ class VerificationLoop:
 
         One of two conditions must hold:
         - In the last poll of `course`, hardly any request was rejected.
-        - The cause is gone: by the recent facts of `course`, one of the conditions that the cause needs (`requires` of
-          the runbook `book`) is false.
+        - The cause is gone: recent facts in `course` show that a necessary condition of the cause is false. The list
+          `requires` of the runbook `book` has these conditions.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
@@ -155,9 +156,9 @@ class VerificationLoop:
         return replace(course, facts=await self._facts(probes), facts_at_us=at_us)
 
     async def is_gone(self, book: Runbook) -> bool:
-        """Run probes and return whether the cause of a runbook is gone: all conditions in the runbook's `mended` hold.
+        """Run probes and return whether the cause that a runbook repairs is gone.
 
-        Return False if the runbook has no such conditions.
+        It is gone if all conditions in the runbook's `mended` hold. Return False if there are no such conditions.
         """
         facts = await self._facts(_probes(book))
         return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
@@ -177,11 +178,12 @@ class VerificationLoop:
         await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
-        """Return whether probes should check now whether the cause is gone.
+        """Return True if it is time to run the probes that show whether the cause is gone.
 
-        The last check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
+        The last probes must be at least `between_s` seconds old. In addition, one of two conditions must hold:
         - Users have been served well for at least `min_healthy_s` seconds minus two poll intervals.
-        - So much time has passed since the action that the cause should be gone.
+        - `cause_timeout_s` seconds have passed since the action. If users are not served well, `metrics_window_s` seconds
+          are enough.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:

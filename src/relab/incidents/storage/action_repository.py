@@ -1,4 +1,4 @@
-"""Queries over actions and approval requests. Every function takes the session of a transaction."""
+"""Database queries that read and write actions and approval requests. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ class ActionLog:
     ) -> ActionRecord:
         """Store the result of an action, and return the changed action.
 
-        A result is final, but a success or failure can become `undone` (rolled back). If `status` is `asked` (no
-        result yet) or is stored already, only `record_id` is stored.
+        A stored result does not change, except that a success or failure can become `undone` (rolled back). If `status`
+        is `asked` (no result yet), or if the action has this status already, only `record_id` is stored.
 
         Args:
             key: the idempotency key of the action.

@@ -1,4 +1,4 @@
-"""Queries over received alerts. Every function takes the session of a transaction.
+"""Database queries that read and write received alerts. Every function takes the session of a transaction.
 
 In a large outage, thousands of alerts of one group arrive at once, so each query handles many alerts.
 """

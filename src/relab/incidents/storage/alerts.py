@@ -1,4 +1,4 @@
-"""Receive alerts from outside. Each alert counts once, even if it arrives several times or from several senders."""
+"""Store alerts from outside. Each alert counts once, even if it arrives several times or from several senders."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class AlertLog:
         title: str,
         severity: Severity,
     ) -> AlertIntake:
-        """Store the alerts of one notification about a target, and return which of them had an effect.
+        """Store the alerts of one notification about a target; return the new and the ended alerts.
 
         Everything is one transaction. For each alert that is new or has ended, an event is appended to the timeline of
         the alert's incident, unless that incident is over.
 
         - A new firing alert opens an incident, or joins the open incident of the target. An alert that still fires ten
           minutes after its incident ended counts as new, unless a person dismissed that incident.
-        - A firing alert without a start time repeats the firing alert of the group with the same fingerprint. If no
-          such alert fires, the new alert starts now.
-        - An ended alert without a start time ends all firing alerts of the group with the same fingerprint.
+        - A firing alert without a start time is a repetition if the group has a firing alert with the same fingerprint.
+          Otherwise, it is a new alert that starts now.
+        - An ended alert without a start time ends all alerts with the same fingerprint that fire in the group.
 
         Args:
             target: the target that the alerts are about.
@@ -149,7 +149,8 @@ def _note(
 ) -> dict[AlertKey, str | None]:
     """Store alerts; return the new and changed alerts as `{key: id of the alert's incident}`.
 
-    The id is None if the alert belongs to no incident, or if it still fires ten minutes after its incident ended.
+    The id is None if the alert belongs to no incident yet, or must open another one: it still fires although its incident
+    ended ten minutes ago or earlier, and was not dismissed.
 
     Args:
         unit: the transaction.

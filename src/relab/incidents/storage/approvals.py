@@ -17,7 +17,7 @@ MAX_REQUEST_BYTES: Final = 32_768
 
 
 class ApprovalLog:
-    """The approval requests of all incidents, and the decisions on them."""
+    """Stores the approval requests of all incidents, and the decisions on them."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database
@@ -168,7 +168,7 @@ class ApprovalLog:
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
         """Set the status of an incident from "waiting for approval" to "open"; any other status stays.
 
-        Call this after a decision on the incident's approval request, or after its withdrawal.
+        Call this after the approval request was decided or withdrawn.
         """
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})

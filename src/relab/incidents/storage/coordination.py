@@ -1,4 +1,7 @@
-"""The state that all processes of a responder share: kill switches, leases of the loops, and baselines."""
+"""Store the state that all processes of a responder share: kill switches, leases and baselines.
+
+A lease gives one process the right to run a loop, such as the loop that polls a target.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ MAX_BASELINE_BYTES: Final = 8_388_608
 
 
 class Switches:
-    """The kill switches: one for each target, and one for all targets together."""
+    """Stores the kill switches, which pause the responder: one for each target, and one for all targets together."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database
@@ -49,7 +52,7 @@ class Switches:
 
         An event is appended to the open incident of the target, or to all open incidents (None).
 
-        The two pauses are independent: while all targets are paused, a target without its own pause is paused as well.
+        Ending one pause does not end the other: a target is paused while its own pause or that of all targets lasts.
 
         Args:
             target: the target; None for the pause of all targets.
@@ -91,7 +94,10 @@ class Switches:
 
 
 class Leases:
-    """The leases of targets: only the process that holds the lease of a target watches it and responds to its incidents."""
+    """Stores the leases of targets.
+
+    Only the process that holds the lease of a target polls this target and responds to the target's incidents.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -141,7 +147,7 @@ class Leases:
 
 
 class Baselines:
-    """The stored baselines (the usual values of signals) of the targets; a restarted responder loads them."""
+    """Stores the baselines (the usual values of signals) of the targets, so that a restarted responder can load them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Queries over kill switches, leases and baselines. Every function takes the session of a transaction."""
+"""Database queries that read and write kill switches, leases and baselines. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def get_lease(session: DatabaseSession, target: str) -> Any | None:
 
 
 def list_leases(session: DatabaseSession, *, now: int, latest: int) -> list[Any]:
-    """Return the rows of the leases that are valid at `now`, sorted by target; times are microseconds since 1970.
+    """Return the rows of the leases that are valid at `now`, sorted by target.
 
-    A lease that ends after `latest` is not valid: it was acquired before the clock was set back.
+    A valid lease ends after `now`, and at `latest` or earlier. A later end is not possible, unless the clock was set back
+    after the lease was acquired. Times are in microseconds since 1970.
     """
     holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))

@@ -100,6 +100,6 @@ class InvalidIncidentCursorError(InvalidInputError):
 
 
 class BaselineTooLargeError(TooLargeError):
-    """The baseline (usual values of a target) has too many signals and is not saved; the stored baseline is kept."""
+    """The baseline (usual values of a target) is too large and is not saved; the stored baseline is kept."""
 
     code = "baseline_too_large"

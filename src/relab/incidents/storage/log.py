@@ -51,7 +51,7 @@ class IncidentLog:
 
     Args:
         database: stores everything.
-        signal: wakes followers of timelines, in other processes too; None: the followers poll.
+        signal: wakes the readers that follow timelines, in other processes too; None: these readers poll.
 
     Attributes:
         actions: actions that the responder requested.
@@ -61,7 +61,7 @@ class IncidentLog:
         switches: whether the responder is paused.
         leases: which process polls a target and responds to its incidents.
         baselines: the usual values of a target's signals.
-        figures: counts of incidents and actions.
+        figures: counts of incidents and actions, and durations of incidents.
     """
 
     def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:

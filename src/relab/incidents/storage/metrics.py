@@ -1,4 +1,4 @@
-"""Counts of stored incidents and actions, and durations of incidents, for the monitoring of the responder."""
+"""Count the stored incidents and actions, and measure how long incidents lasted, to monitor the responder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DurationHistogram:
 
 @dataclass(frozen=True, slots=True)
 class IncidentMetrics:
-    """The counts of incidents and actions at one time.
+    """The counts of incidents and actions, and the durations of incidents, at one time.
 
     Attributes:
         incidents: the number of incidents by (target, status, outcome); the outcome is empty until an incident is over.
@@ -47,7 +47,7 @@ class IncidentMetrics:
 
 
 class IncidentFigures:
-    """Reads the counts of incidents and actions of all targets from the database."""
+    """Counts the incidents and actions of all targets in the database, and measures how long incidents lasted."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
