@@ -14,15 +14,15 @@ from relab.llm import MeteredGateway
 
 @dataclass(frozen=True, slots=True)
 class WatchedTarget:
-    """A target with its responder's settings, and the action server that changes it.
+    """A target that a responder watches, its action server, and the settings of the responder.
 
     Attributes:
         name: the name under which the incidents of the target are stored.
         url: the address of the target.
         actions_url: the address of the action server.
         token: the token for the action server; None if no token is set.
-        settings: the settings of the response.
-        gateway: the language model that gives a second opinion; None: no model is used.
+        settings: the settings of the responder.
+        gateway: the language model that gives a second opinion on causes; None: no model is used.
     """
 
     name: str

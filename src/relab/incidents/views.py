@@ -1,4 +1,4 @@
-"""Values about the responder and its incidents that API and CLI show."""
+"""Models for what the API and the CLI show of the responder and its incidents."""
 
 from __future__ import annotations
 

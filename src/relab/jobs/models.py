@@ -104,7 +104,7 @@ ParkListener: TypeAlias = Callable[[Job, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A handler for all jobs with the name `name`. Several subscriptions may have the same name; a job runs all of them.
+    """A handler for all jobs with the name `name`. If several subscriptions have this name, a job runs all of them.
 
     Attributes:
         name: the name of the jobs.

@@ -1,8 +1,8 @@
 """The public interface of the job queue.
 
-A job is a row of the database. Enqueueing inserts the row in the caller's transaction, as an outbox: the job exists only
-if the transaction commits. After the commit, the back end announces the job to workers. Methods import the queries when
-they are called, because most commands do not use the queue.
+A job is a row of the database. Enqueueing inserts the row in the caller's transaction (an outbox), so the job exists
+only if the transaction commits. After the commit, the back end announces the job to workers. Methods import the queries
+when they are called, because most commands do not use the queue.
 """
 
 from __future__ import annotations

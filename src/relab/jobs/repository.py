@@ -232,8 +232,8 @@ def prune_done(session: DatabaseSession, finished_before: int) -> None:
 def promote(session: DatabaseSession, job_id: str, lane: Lane, now: int) -> bool:
     """Move a pending job to a lane (urgency); return False if the job is not pending.
 
-    The caller must announce the job to workers after the commit. `now` (in µs since 1970) is stored as the time of this
-    announcement.
+    The caller must announce the job to workers after the commit. `now` (in µs since 1970) is stored as the time of
+    this announcement.
     """
     statement = (
         update(table_of(JobRow))
@@ -252,7 +252,7 @@ def count_unfinished(session: DatabaseSession, name: str, lane: Lane) -> int:
 
 
 def count(session: DatabaseSession, now: int) -> JobCounts:
-    """Return the number of jobs by status, and for how long the oldest pending job has been due.
+    """Return the number of jobs by status, and for how long the oldest pending job has been due (0: no job is due).
 
     `now` is the current time, in microseconds since 1970.
     """
@@ -270,8 +270,8 @@ def count(session: DatabaseSession, now: int) -> JobCounts:
 def take_lease(session: DatabaseSession, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
-    A lease with a remaining time of more than twice the requested time counts as expired. It was stored before the clock
-    was set back.
+    A lease whose remaining time is more than twice the requested time counts as expired. It was stored before the
+    clock was set back.
 
     Args:
         session: the session of the transaction.

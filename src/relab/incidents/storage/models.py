@@ -58,7 +58,7 @@ class Phase(StrEnum):
 
 
 class IncidentOutcome(StrEnum):
-    """How an incident ended: repaired by the responder, ended by a person, ended by itself, closed, or dismissed."""
+    """How an incident ended: repaired by the responder or a person, passed, or closed or dismissed by a person."""
 
     RESOLVED = "resolved"
     """The responder repaired the cause and verified the repair."""
@@ -105,17 +105,17 @@ class _Remembered(BaseModel):
 
 
 class IncidentFinding(_Remembered):
-    """An anomaly as an incident stores it: one entry for all times at which the anomaly was found.
+    """All anomalies of an incident that have the same detector and the same signal, stored as one entry.
 
     Attributes:
-        detector: the origin of the latest anomaly: the detector, `alert`, or `trigger` for a person.
-        signal: the name of the signal in the snapshot.
-        value: the latest value; None if there is no number.
-        expected: the bound that the value violates; None if there is no number.
+        detector: the name of the detector; `alert` for a received alert, `trigger` for the report of a person.
+        signal: the name of the signal (measured value), or of the alert.
+        value: the latest value of the signal; None if it is not a number.
+        expected: the bound that this value violates; None if it is not a number.
         detail: one sentence about the latest anomaly, for people.
         opens: whether the anomaly alone may open an incident.
         severity: the worst severity so far.
-        count: how often the anomaly was found.
+        count: the number of these anomalies.
     """
 
     detector: str
@@ -131,7 +131,7 @@ class IncidentFinding(_Remembered):
 
     @property
     def anomaly(self) -> Anomaly:
-        """The latest occurrence of this finding, as an `Anomaly`."""
+        """The latest anomaly of this finding, but with the worst severity so far."""
         return Anomaly(
             self.detector, self.signal, self.severity, self.value, self.expected, self.detail, opens=self.opens
         )
@@ -163,7 +163,7 @@ class IncidentSummary(_Remembered):
         outcome: how the incident ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
-        recommendation: a sentence for people: what to do, or what ended the incident.
+        recommendation: a sentence for people. It says what to do or, after the end, what ended the incident.
         last_seq: the number of the last event of the incident's timeline.
     """
 
@@ -235,12 +235,12 @@ class NewEvent:
     """An event to be appended to the timeline of an incident.
 
     Attributes:
-        kind: one word for the event, such as `diagnosed`; only the storage may use `closed`.
+        kind: the kind of the event, such as `diagnosed`; only the storage may use `closed`.
         message: one sentence for people.
         content: the data of the event, as JSON values.
         evidence: ids of the evidence that the event is based on.
-        once: a key that makes appending idempotent: of all events of the incident with this key, only the first is
-            appended. None: the event is always appended.
+        once: an idempotency key. If the timeline already has an event with this key, the event is not appended. None:
+            the event is always appended.
     """
 
     kind: str
@@ -279,7 +279,7 @@ class TimelineEvent(_Remembered):
         return self.kind == EventKind.CLOSED
 
     def to_cloudevent(self) -> dict[str, Any]:
-        """Return the event in the CloudEvents 1.0 format; its source and id together are unique."""
+        """Return the event in the CloudEvents 1.0 format; no other event has the same id."""
         return {
             "specversion": "1.0",
             "id": f"{self.incident_id}:{self.seq}",
@@ -367,8 +367,9 @@ class AlertIntake:
     """The result of storing the alerts of a notification.
 
     Attributes:
-        fresh: the alerts with an effect: new, changed, or still firing although their incident is over.
-        opened: the incident that the firing alerts in `fresh` opened or joined; None if none of them fires.
+        fresh: the alerts that are new, that have just ended, or that still fire ten minutes after their incident ended.
+            A dismissed incident does not count as ended.
+        opened: the incident that firing alerts in `fresh` opened or joined; None if no alert in `fresh` fires.
     """
 
     fresh: tuple[ReceivedAlert, ...]

@@ -1,4 +1,4 @@
-"""Open incidents: a target has at most one open incident; later findings are added to it."""
+"""Open incidents. A target has at most one open incident; later anomalies are added to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_FINDINGS: Final = 100
 
 
 class Opening:
-    """Opens incidents in the transaction of the caller."""
+    """Opens incidents, or adds anomalies to open ones, in the transaction of the caller."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -123,8 +123,8 @@ def _merged(
 ) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
     """Merge the findings `found` into the findings `known`; return `(all findings, new findings)`.
 
-    There is one finding for each pair of detector and signal. A finding is new if its pair is new, or if its severity
-    is higher than ever before for this pair.
+    Each pair of detector and signal has one finding. A finding counts as new if its pair is new, or if its severity is
+    higher than ever before for this pair. When there are `MAX_FINDINGS` findings, new pairs are ignored.
     """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []

@@ -107,9 +107,9 @@ def closed_before(session: DatabaseSession, before: int, limit: int) -> Sequence
 
 
 def mended_before(session: DatabaseSession, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return the ids in `incident_ids` whose incidents ended at `before` (microseconds since 1970) or earlier.
+    """Return those of the given incidents that ended at `before` (microseconds since 1970) or earlier.
 
-    The result has no incidents that people dismissed as false positives.
+    Incidents that a person dismissed as false positives are left out.
     """
     if not incident_ids:
         return set()
@@ -134,13 +134,13 @@ def remove(session: DatabaseSession, incident_ids: Collection[str]) -> None:
 def add_event(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert an event of a timeline.
 
-    The caller must have locked the incident, and must have given the event the incident's next number.
+    The caller must hold the lock of the incident. `values` maps each column to its value; `seq` is the next number.
     """
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
 def find_event_by_key(session: DatabaseSession, incident_id: str, once: str) -> Any | None:
-    """Return the row of an incident's event that was stored with the idempotency key `once`; None if there is none."""
+    """Return the row of the event with the idempotency key `once` in an incident's timeline; None if there is none."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 
@@ -160,5 +160,5 @@ def latest_seqs(session: DatabaseSession, incident_ids: Collection[str]) -> dict
 
 
 def remove_alerts(session: DatabaseSession, before: int) -> None:
-    """Delete the alerts that were last seen before a time (microseconds since 1970)."""
+    """Delete the alerts that were last received before a time (microseconds since 1970)."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))

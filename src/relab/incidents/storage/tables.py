@@ -1,7 +1,6 @@
-"""Tables of incidents: one row per incident, its timeline, its actions and its approval requests.
+"""Tables of incidents, their timelines, actions and approval requests, and of received alerts.
 
-Other tables hold the received alerts, and the state that all processes of a responder share: leases, kill switches and
-baselines.
+Other tables hold the state that all processes of a responder share: leases, kill switches and baselines.
 """
 
 from __future__ import annotations
@@ -140,9 +139,10 @@ class AlertRow(Base):
 
 
 class SwitchRow(Base):
-    """The state of the kill switch of the target `target`, or of all targets (`*`); while it is on, the responder is paused.
+    """The state of the kill switch of one target, or of all targets (`*`). While `is_paused`, the responder is paused.
 
-    `by`, `at` (in microseconds since 1970) and `why` say which person changed the switch last, when, and for what reason.
+    `by` is the person who changed the switch last, `at` the time of this change (in microseconds since 1970), and `why`
+    its reason.
     """
 
     __tablename__ = "responder_switches"

@@ -23,7 +23,7 @@ _MARK_BYTES: Final = 48
 
 
 def clean_text(text: str) -> str:
-    """Return a text in which NUL and lone surrogates, which PostgreSQL cannot store, are replaced."""
+    """Replace NUL and lone surrogates, which PostgreSQL cannot store, by U+FFFD; return the text."""
     if not _NO_TEXT.search(text):
         return text
     # A valid surrogate pair becomes its character.
@@ -43,10 +43,10 @@ def cut(text: str, most: int) -> str:
 
 
 def name_of(text: str) -> str:
-    """Return a text as a key that every database can store, of at most 200 characters.
+    """Convert a text to a key of at most 200 characters that every database can store.
 
-    A valid key is returned unchanged. Otherwise invalid characters are replaced, the end is cut, and a digest of the
-    text is appended.
+    If the text is such a key already, it is returned unchanged. Otherwise characters that PostgreSQL cannot store are
+    replaced, the end is cut, and a digest of the whole text is appended. An empty text also becomes a digest.
     """
     if 0 < len(text) <= _MAX_ID and not _NO_TEXT.search(text):
         return text
@@ -55,7 +55,7 @@ def name_of(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Return whether a column of ids can store a text: it has at most 200 characters, and all of them are valid."""
+    """Return whether a text can be stored as an id: at most 200 characters, without NUL and lone surrogates."""
     return len(text) <= _MAX_ID and not _NO_TEXT.search(text)
 
 
@@ -79,9 +79,10 @@ def require_exact(value: object, field: str, most_bytes: int) -> None:
 
 
 def bounded(value: object, most_bytes: int) -> JsonValue:
-    """Return a JSON document cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut.
+    """Return a copy of a JSON document that has at most `most_bytes` (which must be 4,000 or more).
 
-    The beginning of the document is kept. NaN, infinity and integers of more than 128 bits become texts.
+    At the limit, the ends of texts and the last items of lists and objects are cut. Each cut leaves a mark.
+    NaN, infinity and integers of more than 128 bits become texts.
 
     Raises:
         TypeError: the document contains a value that is not JSON, which is a bug of the caller.
@@ -90,14 +91,14 @@ def bounded(value: object, most_bytes: int) -> JsonValue:
 
 
 def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """Return a JSON object cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut."""
+    """Return a copy of a JSON object, cut to at most `most_bytes` (4,000 or more); each cut leaves a mark."""
     found = bounded(value, most_bytes)
     assert isinstance(found, dict)
     return found
 
 
 class _Cutter:
-    """Copies JSON values within a total size limit, and replaces the rest by a mark."""
+    """Copies one JSON document within a size limit, and puts a mark at each place where something was cut."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
@@ -105,7 +106,7 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return a copy of a JSON value, cut so that all copies from this object together stay within the size limit.
+        """Return a copy of a JSON value, cut to the bytes that are left of the size limit.
 
         `depth` is the number of lists and objects around the value. At `MAX_DEPTH`, a list or object is replaced by a
         mark.

@@ -1,6 +1,6 @@
-"""The timelines of incidents: numbered events.
+"""Append numbered events to the timelines of incidents.
 
-An event that describes a change is written in the transaction of that change.
+An event that describes a change of an incident is stored in the same transaction as the change.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ MAX_EVIDENCE_ID: Final = 200
 class Timeline:
     """Appends events to the timelines of incidents, and wakes the followers of a timeline after the commit.
 
-    Every transaction that changes an incident must call `lock` first. Therefore an incident's events are numbered
-    without a gap.
+    Every transaction that changes an incident must call `lock` first, so that the numbers of its events have no gaps.
     """
 
     def __init__(self, signal: ProgressSignal) -> None:
@@ -47,8 +46,8 @@ class Timeline:
     ) -> list[TimelineEvent]:
         """Append events to the timeline of an incident, and return them as stored.
 
-        An event with a key (`once`) is not appended if the timeline has an event with the same key; that event is
-        returned instead.
+        If the timeline already has an event with the same key (`once`), the new event is not appended; the stored
+        event is returned instead.
 
         Args:
             unit: the transaction of the caller.

@@ -1,5 +1,5 @@
 """Write incidents to telemetry as agent runs.
 
-In: timelines of incidents, and the probes that the responder runs. Out: one agent run per incident, and timeline events
-that record the probes.
+In: timelines of incidents, and the probes and polls of the responder. Out: one agent run per incident, and events that
+record probes and measured values in its timeline.
 """

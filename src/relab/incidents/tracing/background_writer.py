@@ -1,4 +1,4 @@
-"""Store agent runs of incidents, and the measured values of the open incident, without blocking the responder."""
+"""Store incidents as agent runs, and the measured values during the open incident, without blocking the responder."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class ResponderState(Protocol):
 
 
 class BackgroundWriter:
-    """Stores the incidents as agent runs, and the signals (measured values) of the open incident, at an interval.
+    """Stores incidents as agent runs, and signals (measured values) in the open incident's timeline, at an interval.
 
-    Only the leading process writes: the one that polls the target and responds to its incidents. A failure is logged,
+    Only the leader writes. It is the process that polls the target and responds to its incidents. A failure is logged,
     and writing is retried at the next interval.
 
     Args:
-        responder: the state of the responder: the open incident, and whether this process leads.
-        feed: the latest polls (the values that the target had at one time).
+        responder: the state of the responder.
+        feed: the latest polls, which contain the signals.
         recorder: stores the incidents as agent runs.
-        keeper: stores the signals of the open incident in its timeline.
+        keeper: stores the signals in the timeline of the open incident.
     """
 
     def __init__(self, responder: ResponderState, feed: PollFeed, recorder: RunRecorder, keeper: SignalWriter) -> None:
@@ -60,9 +60,10 @@ class BackgroundWriter:
 
     @asynccontextmanager
     async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
-        """Every `every_s` seconds during the block, store incidents as agent runs, and store signals (measured values).
+        """Store agent runs and signals (measured values) every `every_s` seconds while the `async with` block runs.
 
-        When the `async with` block ends, both are stored once more if this process has ever been the leader.
+        Only the leader stores them. At the end of the block, a process that has ever been the leader stores them once
+        more.
         """
         stop = asyncio.Event()
         task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")

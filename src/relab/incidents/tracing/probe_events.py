@@ -1,4 +1,4 @@
-"""Record probes in the timeline of their incident: their names, times, facts, and requests without an answer."""
+"""Record probes in the timeline of their incident, with names, times, facts and unanswered requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RecordingProbeClient(ProbeClient):
     Args:
         asker: sends the requests of the probes.
         log: stores the timelines.
-        clock: the current time.
+        clock: gives the times of the events.
         incident: a function that returns the id of the incident that the responder works on, or None.
     """
 

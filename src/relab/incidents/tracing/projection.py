@@ -29,12 +29,13 @@ def agent_run_id(incident_id: str) -> str:
 def agent_run_of(case: IncidentRecord) -> AgentRun:
     """Convert an incident to an agent run; if the incident is not over, the run covers its course so far.
 
-    A step is a visit to a workflow node. A tool call is a probe, an action or a model call. The status says how the
-    incident ended:
+    A step is a visit to a workflow node. A tool call is a probe, an action or a model call. The status of the run is
+    the first that applies:
     - `success`: the responder resolved the incident.
-    - `failure`: the incident was escalated to a person.
-    - `cancelled`: the incident passed by itself, was dismissed, or a person closed it before it was escalated.
-    - `running`: the incident is not over, and was not escalated.
+    - `cancelled`: a person dismissed the incident.
+    - `failure`: the incident was escalated to a person, or a person's actions ended it.
+    - `running`: the incident is not over.
+    - `cancelled`: the incident passed, or a person closed it.
     """
     incident, found = case.incident, Steps(case)
     latest_us = max([incident.opened_at, *(event.at for event in case.events)])
@@ -70,7 +71,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
 
 
 def error_of(case: IncidentRecord) -> str:
-    """Return the error type of an incident that was escalated to a person, such as `approval_rejected`."""
+    """Return why the responder did not resolve an escalated incident, as an error type such as `approval_rejected`."""
     if any(decision is not None and not decision.approved for _, decision in case.approvals):
         return "approval_rejected"
     tried = [act for act in case.actions if act.status is not ActionStatus.REFUSED and act.undoes is None]
@@ -101,7 +102,7 @@ def _status(case: IncidentRecord) -> str:
 def _cost(case: IncidentRecord) -> dict[str, Any]:
     """Return the tokens and the cost of an incident's model calls, by field name; empty without calls.
 
-    The cost is left out if it is not known: tokens were used, but the settings contain no prices.
+    The cost is left out if tokens were used but cost 0 USD, because then the settings contain no prices.
     """
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:

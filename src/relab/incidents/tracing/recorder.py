@@ -38,16 +38,16 @@ class RunRecorder:
         self._written: dict[str, int] = {}
 
     def clear_cache(self) -> None:
-        """Clear this object's cache of the runs that it has written.
+        """Forget which events were already written, so that the next `catch_up` compares with the stored runs.
 
-        Call this when another process may have written runs in the meantime.
+        Call this when another process may have written runs.
         """
         self._written = {}
 
     def catch_up(self) -> int:
         """Store the incidents that have new events as agent runs in telemetry; return how many were stored.
 
-        Only the latest `NEWEST` incidents of the target are checked.
+        Only the newest incidents of the target, at most `NEWEST`, are checked.
 
         Raises:
             UnavailableError: the database cannot be reached.
@@ -79,9 +79,8 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the agent run of an incident must be written now.
+        """Return whether the agent run of an incident must be written now, which has two possible reasons.
 
-        One of two conditions must hold:
         - The stored run does not cover the incident's last event.
         - No run is stored, and the incident is open or ended less than a day ago.
         """

@@ -1,6 +1,6 @@
 """Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run.
 
-Pure; accepts any timeline.
+Pure. Events of unknown kinds are ignored.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ Item = dict[str, Any]
 
 
 class Steps:
-    """Converts a timeline to the parts of an agent run, event by event.
+    """Converts the timeline of an incident to the parts of an agent run.
 
     Attributes:
-        steps, calls, guards: the steps, tool calls and guardrail events so far, as JSON objects of telemetry's schema.
+        steps, calls, guards: the steps, tool calls and guardrail events, as JSON objects of telemetry's schema.
     """
 
     def __init__(self, case: IncidentRecord) -> None:
@@ -234,13 +234,13 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a probe in a timeline event as a tool call of the incident's agent run.
+    """Convert a probe to a tool call of the incident's agent run.
 
-    Its status is `failure` if the probe found no facts, and at least one of its requests was not answered.
+    The call's status is `failure` if the probe found no facts and at least one of its requests was not answered.
 
     Args:
         row: the probe's name, facts and unanswered requests, as the event stores them.
-        event: the timeline event; its time is the end of the call.
+        event: the timeline event that records the probe; its time is the end of the call.
         began_us: when the probe began, in microseconds since 1970.
         number: the number of the round of probes. It is an argument of the call, so that calls of different rounds are
             not taken for repetitions.
@@ -285,7 +285,7 @@ def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
 
 
 def _model_call(event: TimelineEvent) -> Item:
-    """Return a call of a language model in the form of a tool call, from the timeline event that ends the call."""
+    """Convert a call of a language model to a tool call; `event` records the answer or the failure of the call."""
     took_s = event.content.get("took_s")
     took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MAX_US else 0
     call: Item = {

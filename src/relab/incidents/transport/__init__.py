@@ -1,5 +1,5 @@
-"""HTTP as the responder uses it: a new connection for each request, bounded bodies, and the offset between two clocks.
+"""HTTP for the responder: a client for each request, a size limit on bodies, and the offset of a server's clock.
 
-In: addresses and headers. Out: clients for one request, and the difference between the clock of a server and the local
-one.
+In: settings of clients, and responses with their headers. Out: clients for one request, the bytes of bodies, and the
+difference between the clock of a server and the local one.
 """

@@ -23,13 +23,13 @@ class SingleUseClients:
     """Creates a new HTTP client for each request, but loads the TLS certificates only once.
 
     Args:
-        is_secure: whether requests use TLS. Certificates are loaded only in this case, because loading is slow.
-        trust_env: whether to use the proxies and certificates that the environment names.
+        is_secure: whether requests use TLS. If not, no certificates are loaded, because loading is slow.
+        trust_env: whether to use the proxies and certificates that environment variables name.
         given: further keyword arguments for `httpx.AsyncClient`.
 
     Raises:
-        OSError, ValueError, httpx.InvalidURL, ImportError: a certificate file or proxy that the environment names
-            cannot be used, or an argument is invalid.
+        OSError, ValueError, httpx.InvalidURL, ImportError: an argument is invalid, or a certificate file or proxy from
+            an environment variable cannot be used.
     """
 
     def __init__(self, *, is_secure: bool, trust_env: bool = False, **given: Any) -> None:

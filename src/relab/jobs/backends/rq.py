@@ -70,9 +70,10 @@ class RqBackend:
             _log.warning("broker_unavailable", jobs=len(job_ids), error=str(error))
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Put the ids of runnable jobs on the RQ queues again, if they were not announced in the last `older_than_s` seconds.
+        """Put the ids of runnable jobs on the RQ queues again, because earlier announcements may have been lost.
 
-        Ids that still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
+        Ids that still wait in an RQ queue are left out, as are jobs that were announced in the last `older_than_s`
+        seconds. If Redis is unavailable, log a warning.
         """
         from redis.exceptions import RedisError
 
@@ -110,10 +111,10 @@ class RqBackend:
             ) from error
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run an RQ worker in this process until `stop` is set, or SIGINT or SIGTERM arrives; finish the current job first.
+        """Run an RQ worker in this process until `stop` is set, or SIGINT or SIGTERM arrives.
 
-        The worker serves the runner's lanes (urgencies); jobs of the most urgent lane start first. While Redis is
-        unavailable, wait and retry.
+        The current job is finished first. The worker serves the runner's lanes (urgencies); jobs of the most urgent
+        lane start first. While Redis is unavailable, wait and retry.
         """
         from redis.exceptions import RedisError
 
