@@ -23,7 +23,7 @@ class NoTargetError(ConflictError):
 
 
 class NoTargetYetError(UnavailableError):
-    """No target is watched right now. The sender should retry: a responder that is about to start will watch one."""
+    """Alerts were received, but no target is watched yet. The sender of the alerts should retry them later."""
 
     code = "no_target_yet"
 

@@ -1,4 +1,4 @@
-"""Values of the responder: a snapshot of the target for each poll, and the anomalies in it."""
+"""Value types of the responder: the snapshot that a poll of the target gives, and the anomalies found in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Snapshot:
     Attributes:
         at_us: when the requests of the poll were sent, in microseconds since 1970.
         told_at_us: the time stated in the target's answers, in microseconds since 1970; None if they state no time.
-        numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
+        numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others, as far as known.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.
         absurd: the names of values that are impossible (negative, not a number, above 100 percent) and not stored.

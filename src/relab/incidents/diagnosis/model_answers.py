@@ -1,4 +1,7 @@
-"""Validate a language model's answer, and apply it to the probabilities. Its effect is bounded. Pure."""
+"""Validate a language model's answer about an incident, and raise the odds of the cause that it names. Pure.
+
+The factor by which the odds rise is at most `MAX_MODEL_FACTOR`.
+"""
 
 from __future__ import annotations
 
@@ -125,13 +128,13 @@ def reject_cause(
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
     """Return all causes, the most probable first, after a language model has named the cause `cause`.
 
-    The odds of `cause` rise, and so do the odds that `cause` is present together with a second cause.
+    The odds of `cause` are multiplied by a factor: from 1 if `probability` is 0, to `MAX_MODEL_FACTOR` if it is 1. The
+    odds that `cause` is present together with a second cause rise, too.
 
     Args:
         candidates: all causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
-        probability: the probability that the model states. The odds are multiplied by a factor: from 1 for the
-            probability 0 to `MAX_MODEL_FACTOR` for the probability 1.
+        probability: the probability that the model states for this cause.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

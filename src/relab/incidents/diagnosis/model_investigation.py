@@ -1,8 +1,8 @@
-"""Investigate with a language model as a second opinion. The rules decide; the model's answer has a bounded effect.
+"""Find the cause of an incident by the rules of the runbooks, with a language model as a second opinion.
 
-The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. The
-model can only name a cause of the active runbooks; any other content of its answer is ignored. If the model fails, the
-rules' result is used.
+The rules investigate first. If they are not sure, the model gets the same evidence, and may request more probes. Its
+answer can only raise the odds of the cause that it names, by a bounded factor. If the model fails, or its answer is
+rejected, the result of the rules is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from relab.llm import LlmError, Prompt
 
 
 class SecondOpinion(Protocol):
-    """Calls a language model for one incident within a budget, and appends events to the incident's timeline."""
+    """Calls a language model about one incident, within a budget, and records events in the incident's timeline."""
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
         """Send a prompt to the language model and return its answer; record the call and its cost.
@@ -65,7 +65,7 @@ class InvestigationInput:
 
     Attributes:
         usual: the usual value (median) of each signal, by name.
-        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
+        memory: `{cause: factor}`; the factor comes from past incidents, and multiplies the prior of the cause.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.
@@ -79,15 +79,15 @@ class InvestigationInput:
 
 
 class ModelInvestigator(Investigator):
-    """Investigates one incident by runbooks, and calls a language model for a second opinion as `asking` requires.
+    """Investigates one incident by the rules of the runbooks, and may call a language model for a second opinion.
 
     Args:
         take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
         model: the model to call.
         seen: inputs that no probe finds, such as past incidents, log templates and the usual values of signals.
-        settings: when an investigation stops.
-        asking: in which incidents the model is called, and the budget of its calls.
+        settings: how many probes an investigation runs, and when it stops.
+        asking: when the model is called (never, only if the rules are not sure, or always), and its budget.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run probes, compute the causes' probabilities by the runbooks, and call the model as the settings require.
+        """Run probes, compute the probabilities of causes by the runbooks, and call the model if the settings say so.
 
         Args:
             known: the facts known at the start.
@@ -138,8 +138,8 @@ class ModelInvestigator(Investigator):
     def is_sure(self, thought: InvestigationResult) -> bool:
         """Return whether `thought`, the result of the rules alone, is so sure that the model need not be called.
 
-        The most probable cause must not be `unknown`, must be confirmed by probes at two moments, and must be probable
-        enough. The facts must show, for each condition that this cause requires, whether the condition holds.
+        The most probable cause must not be `unknown`. Probes at two different moments must confirm it. Its probability
+        must be at least `sure_probability`. For each condition that it requires, it must be known whether it holds.
         """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
@@ -214,13 +214,13 @@ class ModelInvestigator(Investigator):
     async def _weighed(
         self, thought: InvestigationResult, answer: ModelAnswer, cited: Sequence[str]
     ) -> InvestigationResult:
-        """Return the result of an investigation with the model's answer taken into account.
+        """Return the result of an investigation after the model's answer has raised the odds of the cause it names.
 
-        If `thought` is sure, or the answer is rejected, return `thought`. If another cause becomes the best, run probes
-        to confirm that cause.
+        If the rules alone are sure, or the answer is rejected, return `thought` unchanged. If the answer makes another
+        cause the most probable one, run probes to confirm that cause.
 
         Args:
-            thought: the result without the model.
+            thought: the result of the rules alone.
             answer: the model's answer.
             cited: the names of the facts that the answer cites.
         """

@@ -1,7 +1,7 @@
 """Build the prompt for a language model: an incident's facts and possible causes, quoted as data, not instructions.
 
-The prompt omits the probabilities by the rules. Otherwise the model would only repeat them, and its answer would not be
-a second opinion.
+The prompt omits the probabilities that the rules computed. Otherwise the model would only repeat them, and its answer
+would not be a second opinion.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PromptInput:
         known: the known facts, with their evidence.
         runbooks: the runbooks whose causes the model may name.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
-        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
+        memory: `{cause: factor}`; the factor comes from past incidents, and multiplies the prior of the cause.
         looks: the names of the probes that the model may request.
         looks_left: how many more times the model may request probes.
     """
@@ -59,7 +59,8 @@ def build_prompt(case: PromptInput, *, code: str) -> Prompt:
 
     Args:
         case: the content.
-        code: a random text, part of the marker that ends quoted text; so quoted text cannot contain the marker.
+        code: a random text in the markers around the incident's data. No text in the data can contain such a marker,
+            because its writer does not know the code.
     """
     user = Template(prompt_text("incidents", "diagnose.user.txt"))
     return Prompt(
@@ -69,7 +70,7 @@ def build_prompt(case: PromptInput, *, code: str) -> Prompt:
 
 
 def sent_evidence(known: KnownFacts) -> list[ProbeEvidence]:
-    """Return the evidence in a prompt with these facts; a model may cite this evidence."""
+    """Return the evidence that a prompt about these facts contains; the model may cite only this evidence."""
     return [known.evidence[fact] for fact in sorted(known.evidence)[:MAX_EVIDENCE]]
 
 
@@ -124,5 +125,5 @@ def _value(value: FactValue) -> FactValue:
 
 
 def _shown(text: str) -> str:
-    """Return a text cut to `MAX_TEXT`, or a placeholder if it may contain a secret, which must not reach the provider."""
+    """Return a text cut to `MAX_TEXT` characters; return a placeholder instead if the text may contain a secret."""
     return _WITHHELD if _MAY_BE_SECRET.search(text) else text[:MAX_TEXT]

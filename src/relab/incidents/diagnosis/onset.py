@@ -1,7 +1,8 @@
-"""Find which kind of signals deviated first: it is nearer to the cause than the kinds that deviated later. Pure.
+"""Find which kind of signals (traffic, latency or errors) rose above its usual range first. Pure.
 
-Only metrics that the target reports over the same window are compared. Instantaneous values, such as the use of a pool
-or the state of a worker, are left out: they show a change at once, and would therefore always seem to be first.
+This kind is nearer to the cause than the kinds that rose later. Only metrics that the target reports over the same
+window are compared. Instantaneous values, such as the use of a pool or the state of a worker, are left out: they show a
+change at once, and would therefore always seem to be first.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
 
 
 def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBaseline | None]) -> str | None:
-    """Return the kind of signals that deviated from their baselines first; None if that cannot be determined.
+    """Return the kind of signals that rose above its baseline first: `traffic`, `latency` or `errors`.
+
+    Return None if fewer than two kinds are above their baselines in the last poll, if the first two rose in the same
+    poll, or if the first rose before the polls begin.
 
     Args:
-        polls: the polls in the order in which they were made.
-        usual: returns the baseline of a signal by its name, or None.
-
-    Returns:
-        `traffic`, `latency`, `errors` or None.
+        polls: the polls, oldest first; only the last `MAX_POLLS` are used.
+        usual: returns the baseline of a signal by its name; None if the baseline is unknown.
     """
     kinds = [_unusual(poll, usual) for poll in polls[-MAX_POLLS:]]
     begins = {kind: _begin(kind, kinds) for kind in (kinds[-1] if kinds else ())}

@@ -11,9 +11,10 @@ class InvestigationSettings:
     """How many probes an investigation runs, and when it stops.
 
     Attributes:
-        sure_probability: a cause with at least this probability is sure. Then only probes that confirm it are run.
-        suspected_probability: a second cause with at least this probability is suspected. More probes are run until it
-            is sure, or is no longer suspected.
+        sure_probability: a cause with at least this probability is sure. If the best cause is sure, no second cause is
+            suspected and all required facts are known, only probes that confirm the cause are run.
+        suspected_probability: a second cause is suspected if it is present together with the best cause with at least
+            this probability, but is not sure.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
         max_concurrent_probes: how many probes are run at the same time.
         max_rounds: the maximum number of rounds of probes for one diagnosis.
@@ -44,9 +45,9 @@ class ModelSettings:
         when: in which incidents the model is called.
         max_rounds: how often the model may request probes in one diagnosis.
         max_probes_per_round: how many probes the model may request at once.
-        max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts. A call that was
-            not made, because too many other calls were running, does not count for `max_calls`, but its wait counts for
-            `max_total_s`.
+        max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts. `max_total_s`
+            includes the time that calls wait because too many other calls are running. A call that is not made after
+            such a wait does not count for `max_calls`.
         call_timeout_s: the time limit of one call, retries included.
         max_answer_tokens: the maximum length of an answer, in tokens; reserved in the budget before each call.
     """

@@ -37,11 +37,11 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EpisodeMetrics:
-    """The result of one responder in one episode: a test in which a fault may be injected while the responder works.
+    """The result of one responder in one episode: a test in which it watches a service with or without a fault.
 
     Attributes:
         responder: the name of the measured responder.
-        task_id: the id of the episode, equal for all responders.
+        task_id: the id of the episode. Several responders may be measured in episodes with the same id.
         metrics: the scores of the responder by name; empty if the episode ended in an error.
     """
 
@@ -171,7 +171,9 @@ def _counts(episodes: Sequence[EpisodeMetrics], field: str) -> dict[str, dict[st
 def compared(
     own: Sequence[EpisodeMetrics], others: Sequence[EpisodeMetrics], *, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Compare two responders on the episodes (tests) that both have; return None if there are no such episodes.
+    """Compare two responders on the episodes (tests) that ended without an error for both.
+
+    Return None if there are no such episodes.
 
     Args:
         own: the episodes of the first responder.
@@ -181,15 +183,15 @@ def compared(
     Returns:
         A mapping with these keys:
 
-        - `episodes`: the number of pairs of episodes.
+        - `episodes`: the number of these episodes.
         - `harm_user_error_s`: the harm to users, in seconds; 1.0 is one second in which all requests were served badly.
-        - `mitigated`: the share of mitigated faults; missing if no episode has a fault.
+        - `mitigated`: the share of episodes with a mitigated fault, among those with a fault; missing without faults.
         - `harmful_actions`: the number of harmful actions.
         - `harm_ratio`: the harm of the first responder divided by the harm of the second, with a confidence interval.
 
-        The values of `harm_user_error_s`, `mitigated` and `harmful_actions` have the mean of each responder, and the
-        difference of the means (own minus other). The confidence interval of the difference does not treat episodes
-        with the same subject (such as the injected fault) as independent.
+        The values of `harm_user_error_s`, `mitigated` and `harmful_actions` are mappings. Each has the mean of each
+        responder, and the difference of the means (own minus other) with a confidence interval. The interval does not
+        treat episodes with the same subject (such as the injected fault) as independent.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
@@ -309,5 +311,5 @@ def _ends(interval: Interval) -> dict[str, float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """Return a number that JSON can hold; None for infinity and NaN."""
+    """Return the number; None if it is infinite or NaN, which JSON cannot hold."""
     return value if math.isfinite(value) else None

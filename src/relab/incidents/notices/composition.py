@@ -58,7 +58,11 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice about an event; None if the event needs no notice, such as a repeated diagnosis."""
+    """Return the notice about an event; None if people need no notice of it.
+
+    People need no notice of most kinds of events. Of some kinds they need one only if the event brings news: of a
+    diagnosis, for example, only if its cause differs from that of the last diagnosis.
+    """
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:

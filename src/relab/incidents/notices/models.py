@@ -39,8 +39,8 @@ class Notice:
     Attributes:
         incident_id: the id of the incident; for a posted message, its topic.
         seq: the number of the event in the incident's timeline, or of the posted message in its topic.
-        target: the service that the incident is about.
-        at_us: the time of the event, in microseconds since 1970.
+        target: the service that the incident is about; for a posted message, its subject, such as an agent.
+        at_us: the time of the event or of the posted message, in microseconds since 1970.
         title: a few words, written by relab.
         headline: one sentence.
         details: pairs of a label and a text.
@@ -78,8 +78,8 @@ class NewNotice(BaseModel):
     """A message to people that another part of relab posts. Its texts may be untrusted.
 
     Attributes:
-        topic, seq: identify the message: what it is about, and its number in this topic. A second message with equal
-            topic and number is ignored.
+        topic, seq: what the message is about, and its number in this topic. A second message with the same topic and
+            number is ignored.
         at_us: the time of the message, in microseconds since 1970.
         target: the name of the subject, such as an agent.
         title: a few words, written by relab.

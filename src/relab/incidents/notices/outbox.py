@@ -1,9 +1,9 @@
-"""The outbox of notices: stores, for each receiver and timeline, the last event that was sent to the receiver or skipped.
+"""Store, for each receiver of notices and each timeline, the last event that was sent to the receiver or skipped.
 
 The number of that event is the receiver's position in the timeline. Events are not copied. An event is written in the
 transaction of the change that it describes, and a position moves only after the receiver has accepted the notice, or
-the event is skipped. So a kill at any moment loses no notice. A notice that was accepted just before a kill is sent
-again, with the same key.
+the event is skipped. So no notice is lost if the process is killed. A notice that was accepted just before a kill is
+sent again, with the same idempotency key.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Outbox:
     def set_up(self, receiver: str, *, at_us: int) -> None:
         """Add a receiver; do nothing if the receiver is known already.
 
-        `at_us` is the current time. The receiver gets notices of later incidents, and of all events of incidents that are
-        still open.
+        The receiver gets notices of incidents that are opened later. Of incidents that are still open, it gets notices
+        of all events. `at_us` is the current time, in microseconds since 1970.
         """
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
@@ -76,11 +76,11 @@ class Outbox:
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
-        """Return at most 50 incidents with events that a receiver has not processed yet, in the order of their opening.
+        """Return incidents with events that a receiver has not processed yet: at most 50, the first opened one first.
 
-        The list is empty for an unknown receiver, and during a retry pause. An ended incident is left out if two
-        conditions hold: the receiver has processed none of its events; and the incident was opened either over a day
-        ago, or before the receiver was set up.
+        The list is empty for an unknown receiver, and during a retry pause. Some ended incidents of which the receiver
+        has processed no event are left out: those that were opened over a day ago, and those that were opened before
+        the receiver was set up.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
@@ -109,9 +109,9 @@ class Outbox:
         self._move(receiver, event, {"error": cut(error, MAX_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
-        """Send nothing to a receiver until `until_us` (a retry pause, in microseconds since 1970).
+        """Store a retry pause: nothing is sent to a receiver until `until_us` (microseconds since 1970).
 
-        `attempts` is the number of failed attempts to send the next notice, and `error` is the last error.
+        `attempts` is how often sending the next notice has failed so far. `error` is the last error.
         """
         values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MAX_ERROR)}
         with self._database.write(durable=False) as unit:
@@ -130,9 +130,9 @@ class Outbox:
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
         """Return the posted notices that a receiver has not processed, at most 50, oldest first.
 
-        Notices from more than a day ago, and from before the receiver was set up, are left out. A posted notice is a message
-        that another part of relab sends; it belongs to no incident. The list is empty for an unknown receiver, and during a
-        retry pause.
+        A posted notice is a message of another part of relab; it belongs to no incident. Notices that are over a day
+        old are left out, and so are notices from before the receiver was set up. The list is empty for an unknown
+        receiver, and during a retry pause.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
@@ -145,13 +145,15 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a posted notice (a message of another part of relab) is not sent to a receiver again.
+        """Store that a receiver has processed a posted notice (a message of another part of relab).
+
+        If both `sent_at_us` and `error` are None, this receiver does not get such notices.
 
         Args:
             receiver: the name of the receiver.
             posted: the notice.
             sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if it did not.
-            error: why the notice was given up; None if the receiver accepted it, or does not get such notices.
+            error: why the notice was given up; None if it was not.
         """
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.add_delivery(unit.session, receiver, posted.notice_id)

@@ -1,4 +1,4 @@
-"""Receivers of notices: the values that describe them."""
+"""Describe a receiver of notices, and check its address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Receiver:
     """A service that notices are sent to.
 
     Attributes:
-        name: the name under which the database stores the receiver's notices.
+        name: identifies the receiver in the database and in logs.
         setting: the environment variable with the address, for error messages.
         url: the receiver's address, which may contain a secret.
         compose: returns the body of the request for a notice; None if this receiver does not get the notice.
@@ -32,7 +32,7 @@ class Receiver:
     secrets: tuple[SecretStr, ...] = field(default=())
 
     def without_secrets(self, text: str) -> str:
-        """Return a text for logs with all secrets masked, such as an error that contains the URL."""
+        """Return a text, such as an error that contains the URL, with all secrets of the receiver masked."""
         url = self.url.get_secret_value()
         path = urlsplit(url).path.strip("/")
         hidden = [url, *([path] if len(path) >= 8 else []), *(each.get_secret_value() for each in self.secrets)]

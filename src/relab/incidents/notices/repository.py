@@ -99,7 +99,7 @@ def put_place(session: DatabaseSession, receiver: str, incident_id: str, seq: in
 def add_post(session: DatabaseSession, values: Mapping[str, Any]) -> None:
     """Insert a posted notice (a message of another part of relab); do nothing if it is stored already.
 
-    A posted notice is identified by its topic and its number in the topic (`seq`).
+    A notice with the same topic and the same number in the topic (`seq`) is the same notice.
 
     `values` maps each column name of the table of posted notices to its value.
     """
@@ -107,9 +107,9 @@ def add_post(session: DatabaseSession, values: Mapping[str, Any]) -> None:
 
 
 def delete_posts(session: DatabaseSession, before: int) -> None:
-    """Delete posted notices (messages of other parts of relab) that are older than `before`, with their deliveries.
+    """Delete posted notices (messages of other parts of relab) from before a time (microseconds since 1970).
 
-    `before` is in microseconds since 1970.
+    The rows that say which receivers have processed them are deleted, too.
     """
     session.execute(delete(table_of(NoticePostRow)).where(NoticePostRow.at < before))
 

@@ -72,14 +72,14 @@ class _Delivery:
 class NoticeSender:
     """Sends notices of all incidents of a database to one receiver.
 
-    Several processes may have a sender for the same receiver; only the process that holds the lease of that sender
-    sends notices.
+    Several processes may have a sender for the same receiver. Only the process that holds the receiver's lease sends
+    notices.
 
     Args:
         receiver: the receiver of the notices.
         resources: the objects and settings that all senders share.
         poster: sends the requests.
-        owner: the name of this process in the lease.
+        owner: identifies this process as the holder of the lease.
     """
 
     def __init__(self, receiver: Receiver, resources: SenderResources, poster: NoticePoster, *, owner: str) -> None:
@@ -102,8 +102,8 @@ class NoticeSender:
     async def run(self, stop: asyncio.Event) -> None:
         """Send notices to the receiver until `stop` is set; then release the receiver's lease.
 
-        Only the process that holds this lease sends. If the database is unavailable, the error is logged, and the next
-        poll tries again.
+        While another process holds the lease, send nothing. If the database is unavailable, log the error, and try
+        again at the next poll of the database.
         """
         resources, name = self._resources, self._receiver.name
         is_set_up = False
@@ -123,7 +123,7 @@ class NoticeSender:
             await to_thread(resources.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
-        """Acquire or renew the lease of this receiver's sender; return whether this process holds it."""
+        """Acquire or renew the receiver's lease if needed; return whether this process holds it."""
         now_us, lease_us = self._resources.clock.now_us(), int(self._resources.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True

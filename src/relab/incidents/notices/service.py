@@ -57,12 +57,12 @@ class SlackOffError(NotFoundError):
 
 
 class NoticeService:
-    """Sends notices while it runs, and answers Slack's commands.
+    """Sends notices of incidents to people, and answers their commands in Slack.
 
     Args:
         database: stores the state of each receiver, and which event of each timeline it has processed last.
         clock: the current time.
-        incidents: provides the timelines for notices, and carries out commands.
+        incidents: provides the timelines of incidents, and carries out commands.
         settings: the receivers, and the permissions in Slack.
     """
 
@@ -74,10 +74,11 @@ class NoticeService:
         self._slack_commands = SlackCommandHandler(incidents, settings.slack_operators)
 
     def configured(self) -> list[str]:
-        """Return the names of the receivers in the settings, after a check that notices can be sent to all of them.
+        """Check the settings of the receivers, without sending anything; return the names of the receivers.
 
         Raises:
-            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be
+                used.
         """
         receivers = self._settings.receivers()
         if receivers:
@@ -103,7 +104,8 @@ class NoticeService:
         Notices are sent in a separate thread; a slow receiver does not delay the others.
 
         Raises:
-            ConfigurationError: an address, the proxy or the certificates of the environment cannot be used.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be
+                used.
         """
         receivers = self._settings.receivers()
         if not receivers:

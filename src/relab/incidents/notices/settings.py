@@ -18,9 +18,9 @@ class DeliverySettings:
         poll_interval_s: the interval of polls for pending events.
         request_timeout_s: the time limit of a request.
         min_retry_pause_s, max_retry_pause_s: the first and the longest pause between retries. Each pause is twice as
-            long as the one before.
+            long as the one before. A receiver may request longer ones by `Retry-After`, up to an hour.
         give_up_after_s: a notice is skipped for good when the pauses between its retries add up to this many seconds.
-        lease_s: how long the lease of the sending process lasts without renewal.
+        lease_s: how long a process keeps a receiver's lease (the right to send to it) without renewing it.
     """
 
     poll_interval_s: float = 1.0

@@ -1,4 +1,4 @@
-"""Commands that people type in Slack: `/relab status`, `/relab approve ID`, and the like."""
+"""Parse and carry out commands that people type in Slack, such as `/relab approve ID`, and compose the replies."""
 
 from __future__ import annotations
 

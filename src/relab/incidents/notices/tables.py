@@ -1,4 +1,7 @@
-"""Tables of notices. They store each receiver's position in each timeline, so that notices need not be copied."""
+"""Database tables of receivers of notices, their positions in timelines, posted notices, and accepted Slack requests.
+
+A position is the number of the last event that was sent to a receiver or skipped. Events are not copied.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ class NoticePostRow(Base):
 class NoticeDeliveryRow(Base):
     """A posted notice (a message of another part of relab) that a receiver has processed.
 
-    It was accepted, was given up, or is not for this receiver.
+    The receiver accepted the notice, does not get such notices, or the notice was given up.
     """
 
     __tablename__ = "notice_deliveries"

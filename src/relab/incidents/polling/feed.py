@@ -1,4 +1,4 @@
-"""A feed of the polls of a target, with consumers that wait for the next poll."""
+"""Store the last polls of a target, and wake the consumers that wait for the next poll."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PollFeed:
 
     @property
     def number(self) -> int:
-        """The number of polls so far, which is also the number of the last one."""
+        """How many polls were added so far. Polls are numbered from 1, so this is also the number of the last poll."""
         return self._number
 
     @property
@@ -38,7 +38,7 @@ class PollFeed:
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
-        """Delete all polls (values of the target); later polls continue the numbering."""
+        """Delete all stored polls (values of the target). The numbers of later polls do not start at 1 again."""
         async with self._arrival:
             self._polls.clear()
 

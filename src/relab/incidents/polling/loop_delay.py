@@ -1,4 +1,7 @@
-"""Measure the delay of this process's event loop: a delayed process cannot measure a target's response times."""
+"""Measure the delay of this process's event loop.
+
+A process with a delayed event loop measures response times of a target that are too long.
+"""
 
 from __future__ import annotations
 

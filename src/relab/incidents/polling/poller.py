@@ -32,7 +32,7 @@ class Poller:
     Args:
         asker: sends the requests.
         clock: the current time.
-        interval_s: the seconds between two polls. The requested metrics cover a window of a few such intervals.
+        interval_s: the time between two polls, in seconds; `requested_window_s` gives the window of the metrics for it.
     """
 
     def __init__(self, asker: ProbeTransport, clock: Clock, *, interval_s: float) -> None:
@@ -53,8 +53,9 @@ class Poller:
     async def poll(self) -> Snapshot:
         """Request the target's health, metrics, connection pool, processes and new log lines; return a snapshot.
 
-        The attribute `absent` of the snapshot names the parts without a usable answer, such as `pool`. It does not name a part
-        that the target seems not to offer: no answer with this part was usable so far, and the present one is unreadable.
+        The attribute `absent` of the snapshot names the parts without a usable answer, such as `pool`. Optional parts
+        (all except `health` and `metrics`) that the target seems not to offer are left out. That is assumed of a part
+        if none of its earlier answers was usable, and the present one is unreadable.
         """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")

@@ -1,4 +1,4 @@
-"""Schedule polls: at regular intervals, and earlier if the next poll decides whether an incident opens. Pure."""
+"""Schedule polls: at regular intervals, and early after the first sign of a problem, to confirm it soon. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _POLLS_IN_WINDOW: Final = 4
 
 
 def requested_window_s(interval_s: float) -> int:
-    """Return the length in seconds of the window whose figures a poll requests; `interval_s` is the time between two polls."""
+    """Return the length, in seconds, of the window of the metrics that a poll requests from the target.
+
+    `interval_s` is the time between two polls, in seconds.
+    """
     return max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_WINDOW_INTERVAL_S)), _MIN_WINDOW_S)
 
 
@@ -35,8 +38,8 @@ class PollSchedule:
 
         Args:
             now_s: the current time, in seconds of the monotonic clock.
-            is_pressing: whether the last poll has an anomaly that will open an incident if the next poll confirms it.
-                The next poll is then early, but never twice in a row.
+            is_pressing: whether the last poll has the first sign of a problem, which the next poll may confirm. The
+                next poll is then early, unless the last one was.
         """
         # A signal that wavers must not triple the poll rate.
         self._is_early = is_pressing and not self._is_early

@@ -49,8 +49,8 @@ class _Draft:
     def word(self, name: str, value: Any) -> None:
         """Store a text of the snapshot, cut to 100 characters, under `name`; ignore None.
 
-        True becomes `ok`, and False becomes `failing`. If the value is an empty text or of another type, it is not
-        stored; instead, `name` is added to `absurd`, the names of invalid values.
+        True is stored as `ok`, and False as `failing`. Other types and empty texts are invalid. For an invalid value,
+        only `name` is added to `absurd`, the names of invalid values.
         """
         if isinstance(value, bool):
             value = "ok" if value else "failing"

@@ -1,1 +1,1 @@
-"""Channels of notices, one module each. A new channel is one module here, and its settings in `NoticeSettings`."""
+"""Channels to send notices through, one module each. A new one needs a module here and settings in `NoticeSettings`."""

@@ -1,9 +1,9 @@
-"""Notices as events of PagerDuty's Events API v2. Pure.
+"""Convert notices to events of PagerDuty's Events API v2. Pure.
 
-https://developer.pagerduty.com/docs/events-api-v2-overview. Each incident has one alert in PagerDuty, whose `dedup_key`
-is the incident's id. The responder's own actions never acknowledge an alert: PagerDuty does not call anyone again for
-an acknowledged alert, and the responder might fail later. A person who rejects a plan takes over the incident; the
-alert is then acknowledged.
+https://developer.pagerduty.com/docs/events-api-v2-overview. Each incident has one alert in PagerDuty. The alert's
+`dedup_key` is the incident's id. If a person rejects a plan, and so takes over the incident, the alert is acknowledged.
+The responder's own actions never acknowledge an alert: for an acknowledged alert, PagerDuty would not call people again
+if the responder failed later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PagerDutyOptions:
     Attributes:
         pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2; None: no notices to PagerDuty.
         pagerduty_url: the address of PagerDuty that receives the events.
-        page_on: which event of an incident triggers the alert in PagerDuty: a value of `PageTrigger`.
+        page_on: when an incident triggers an alert in PagerDuty, as a value of `PageTrigger`.
     """
 
     pagerduty_routing_key: SecretStr | None

@@ -1,7 +1,8 @@
 """The channels of notices, one per module of this package.
 
-Each module sets `OPTIONS`, a dataclass with the options of its channel. Each field of the dataclass has the name of
-the setting that gives its value. The method `receiver` returns the receiver that the options describe.
+Each module sets `OPTIONS`, a dataclass with the options of its channel. Each field of the dataclass has the name of a
+setting of notices, and gets the value of that setting. The method `receiver` returns the receiver that the options
+describe.
 """
 
 from __future__ import annotations

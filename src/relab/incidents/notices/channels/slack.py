@@ -1,4 +1,4 @@
-"""Notices as messages of a Slack-style incoming webhook. Pure.
+"""Convert notices to messages for a Slack-style incoming webhook. Pure.
 
 https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and .../reference/block-kit/blocks/section-block
 """
@@ -65,7 +65,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
 
 
 def _section(lines: list[str]) -> dict[str, Any]:
-    """Return a section block of a Slack message with as many whole lines as fit."""
+    """Return a section block of a Slack message. Lines from the first that does not fit become one ellipsis."""
     kept, room = [], _MAX_IN_SECTION
     for line in lines:
         room -= length(line) + 1
