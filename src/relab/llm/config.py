@@ -48,7 +48,7 @@ def _check_provider(name: str) -> str:
 
 
 class LlmConfig(BaseModel):
-    """The configuration of the model to call and of its limits. Times are in seconds."""
+    """Which language model relab calls, on which server, and with which limits. Times are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -88,5 +88,5 @@ class LlmConfig(BaseModel):
 
     @property
     def method(self) -> OutputMethod:
-        """How the server is asked for an answer in JSON: the configured way, or else the provider's default."""
+        """The way to request JSON from the server: the configured way, or else the provider's default."""
         return self.output_method or PROVIDERS[self.provider].methods[0]

@@ -1,9 +1,9 @@
 """Run a coroutine from synchronous code with a deadline in wall-clock time.
 
-The read timeout of an HTTP client does not limit a call, because each byte that the server sends resets it. Cancelling
-the task of a call does limit it, because this closes the connection. So each call runs in a new event loop in a
-short-lived thread, and its task has a deadline. A loop per call needs no clean-up and works after a fork. A call lasts
-seconds, so the time for a new connection does not matter.
+The read timeout of an HTTP client does not limit the duration of a call: each byte that the server sends restarts the
+timeout. So each call is a task that is cancelled at its deadline, which closes the connection. The task runs in a new
+event loop in a new thread. A loop per call also works after a fork. It needs a new connection for each call; that time
+does not matter, because a call lasts seconds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _GRACE_S = 0.5
 class DeadlineRunner:
     """Runs up to `max_concurrency` coroutines at the same time, each in its own thread and with its own deadline.
 
-    A thread that waits for the DNS resolver continues after its deadline, and counts as running until the resolver's
-    timeout.
+    A DNS query cannot be cancelled. A thread that waits for one runs on after its deadline, until the resolver times
+    out, and counts towards `max_concurrency` until then.
     """
 
     def __init__(self, max_concurrency: int) -> None:

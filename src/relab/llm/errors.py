@@ -1,8 +1,8 @@
-"""Errors of language models, one class for each reaction of the caller.
+"""Errors of calls to language models, one class for each way in which the caller should react.
 
-Every caller can also work without a model, so callers catch `LlmError`, and no wider class. No message contains a
-secret, a prompt or text from the server. A server's text is untrusted, and some servers repeat the key that they
-received.
+Every caller can also work without a model, so callers catch the base class `LlmError`, and continue. No message
+contains a secret, a prompt or text from the server. A server's text is untrusted, and some servers repeat the key that
+they received.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class LlmError(UnavailableError):
     """The model gave no answer. The caller continues without an answer.
 
     Attributes:
-        may_cost: whether the call may have cost tokens; False if the server rejected or never received it.
+        may_cost: whether the call may have used tokens. It is False if the server rejected or never received the call.
     """
 
     code = "llm_error"
@@ -22,7 +22,7 @@ class LlmError(UnavailableError):
 
 
 class LlmDisabledError(LlmError):
-    """No model is configured, which is the normal state. The caller continues without a model, and reports no error."""
+    """No model is configured, which is the default. The caller continues without a model, and reports no error."""
 
     code = "llm_disabled"
 
@@ -53,13 +53,13 @@ class LlmUnavailableError(LlmError):
 
 
 class LlmBusyError(LlmUnavailableError):
-    """No request was made, because `max_concurrency` other calls ran until the deadline: a later call may succeed."""
+    """No request was made: until the deadline, `max_concurrency` other calls were running. A later call may succeed."""
 
 
 class LlmTooSlowError(LlmUnavailableError):
     """The model did not answer within the time limit of the call.
 
-    The advice in `remedy` is to raise this limit; a caller that set a shorter limit replaces it.
+    `remedy` is the advice to raise the configured limit. A caller that set a shorter limit replaces this advice.
     """
 
 
@@ -70,7 +70,7 @@ class LlmRefusedError(LlmError):
 
 
 class LlmInvalidOutputError(LlmError):
-    """The answer is not valid (not JSON, another schema, cut off, too large): discard it."""
+    """The answer is invalid: it is not JSON, does not fit the schema, is cut off, or is too large. Discard it."""
 
     code = "llm_invalid_output"
 
@@ -79,8 +79,8 @@ class LlmBudgetExceededError(LlmError):
     """The call was not made, because the budget does not allow it.
 
     Attributes:
-        retry_after_s: the time in whole seconds until the oldest call in the budget's sliding window no longer counts;
-            None if the budget has no window, so that calls count forever.
+        retry_after_s: the time in whole seconds until the oldest call in the budget's sliding window no longer counts.
+            None if waiting does not help, because the budget has no window, or no call is in the window.
     """
 
     code = "llm_budget_exceeded"

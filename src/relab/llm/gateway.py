@@ -1,4 +1,4 @@
-"""The protocol of the gateway to a language model: one prompt, one typed answer."""
+"""The interface through which relab calls a language model: one prompt in, one typed answer out."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class LlmGateway(Protocol):
             schema: the class of the answer.
             timeout_s: shortens the configured time limit of the whole call, but cannot extend it. None: the configured
                 limit.
-            billed: a function that this method calls with the cost of the model call before it returns or raises; not
-                called if no model call was made. If the server reports no token counts, the cost is the reserved
-                maximum.
+            billed: is called with the cost of the model call, before this method returns or raises; not called if no
+                model call was made. If the server reports no token counts, the cost is the maximum that the call could
+                have cost.
 
         Raises:
             LlmDisabledError: no model is configured.

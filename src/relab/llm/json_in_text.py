@@ -1,4 +1,4 @@
-"""Find the one JSON object in a model's reply, which may also have reasoning, prose and a Markdown code fence."""
+"""Find the JSON object in a model's reply. The reply may also have reasoning, prose and a Markdown code fence."""
 
 from __future__ import annotations
 
@@ -29,19 +29,17 @@ _MORE_TOKENS: Final = "Raise RELAB_LLM__MAX_COMPLETION_TOKENS, or turn the model
 
 
 def find_json(text: str) -> JsonValue:
-    """Return the value of a model's reply: the whole reply, or the one JSON object in it, parsed as strict JSON.
+    """Return the JSON value in a model's reply: the value of the first of these texts that is valid.
 
-    The first case that applies decides:
-    - The whole reply is JSON.
-    - The text from the first `{` to the last `}` of the reply is one JSON object.
-    - The text from the first `{` to the last `}` after the last end tag of the model's reasoning is one JSON object.
+    - the whole reply, with any JSON value
+    - the text from the first `{` to the last `}` of the reply, if it is one JSON object
+    - the same, in the part of the reply after the last end tag of the model's reasoning
 
-    So an object in the reasoning, in a list or in a broken object is rejected, and several objects are rejected too.
-    The time is linear in the length of the text, which `LlmConfig.max_response_bytes` limits; `parse_json` limits the
-    nesting.
+    JSON is parsed strictly. An object inside the reasoning, a list, a quotation or a broken object is not valid, and
+    neither are several objects. The time is linear in the length of the text.
 
     Raises:
-        LlmInvalidOutputError: the reply has no such object; the message has the reason, and no part of the reply.
+        LlmInvalidOutputError: none of these texts is valid. The message has the reason, and no part of the reply.
     """
     text = text.strip()
     is_json, value = _parsed(text)
@@ -80,7 +78,7 @@ def _ends(tag: re.Match[str]) -> bool:
 
 
 def _parsed(text: str) -> tuple[bool, JsonValue]:
-    """Return `(True, value)` of strict JSON, or `(False, None)` if `text` is not strict JSON."""
+    """Parse `text` as strict JSON. Return `(True, value)`, or `(False, None)` if it is not strict JSON."""
     try:
         return True, parse_json(text.encode(errors="surrogatepass"))
     except MalformedBodyError:
@@ -89,7 +87,7 @@ def _parsed(text: str) -> tuple[bool, JsonValue]:
 
 
 def _problem(found: str) -> str:
-    """Return the reason for which `found`, a text from a `{` to a `}`, is not one object of strict JSON."""
+    """Return the reason why `found`, a text from a `{` to a `}`, is not exactly one object of strict JSON."""
     try:
         _, end = json.JSONDecoder().raw_decode(found)
     except (ValueError, RecursionError):

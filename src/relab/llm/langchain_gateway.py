@@ -1,4 +1,4 @@
-"""The gateway to a real model, through LangChain's chat models."""
+"""Call a real language model through LangChain: the gateway that is used if a model is configured."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class LangChainGateway:
     """Calls one model through LangChain, on one server that uses the protocol of OpenAI or Anthropic.
 
     - One deadline covers the whole call, including the wait for a slot, retries and their pauses.
-    - Connection errors and the statuses 408, 409, 425, 429 and 5xx are retried while time is left.
+    - Connection errors and the statuses 408, 409, 425, 429 and 5xx are retried, at most `max_retries` times.
     - The budget counts a call once, even if it was retried.
-    - Before a call, its maximum cost is reserved in the budget. A call without an answer keeps this reservation. A call
-      that the server answered with an error, or never received, costs nothing.
-    - Only some calls run at the same time; the others wait for a slot. A call that got no slot in time is not counted.
+    - Before a call, its maximum cost is reserved in the budget. The actual cost then replaces it: zero if the server
+      rejected or never received the call. If the actual cost is unknown, the reserved cost stays.
+    - At most `max_concurrency` calls run at the same time; the others wait for a slot. The budget does not count a call
+      that got no slot before its deadline.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:
@@ -150,7 +151,7 @@ class LangChainGateway:
 
 @functools.cache
 def _load(provider: str) -> ChatBackend:
-    """Return the chat backend of a provider; the first call loads the provider's libraries."""
+    """Return the backend for the chat models of a provider; its first call imports the provider's libraries."""
     from relab.llm.chat import ChatBackend
 
     return ChatBackend(PROVIDERS[provider].load())

@@ -1,4 +1,4 @@
-"""The inputs and outputs of the gateway."""
+"""Models of a call to a language model: the prompt, the way to request JSON, and the tokens used."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class OutputMethod(StrEnum):
-    """How a model's server is asked for JSON: by a JSON schema, the JSON mode, or a function call.
+    """The way to request JSON from a model's server: by a JSON schema, the JSON mode, or a function call.
 
-    The gateway validates every answer.
+    With each of them, relab validates the answer.
     """
 
     JSON_SCHEMA = "json_schema"
@@ -25,7 +25,7 @@ class Prompt:
     user: str
 
     def most_tokens(self) -> int:
-        """Return a number of tokens that the prompt hardly ever exceeds: one token per two bytes of UTF-8."""
+        """Return an upper estimate of the prompt's tokens: one token per two bytes of UTF-8. Only emojis need more."""
         # English and JSON have three to four bytes per token; digits and rare scripts have nearly two, and only emojis have fewer.
         return (len(self.system.encode(errors="replace")) + len(self.user.encode(errors="replace"))) // 2 + 1
 

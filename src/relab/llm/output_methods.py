@@ -1,4 +1,4 @@
-"""The advice in an error message to try another output method (way to request JSON) of the provider's protocol."""
+"""Advise in error messages to set another output method. An output method is a way to request JSON from a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from relab.llm.providers import PROVIDERS
 
 
 def other_methods(config: LlmConfig) -> str | None:
-    """Return the advice for a server that ignores or rejects the configured output method (the way to request JSON).
+    """Return the advice to set another output method (way to request JSON), with the names of the other methods.
 
-    Such a server answers with prose or with status 400, 422 or 500. Return None if the protocol has only one method.
+    It is for servers that do not support the configured method. Return None if the protocol has no other method.
     """
     others = [method for method in PROVIDERS[config.provider].methods if method is not config.method]
     if not others:

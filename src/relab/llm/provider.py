@@ -1,4 +1,4 @@
-"""The facts about a provider of language models that the gateway needs, and the provider-specific part of a call."""
+"""Describe a provider of language models: its package, URL, default model and SDK. The gateway uses these classes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChatSdk:
-    """The part of a call to a language model that differs between providers: their SDK and their chat model.
+    """The SDK of a provider of language models, and the functions that the gateway needs to call a model with it.
 
     Attributes:
         sdk: the module of the provider's SDK; every SDK has `APIStatusError`, `APIConnectionError` and
             `DefaultAsyncHttpxClient`.
         base_error: the base class of the SDK's exceptions.
-        make_model: a function that returns the chat model for the options that all providers have in common
-            (`chat.model_options`) and an HTTP client.
-        client_of: a function that returns the SDK's client of a chat model.
+        make_model: a function that returns LangChain's chat model. Its arguments are the model's options, which are the
+            same for all providers (`chat.model_options`), and an HTTP client.
+        client_of: a function that takes a chat model, and returns the client of the SDK that this model uses.
     """
 
     sdk: ModuleType
@@ -34,14 +34,14 @@ class ChatSdk:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider of language models. Other servers with the same protocol also count as this provider.
+    """A provider of language models. It also stands for every other server with the same protocol.
 
     Attributes:
         package: the Python package that implements the protocol; an optional dependency (extra) of relab installs it.
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the protocol's methods for requesting an answer as JSON; the first one is the default.
-        load: a function that loads the package, which takes seconds, and returns the provider-specific part of calls.
+        load: a function that imports the package, which takes seconds, and returns the provider's `ChatSdk`.
     """
 
     package: str

@@ -19,16 +19,16 @@ Scripted: TypeAlias = "BaseModel | Mapping[str, Any] | str | Exception"
 
 
 class ScriptExhaustedError(RelabError):
-    """More calls were made than the script has replies. It is not an `LlmError`, because the test is wrong."""
+    """A test made more calls than its script has replies. It is not an `LlmError`, so that callers do not catch it."""
 
     code = "script_exhausted"
 
 
 class ScriptedGateway:
-    """A gateway without a model that returns the given replies in order, validated like those of a real model.
+    """A gateway that calls no model. It returns the given replies in order, validated like the replies of a real model.
 
     Attributes:
-        prompts: all prompts that were sent, including those that were answered by an exception.
+        prompts: the prompts of all calls that the budget allowed, including those whose reply was an exception.
     """
 
     def __init__(self, replies: Iterable[Scripted], *, budget: Budget | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Open-loop load for any HTTP service: requests go out when they are due, whatever the outcome of earlier requests."""
+"""An open-loop load generator for HTTP services: it sends each request at its due time, even if answers are slow."""

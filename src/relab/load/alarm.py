@@ -128,7 +128,7 @@ class LoopAlarm:
         self._wait()
 
     def close(self) -> None:
-        """Stop the timer; the alarm calls its function only after `set` was called again."""
+        """Stop the timer; the alarm does not call the function any more, unless `set` is called again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -1,4 +1,4 @@
-"""The due times of the requests of a load: pure functions of the load's stages and a seed.
+"""Compute the due times of the requests of a load from its stages and a seed, without I/O.
 
 Each stage has a rate of requests that is constant or changes linearly. The integral of the rate is the number of
 requests expected until time t. The due times are the times at which this integral reaches certain levels: 0, 1, 2, ...
@@ -58,7 +58,7 @@ def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -
 
 
 def duration_ns(stages: Sequence[Stage]) -> int:
-    """Return the total duration of the stages in ns, rounded up, so that every request is due before the end."""
+    """Return the total duration of the stages in ns. It is rounded up, so that every request is due before the end."""
     return math.ceil(_pieces(stages)[-1].end_s * NS_PER_S)
 
 
@@ -116,7 +116,7 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return when the expected number of arrivals in a stage (`piece`) reaches `level`, in ns after the load's start.
+    """Return the time at which `level` arrivals are expected since the start of a stage, in ns after the load's start.
 
     If the rate changes from a to b within the T seconds of the stage, the time t since the start of the stage solves:
 

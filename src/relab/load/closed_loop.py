@@ -1,6 +1,6 @@
 """Measure a service's throughput with a closed loop: clients wait for each answer before they send again.
 
-A closed loop does not measure latency correctly.
+Its latencies are too low if the service stalls: the clients then send nothing, so few requests see the stall.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sender: an open loop on aiohttp. Requests go out when they are due, even if earlier answers are slow."""
+"""Send the requests of a load with aiohttp, each at its due time, even if earlier answers are slow (an open loop)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Engine:
     Args:
         plan: the load.
         target: the target of the load, with its resolved addresses.
-        on_window: is called with each finished time window, in the event loop; it must be fast.
-        on_progress: is called with the progress every `window_s` seconds, in the event loop; it must be fast.
+        on_window: is called with each time window when it is over and all its requests have an outcome. It runs in the
+            event loop, so it must be fast.
+        on_progress: is called with the progress every `window_s` seconds (a field of the plan), also in the event loop.
         stop: when this event is set, the engine abandons the requests in flight and ends the load.
 
     Raises:
@@ -94,7 +95,7 @@ class Engine:
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
-        """Send the load and wait for the outcomes of all its requests.
+        """Send the load, and wait until it ends: each request has an outcome, or the event `stop` is set.
 
         Raises:
             MixError: the HTTP library rejects a request of the mix, for example because of an invalid header.
@@ -328,7 +329,7 @@ class Engine:
 def _both_clocks() -> tuple[int, int]:
     """Return the times of the monotonic clock and the wall clock at nearly the same moment, in ns.
 
-    Both clocks are read five times; the pair whose readings took the shortest time is returned.
+    The function reads both clocks five times, and returns the pair of times that took the shortest time to read.
     """
     readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
     before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
@@ -336,7 +337,7 @@ def _both_clocks() -> tuple[int, int]:
 
 
 def reason_of(error: Exception) -> str:
-    """Return one word for the reason why a request failed.
+    """Return the reason of a failed send as one word.
 
     If the operating system has a name for the error, the word is this name, such as `ECONNREFUSED`. Otherwise it is
     `disconnected`, `answer_cut_off`, `not_http` or the name of the exception's class.

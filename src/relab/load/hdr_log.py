@@ -1,7 +1,7 @@
-"""Write the log format of HdrHistogram, one line per window, for the tools that read it.
+"""Write latencies in the log format of HdrHistogram, which its tools read: one line per time window.
 
 See HistogramLogWriter of https://github.com/HdrHistogram/HdrHistogram. The Python library's writer is not used,
-because it truncates the maximum to whole milliseconds and its start time does not work.
+because it truncates the maximum to whole milliseconds and cannot write the start time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Generate the requests of a load from a mix and a seed; pure, with the same sequence on every machine."""
+"""Generate the requests of a load from a mix and a seed: the same sequence on every machine, without I/O."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _skewed(value: IntegerValue) -> _Source:
 
 
 class _Text:
-    """A parsed text template with placeholders for values."""
+    """A text template with placeholders, parsed once; `fill` replaces each placeholder with its value."""
 
     def __init__(
         self, template: str, where: str, quoted: Callable[[str], str] = str, literally: Callable[[str], str] = str
@@ -160,7 +160,7 @@ class _Route:
         self._fixed_headers = None if any(text.names for text in self._headers.values()) else self._fill_headers({})
 
     def request(self, rng: random.Random, number: int) -> LoadRequest:
-        """Build the request with this number in the load; a placeholder has one value in the whole request."""
+        """Build the request with this number in the load. A repeated placeholder has the same value each time."""
         values = {name: source(rng, number) for name, source in self._sources}
         target = "".join([text.fill(values) for text in self._target])
         headers = self._fill_headers(values) if self._fixed_headers is None else self._fixed_headers
@@ -178,7 +178,7 @@ def _content_type(template: RequestTemplate) -> dict[str, str]:
 
 
 class _Body:
-    """Builds request bodies, as bytes, from a template: a text, or JSON whose strings may contain placeholders."""
+    """Builds request bodies, as bytes, from a text or JSON. The text, or any JSON string, may have placeholders."""
 
     def __init__(self, value: JsonValue, where: str) -> None:
         self.texts: list[_Text] = []

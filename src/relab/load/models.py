@@ -1,4 +1,4 @@
-"""The plan and the results of a load. The end of a field's name gives its unit of time."""
+"""Models of the plan and the results of a load. The suffix of a field's name is its unit, such as `_s` or `_ms`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Stage(_Value):
 class IntegerValue(_Value):
     """A placeholder's value: a random integer from `low` to `high`.
 
-    With `skew` above 0, the k-th lowest value has weight 1/k^skew (Zipf), like popular pages.
+    With a `skew` of 0, all values are equally likely. Above 0, the k-th lowest value has weight 1/k^skew (Zipf's law).
     """
 
     kind: Literal["integer"]
@@ -97,13 +97,13 @@ class WordsValue(_Value):
 
 
 class UuidValue(_Value):
-    """A placeholder's value: a UUID for each request; loads with the same seed have the same UUIDs."""
+    """A placeholder's value: a new random UUID for each request; equal plans have the same UUIDs."""
 
     kind: Literal["uuid"]
 
 
 class SequenceValue(_Value):
-    """A placeholder's value: the number of the request in its load, counted from 0."""
+    """A placeholder's value: the number of the request in its load, counted from 0 with the warm-up's first request."""
 
     kind: Literal["sequence"]
 
@@ -132,7 +132,7 @@ class RequestTemplate(_Value):
 
 
 class Mix(_Value):
-    """What a load requests: request templates with their weights, and the values for their placeholders by name."""
+    """What a load requests: weighted request templates (`requests`), and the values of their placeholders by name."""
 
     name: str = Field(default="mix", min_length=1, max_length=100)
     values: dict[str, ValueSource] = {}
@@ -162,7 +162,8 @@ class LoadPlan(_Value):
         connections: maximum number of open connections; None means that `max_in_flight` is the maximum. Latencies
             include the wait for a connection.
         keep_alive: whether connections are reused; if False, every send opens a new one.
-        retries: maximum number of retries of a request without an answer, or with the status 429 or 500 and above.
+        retries: maximum number of retries of a request. A send is retried if it gets no answer, or status 429, or
+            status 500 or above, unless the template expects this status.
         retry_delay_s: delay before a retry; the Retry-After header is ignored, and the request stays in flight.
         headers: sent with every request; headers of the mix override them.
         allow_remote: whether the target may be another machine.
@@ -246,8 +247,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    `count` is the number of requests; if it is 0, all latencies are None. `p999_ms` is the percentile 99.9. `histogram`
-    is the distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
+    `count` is the number of requests; if it is 0, all latencies are None. `p999_ms` is the 99.9th percentile.
+    `histogram` is the distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
     """
 
     count: int
@@ -305,7 +306,9 @@ class Progress(_Value):
         elapsed_s, duration_s: time since the start of the load, and its planned duration.
         warming_up: whether the warm-up has not ended.
         in_flight: number of requests without an outcome.
-        ended_per_s: requests that ended per second since the last progress report.
+        counts: counts of the load so far, without the warm-up.
+        ended_per_s: requests that ended per second since the last progress report, without those of the warm-up.
+        p50_ms, p99_ms: percentiles of the latencies of these requests; None without requests.
     """
 
     elapsed_s: float
@@ -326,8 +329,8 @@ class Generator(_Value):
     Attributes:
         lag_p50_ms: median delay between a request's due time and its start. Latencies include this delay.
         lag_p99_ms, lag_max_ms: 99th percentile and maximum of this delay.
-        rate_per_s: the achieved rate of requests, from the first start to the last one.
-        rate_error_pct: deviation of the achieved rate from the planned rate, in percent.
+        rate_per_s: the achieved rate, from the start of the first request to the start of the last one.
+        rate_error_pct: deviation of the achieved rate from the planned rate, in percent; negative if it was lower.
         cpu_share: CPU time as a share of one core, 0..1.
     """
 

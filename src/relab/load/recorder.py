@@ -1,4 +1,4 @@
-"""Record the outcomes of requests: counts and histograms by window, by route, and in total.
+"""Record the outcomes of requests: counts and latencies by time window, by request template, and in total.
 
 It does no I/O and reads no clock: the caller passes all times.
 """
@@ -17,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Mutable counters of requests and of sends; each counter has the name of the field of `Counts` that it becomes."""
+    """Mutable counters of requests and sends, with the same names as the fields of `Counts`."""
 
     __slots__ = (
         "abandoned",
@@ -68,7 +68,8 @@ class _Open:
     Attributes:
         index: number of the window, from 0.
         tally: the counts of the window's requests.
-        good: latencies of the good requests: those with a status below 400, or with one that their template expects.
+        good: latencies of the good requests. A request is good if it ended with a status below 400, or with one that
+            its template expects.
         under_way: number of the window's requests that have no outcome yet.
     """
 
@@ -100,7 +101,7 @@ class Entry:
 
 
 class LoadRecorder:
-    """Counts the requests of one load by outcome, and their latencies.
+    """Counts the outcomes and the latencies of the requests of one load.
 
     All times are in ns after the start of the load; times below 0 belong to the warm-up.
 
@@ -165,10 +166,7 @@ class LoadRecorder:
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record that one attempt to send the request of `entry` got no complete answer within its time limit.
-
-        `entry` is the result of `due` for this request.
-        """
+        """Record that one send of the request of `entry` got no complete answer within its time limit."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
@@ -204,7 +202,7 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the time windows that are over at `now_ns`; stop before the first with a request in flight.
+        """Yield, in order, the time windows that ended before or at `now_ns`; stop at a window with a request in flight.
 
         A later call yields that window and those after it. The caller must have called `due` for all requests that were
         due before `now_ns`.

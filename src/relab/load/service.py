@@ -1,4 +1,4 @@
-"""The public functions of the load generator: make a plan, run it, and write its results."""
+"""The public functions of the load generator: make plans, run loads and return their results, measure throughput."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files for this number of connections, at most to the hard limit."""
+    """Raise this process's soft limit of open files, if it is too low for `connections`, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

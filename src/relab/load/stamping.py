@@ -1,7 +1,7 @@
 """Record the arrival time of an answer when its bytes are read from the socket.
 
-After a stall, hundreds of answers arrive at once, each awaited by a task of its own. The event loop needs a quarter of
-a millisecond to resume each task, so a latency measured in the task would be up to a tenth of a second too long.
+After a stall, hundreds of answers arrive at once. The event loop resumes the tasks that wait for them one after the
+other, at a quarter of a millisecond each. The last task would measure a latency that is a tenth of a second too long.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ class StampedResponse(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> StampedResponse:
         """Read the answer's status and headers, and return this object.
 
-        The object also stores the connection, because `arrived_ns` reads from it when the last bytes of the answer
-        arrived.
+        The object also stores the connection, which records the time that `arrived_ns` returns.
         """
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
@@ -54,6 +53,6 @@ class StampedResponse(aiohttp.ClientResponse):
     def arrived_ns(self) -> int:
         """The time at which the last bytes of this answer were read, in ns of the clock `time.monotonic_ns`.
 
-        Use this property directly after reading the answer; later, its connection may have read another answer.
+        Read this property directly after the answer. Later, the time may be that of another answer on this connection.
         """
         return self._handler.arrived_ns if self._handler is not None else time.monotonic_ns()

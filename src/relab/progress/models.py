@@ -1,4 +1,4 @@
-"""Schemas of progress events."""
+"""The schema of a progress event of a long task."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class ProgressEvent(BaseModel):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether this event ends the work."""
+        """Whether this is the last event of its topic: the work is done or has failed."""
         return self.status in TERMINAL_STATUSES

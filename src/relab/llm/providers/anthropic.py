@@ -1,4 +1,4 @@
-"""The provider Anthropic."""
+"""The provider Anthropic, for Anthropic's servers and every server with a compatible protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatSdk:
-    """Load Anthropic's libraries, and return the part of calls that is specific to Anthropic's protocol."""
+    """Import Anthropic's libraries, and return its SDK with the functions that the gateway needs."""
     import anthropic
     from langchain_anthropic import ChatAnthropic
 
@@ -29,9 +29,9 @@ def load() -> ChatSdk:
     )
 
     class BoundedChatAnthropic(ChatAnthropic):
-        """A ChatAnthropic with a given HTTP client.
+        """LangChain's ChatAnthropic, but with the HTTP client `bounded_http_client` and without tracing.
 
-        It overrides `_async_client`, because no parameter sets the client.
+        It overrides the private `_async_client`, because ChatAnthropic has no parameters for these.
         """
 
         bounded_http_client: Any = Field(default=None, exclude=True, repr=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatSdk:
-    """Load OpenAI's libraries, and return the part of calls that is specific to OpenAI's protocol."""
+    """Import OpenAI's libraries, and return its SDK with the functions that the gateway needs."""
     import openai
     from langchain_openai import ChatOpenAI
     from langchain_openai.chat_models.base import BaseChatOpenAI
