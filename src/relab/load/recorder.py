@@ -202,7 +202,7 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the time windows that ended before or at `now_ns`; stop at a window with a request in flight.
+        """Yield, in order, the time windows that are over at `now_ns`; stop at a window with a request in flight.
 
         A later call yields that window and those after it. The caller must have called `due` for all requests that were
         due before `now_ns`.
