@@ -43,7 +43,10 @@ Event_co = TypeVar("Event_co", bound=NumberedEvent, covariant=True)
 
 
 class EventLog(Protocol[Event_co]):
-    """A log of events by topic that all processes share: the progress of analyses, or the timelines of incidents."""
+    """The stored events of all topics; every process reads the same events.
+
+    Examples of topics are analyses, with events about their progress, and incidents, with the events of their timeline.
+    """
 
     def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
         """Return the events of a topic with a number greater than `seq`, in order.
@@ -84,14 +87,15 @@ class _Topic(Generic[Event]):
 
 
 class ProgressTailer(Generic[Event]):
-    """Sends each new event of a topic to the topic's followers. All coroutines run on one event loop.
+    """Polls for new events of topics, and passes each event to the followers (subscribers) of its topic.
+
+    All coroutines must run on one event loop.
 
     Args:
         log: the stored events.
-        signal: starts a poll at once when there may be new events.
-        poll_s: the time between two polls without a signal, in seconds.
-        heartbeat_s: the time without events after which a follower gets a heartbeat (None instead of an event), in
-            seconds.
+        signal: starts the next poll at once when there may be new events.
+        poll_s: the time from one poll to the next, in seconds, if no signal arrives.
+        heartbeat_s: a follower that gets no event for this number of seconds gets a heartbeat (None).
     """
 
     def __init__(self, log: EventLog[Event], signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
@@ -204,7 +208,10 @@ class ProgressTailer(Generic[Event]):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log the error that ended a background task of the tailer; without this task, followers get no new events."""
+    """Log the error that ended a background task of the tailer: the poller, or the task that listens for signals.
+
+    Without the poller, followers get no new events. Without the other task, they get them only at regular polls.
+    """
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("progress_tailer_failed", exc_info=error)
 

@@ -60,7 +60,7 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
         run: the run to analyse.
         history: earlier runs of the same agent in the same environment, of all versions of the agent, in any order; it
             may contain `run` itself.
-        logs: the warnings and errors in the log of the run's trace.
+        logs: the warnings and errors that were logged in the trace of the run.
     """
     view = RunView(run, history, logs)
     return Collected(view, resolve(find_problems(view), view))
@@ -90,7 +90,7 @@ def classify(collected: Collected, models: RankingModels | None = None) -> Class
 def build_report(classified: Classified) -> Report:
     """Build the report of an analysis (stage "Generating report").
 
-    Each claim in it cites entries of its list of evidence.
+    Each claim in the report cites entries of the report's list of evidence.
     """
     return compose(
         classified.view,
@@ -114,7 +114,7 @@ def analyze(
         run: the run to analyse.
         history: earlier runs of the same agent in the same environment, of all versions of the agent, in any order; it
             may contain `run` itself.
-        logs: the warnings and errors in the log of the run's trace.
+        logs: the warnings and errors that were logged in the trace of the run.
         models: the models that rank steps; None for the models that relab ships.
     """
     return build_report(classify(collect_evidence(run, history, logs), models))

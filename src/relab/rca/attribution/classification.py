@@ -1,8 +1,8 @@
 """Find the possible causes of a failure: group the problems by category, and rank the groups.
 
-Problems that quote no error message, or are only effects of others, come last. Among the others, unrecovered problems
-come before recovered ones, then problems of medium or high confidence before those of low confidence, then the earliest
-problem in the run first, because a cause comes before its effects. `_rank` has all criteria in order.
+A group is ranked by its first problem. Unclassified problems without an error message, and mere effects of others, come
+last. The others are ordered by these criteria: unrecovered before recovered, then medium or high confidence before low
+confidence, then earlier before later, because a cause comes before its effects. `_rank` has all criteria.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from relab.rca.models import Category, Confidence, EvidenceKind
 
 @dataclass(frozen=True, slots=True)
 class RankedCause:
-    """One possible root cause: all problems of the run that have the same category.
+    """One possible root cause: the problems of a run that have the same category.
 
-    In the category UNKNOWN, the problems also have the same detail (the finer kind within the category). A difference
-    between two versions of the agent is a cause of its own, even if an error in the run has the same category.
+    Problems of the category UNKNOWN must also have the same detail (the finer kind within the category). Differences
+    between two versions of the agent are never in the same cause as errors of the run.
 
     Attributes:
-        problems: the problems, most important first. Problems that quote no error message, or are only effects of
-            others, come last. Among the others, unrecovered problems come before recovered ones, then problems of
-            medium or high confidence before those of low confidence, then earlier problems before later ones.
+        problems: the problems, most important first (`_rank` has the criteria).
     """
 
     category: Category
@@ -106,7 +104,7 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
     """Move the regression to its place among the ranked causes; without a regression, return the causes unchanged.
 
     The regression is the cause "the new version of the agent is worse than the previous one". It is placed before the
-    first cause that it explains better (`_yields_to_regression`).
+    first cause that explains the failure less well than the regression (`_yields_to_regression`); without one, last.
     """
     regression = next((cause for cause in causes if cause.lead.compares_versions), None)
     if regression is None:
@@ -127,8 +125,8 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
     better in two cases:
 
     - `lead` is recovered, unclassified or of low confidence.
-    - The new version changed something that may have caused `lead`, and the category of `lead` is known and not
-      external (such as a failing service).
+    - The new version changed something that may have caused `lead` (`_is_tied`), and the category of `lead` is neither
+      UNKNOWN nor external (external: the failure comes from outside of the agent).
     """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
@@ -140,10 +138,9 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
-    For a loop, return whether the new version takes more steps than the previous one. For any other problem, return
-    whether the new version uses the problem's tool in another way. `regression` is the cause "the new version is worse
-    than the previous one". Each of its problems is a difference between the versions, such as a higher number of
-    steps; the attributes of its quotes say which.
+    If `lead` is a loop, return whether the new version takes more steps than the previous one. Otherwise, return
+    whether the share of runs that use the tool of `lead` differs between the versions. `regression` is the cause "the
+    new version is worse than the previous one"; its problems are the differences between the versions.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

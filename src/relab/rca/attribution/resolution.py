@@ -1,8 +1,7 @@
 """Merge the problems that the detectors found, so that each error of the run is one problem.
 
-Several detectors may report the same error. Besides, a step repeats the error of its tool call, a guardrail reports the
-call that it watched, and a loop may consist of calls that failed for another reason. The merged problem has the
-quotations of all of them.
+Several detectors may report the same error. Also, the error of a call may appear at its step, in a guardrail event and
+in the log. Such duplicates are merged or dropped. A loop that only results from errors is kept and marked as an effect.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, problems with a specific category come before problems with a general one. If both are specific or
-    both general, problems of calls come first, then those of steps, guardrail events, log lines and the run.
+    At equal times, problems of a general category (`is_general` of its descriptor) come after the others. Then problems
+    at calls come first, then those at steps, at guardrail events, in log lines and at the run.
     """
     return (
         problem.at_us,
@@ -47,7 +46,10 @@ def time_order(problem: DetectedProblem) -> tuple[object, ...]:
 
 
 def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[DetectedProblem, ...]:
-    """Merge `problems`, so that each error of the run is one problem; return the result in order of time."""
+    """Merge `problems`, so that each error of the run is one problem; return the result in order of time.
+
+    A loop that is only the effect of errors is marked (`follows`). If the run succeeded, all problems become recovered.
+    """
     loops, errors = _one_per_error(problems)
     errors = _without_echoes(_with_guardrails(_with_logs(errors)), view)
     errors, loops = _with_run_error(errors, loops)
@@ -66,7 +68,7 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
 
 
 def _is_repetition(problem: DetectedProblem) -> bool:
-    """Return whether a problem is a loop, or a difference between two versions of the agent, and not a single error."""
+    """Return whether a problem is not a single error, but a loop or a difference between two versions of the agent."""
     return problem.compares_versions or (problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR)
 
 
@@ -76,7 +78,7 @@ _BEHAVIOUR = frozenset({RETRIES, "identical_calls", "alternating_cycle", "identi
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Split `problems` into `(loops and differences between two versions, single errors)`, without duplicate errors.
 
-    Of several errors at the same call, step or guardrail event, only the one that says most is kept (`_rank`).
+    Of several errors at the same place (such as a call or a step), only the first one in the order of `_rank` is kept.
     """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
@@ -92,10 +94,10 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return the sort key of a problem; of several descriptions of one error, the best one sorts first.
+    """Return a sort key for problems that describe the same error: the best description comes first.
 
-    Problems with a vague detail, which only says that something failed, come last. Then higher confidence comes before
-    lower confidence, then a more specific category before a more general one.
+    Problems whose detail only says that something failed come last. Then higher confidence comes before lower
+    confidence. Then the order of `Category` decides.
     """
     return (
         problem.detail in VAGUE_DETAILS,
@@ -107,9 +109,9 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge the log lines in `errors` into the other errors, and return the other errors.
 
-    A log line belongs to the error of the call or step that wrote it; a line without a call or step belongs to the error
-    of the run. The line is merged into this error if both have the same category, or if one of them only says that
-    something failed. All other lines are dropped. If `errors` has only log lines, they are returned in order of time.
+    A line of a call or step belongs to the error of this call or step. A line without a call or step belongs to the
+    error of the run. The line is merged into its error if both have the same category, or if one of them only says that
+    something failed. All other lines are dropped. But if all errors are log lines, all are returned, in order of time.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -135,11 +137,11 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event in `errors` with the error that the event is about; return all problems.
+    """Merge guardrail events in `errors` into other errors; return the merged errors and the remaining events.
 
-    An event is about the error of its call if both have the same category, or if the detail of one of them only says
-    that something failed. If the call has no error, the event is about an error of its step with the same category. Any
-    other event stays a problem of its own.
+    An event is merged into the error of its call if both have the same category, or if the detail of one of them only
+    says that something failed. If its call has no error, the event is merged into an error of its step, if one has the
+    same category. Any other event remains a problem of its own.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -167,7 +169,7 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
     """Return whether `error` may be the same problem as `guard`, which is a guardrail event or a log line.
 
-    Their categories must be equal, or one of the two must be vague: its detail (the finer kind within the category)
+    This is so if both have the same category, or if the detail of one of them (the finer kind within the category)
     only says that something failed.
     """
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
@@ -176,13 +178,13 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
     """Return the problem `error` merged with `guard`, a guardrail event or log line that describes the same problem.
 
-    The merged problem has the quotations of both. A problem is vague if its detail (the finer kind within the category)
-    only says that something failed. The first case that applies decides:
+    The result is a copy of `error` with the quotations of both. A problem is vague if its detail (the finer kind within
+    the category) only says that something failed. The first case that applies decides about the other values:
 
-    - `guard` is vague: everything else stays as in `error`.
-    - `error` is vague: the category and the detail come from `guard`, and so does the confidence, which is raised.
-    - Otherwise, the category comes from `error`, and so does the confidence, which is raised. The detail comes from
-      `error` or, if that has no detail, from `guard`.
+    - `guard` is vague: no other value changes.
+    - `error` is vague: the category, the detail and the confidence of `guard` replace those of `error`, and the
+      confidence is raised by one level.
+    - Neither is vague: the confidence is raised by one level. If `error` has no detail, the detail comes from `guard`.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -220,10 +222,10 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
-    """Return whether the problems inside a step explain the step's own error.
+    """Return whether the error of a step only repeats a problem inside the step.
 
-    A problem explains the error if both have the same category, or if the step's error is unclassified or was found
-    with low confidence. If the run did not recover from the step's error, only unrecovered problems explain it.
+    If the run did not recover from the error, only unrecovered problems are considered. The error repeats any of these
+    problems if it is unclassified or has low confidence. Otherwise, it repeats a problem of the same category.
 
     Args:
         error: the error of the step.
@@ -236,12 +238,15 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
+    """Drop the run's own error (the one in the fields of the run) if another problem explains it.
 
-    An unclassified error of the run is explained by any error with an error text. Otherwise, the run's error is
-    explained by the earliest error of the same category or, without one, by the earliest loop of the same category.
-    This error or loop gets the quotations of the run's error and a higher confidence, unless the run's error has low
-    confidence, or the error or loop has high confidence already. Return the remaining `(errors, loops)`.
+    Return the remaining `(errors, loops)`. Only unrecovered problems can explain the run's error:
+
+    - If the run's error is unclassified, any error that is classified or quotes an error message explains it.
+    - Otherwise, or without such an error, the earliest error of the same category explains the run's error. Without
+      one, the earliest loop of the same category explains it. The problem that explains it gets its quotations and a
+      higher confidence. But if the run's error has low confidence, or the problem has high confidence, the problem does
+      not change.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -264,9 +269,9 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether a problem is unclassified, and its first quotation is not an error message.
+    """Return whether a problem is unclassified and shown by no error message.
 
-    It is then a status, a status code or the output of a step.
+    Its first quotation is then a status, a status code or the output of a step.
     """
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
@@ -274,8 +279,10 @@ def is_bare(problem: DetectedProblem) -> bool:
 def _explains_loop(error: DetectedProblem) -> bool:
     """Return whether an error may be the reason why the agent repeated a call.
 
-    The result is False in two cases: the detail of the error is `UNCLASSIFIED` (no known kind of error); or the error
-    has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
+    The result is False in two cases:
+
+    - The detail of the error is `UNCLASSIFIED` (no known kind of error).
+    - The error has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
     """
     if error.detail == UNCLASSIFIED:
         return False
@@ -294,9 +301,10 @@ def _places(errors: Iterable[DetectedProblem]) -> tuple[set[int], set[str | None
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only an effect: at least two thirds of the loop's calls also have another problem.
+    """Return whether a loop is only the effect of other problems.
 
-    A loop without calls is an effect if its step has another problem.
+    This is so if at least two thirds of the loop's calls also have another problem. A loop without calls is an effect
+    if its step has another problem.
 
     Args:
         loop: the problem to check; the result is False if it is not a loop.

@@ -21,8 +21,8 @@ def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> s
     Return None if it is sufficient, or if the run did not fail. It is not sufficient in two cases:
 
     - The run has no tool calls, no error type and no guardrail events.
-    - All errors of the run are generic (without a specific class, message or status code), the run has no guardrail
-      event, and no problem of at least medium confidence names a step or call.
+    - The run has no guardrail event, none of its errors has a specific class, message or status code, and no problem of
+      at least medium confidence names a step or call.
     """
     if not view.failed:
         return None

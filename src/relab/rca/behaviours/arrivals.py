@@ -48,12 +48,13 @@ class BehaviourArrivals:
         """Enqueue a background job that searches new runs for behaviours.
 
         Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. The job only
-        searches for behaviours whose rule is a condition; behaviours whose rule is a sentence need a model.
+        searches for behaviours whose rule has a condition. It asks no language model, so it ignores the rules with a
+        sentence.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.
-            is_on: whether new runs are searched. If False, or if no rule is a condition, the list of waiting runs is
-                emptied, and new runs are not added to it any more.
+            is_on: whether new runs are searched. If false, or if no rule has a condition, the list of the runs
+                that wait for a search is emptied, and new runs are no longer added to it.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.

@@ -217,11 +217,11 @@ class BehaviourLabels:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return how often the search for a behaviour (a pattern) was right when it found the behaviour.
+        """Return in how many of the labelled runs the search for a behaviour (a pattern) was right.
 
-        Of the labelled runs in which the search found the behaviour, this is the share whose label confirms the
-        behaviour; None if there is no such run. The run `except_run`, and runs that changed after they were labelled,
-        are left out.
+        Only runs in which the search found the behaviour are counted; the search was right if the label confirms it.
+        The run `except_run`, and runs that changed after they were labelled, are left out. Return None if no run
+        remains.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
@@ -238,7 +238,8 @@ class BehaviourLabels:
         Args:
             unit: the transaction.
             agent_run_ids: the ids of the deleted runs.
-            deleted_at: when the runs were deleted, in microseconds since 1970. Labels that were stored later are kept.
+            deleted_at: when the runs were deleted, in microseconds since 1970. Labels that were stored later are kept,
+                because they belong to new runs with the same ids.
         """
         row = RcaBehaviourLabelRow
         for ids in chunks(agent_run_ids):

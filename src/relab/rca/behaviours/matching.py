@@ -94,7 +94,7 @@ class _Matcher:
     def holds(self, condition: RuleCondition) -> Quotes | None:
         """Return the places in the run that fulfil a condition; None if it is not fulfilled.
 
-        The result is empty if the condition is fulfilled but no place shows this, for example for a `not`.
+        The result is empty if the condition is fulfilled because something is absent, so that no place can show it.
         """
         if condition.all is not None:
             return self._all(condition.all)
@@ -233,9 +233,9 @@ class _Matcher:
 
 
 def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
-    """Return a list `n`: `n[i]` is the lowest index of a match (a quotation) in `row`, from `i` on.
+    """Return, for each index `i` of `row`, the index of the first match (an entry that is not None) at or after `i`.
 
-    Without a match from `i` on, `n[i]` is `len(row)`. The list has `len(row) + 1` entries.
+    Without such a match, the entry for `i` is `len(row)`. The list has one more entry at the end, which is `len(row)`.
     """
     found = [len(row)] * (len(row) + 1)
     for index in range(len(row) - 1, -1, -1):
@@ -278,12 +278,13 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 
 
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
-    """Return a quotation of the first tested field, if all tested fields match; None if one of them does not match.
+    """Test fields of an object by patterns; return a quotation of the first tested field if all of them match.
 
-    If no field is tested, return `default`, or None if the field that `default` quotes has no text.
+    Return None if a tested field does not match. If no field is tested, return `default`, but None if the field that
+    `default` quotes has no text.
 
     Args:
-        default: a quotation of the object whose fields are tested.
+        default: a quotation of the object.
         tests: `{name of a field: pattern}`. A field with the pattern None is not tested.
     """
     found = None

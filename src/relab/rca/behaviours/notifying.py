@@ -1,4 +1,4 @@
-"""Decide whether people are notified of a run: for each rule, only the first run in each time window is reported."""
+"""Decide whether people are notified of a run that shows a behaviour: only of the first run in each time window."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def notice_of(
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    Only the first run in each time window of the rule gets a notification, which states how many further runs the
-    previous window had. No notification is due if the rule has no `notify`, or if the run is more than a day old (by
-    its end, or by its start if it has no end).
+    A time window begins with a notification and lasts for `every_minutes` of the rule. Other runs in the window get no
+    notification; they are counted, and the next notification states their number. No notification is due either if the
+    rule has no `notify`, or if the run ended (without an end: started) more than a day ago.
 
     Args:
         session: the session of the transaction, in which the time window is stored.
@@ -67,8 +67,8 @@ def _take_turn(session: DatabaseSession, behaviour: str, now_us: int, every_us: 
         every_us: the length of a window, in microseconds.
 
     Returns:
-        None if the run gets no notification: it is counted in the current window. Otherwise a new window begins, and
-            the result is the number of runs that were counted in the previous window (0 if there was none).
+        None if the run gets no notification; the run is counted in the current window. Otherwise a new window begins
+            with this run, and the result is the number of runs that were counted in the previous window, or 0.
     """
     row = RcaBehaviourNoticeRow
     table = table_of(row)

@@ -39,8 +39,9 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
     """Return the position `(start, end)` of the first line in which a pattern matches.
 
-    If the pattern matches only across lines, return the position of the text's first line. Return None without a
-    match, or if the text is None or empty. Only the first `MAX_TEXT_CHARS` characters are searched.
+    If the pattern matches the text but no single line, for example because the match extends over two lines, return the
+    position of the text's first line. Return None without a match, or if the text is None or empty. Only the first
+    `MAX_TEXT_CHARS` characters are searched.
     """
     if not text:
         # An empty text cannot be quoted.

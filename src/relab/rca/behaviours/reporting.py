@@ -27,10 +27,10 @@ def with_behaviours(
         report: the report to extend.
         run: the run of the report.
         seen: the behaviours that the run shows.
-        judgement: the names of the behaviours that a language model judged, and the cost; None if no rule has a
-            sentence.
-        hit_rates: `{behaviour: hit rate}`: how often labels confirm the behaviour in the labelled runs in which the
-            search found it. The hit rate is None if there are no such runs.
+        judgement: the names of the behaviours that a language model judged, and the cost of the model; None if no rule
+            has a sentence.
+        hit_rates: `{behaviour: hit rate}`. Of the runs in which the search found the behaviour, and which a person
+            labelled, the hit rate is the share whose label confirms the behaviour; None without such runs.
     """
     if not seen and judgement is None:
         return report

@@ -103,8 +103,8 @@ class BehaviourScanner:
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
         """Return a copy of the report of a run, extended by the behaviours that the run shows.
 
-        If `asks_model` is true, a language model judges whether the run shows the behaviours whose rule is a sentence;
-        otherwise these behaviours are not judged.
+        If `asks_model` is true, a language model judges whether the run shows the behaviours whose rule has a sentence.
+        Otherwise, or if no model is configured, these behaviours are not judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
@@ -127,7 +127,7 @@ class BehaviourScanner:
         """Search each run for the behaviours of `rules`; yield `(run, result)` in the order of `run_ids`.
 
         Deleted runs are left out. If `asks_model` is true, a language model judges whether the run shows the behaviours
-        whose rule is a sentence; otherwise these behaviours count as not judged.
+        whose rule has a sentence; otherwise these behaviours count as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.
@@ -153,6 +153,7 @@ class BehaviourScanner:
 
         Some behaviours need the judgement of a language model. If a behaviour was not judged this time, its stored
         result from an earlier search is kept, unless the run's content has changed since then.
+        Nothing is stored if the run was deleted or changed after this search.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

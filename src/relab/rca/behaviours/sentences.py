@@ -1,4 +1,4 @@
-"""Find the behaviours of a run: by the conditions of rules, or by a language model if a rule is a sentence."""
+"""Find the behaviours of a run: code checks rules with a condition, a language model judges rules with a sentence."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class BehaviourFinder:
             raise NoJudgeError
 
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
-        """Return the behaviours of a run by the given rules.
+        """Return the behaviours that a run shows according to the given rules.
 
-        If `asks_model` is false, no language model is asked, and the behaviours whose rule is a sentence are not
-        judged.
+        If `asks_model` is false, or if no language model is configured, the behaviours whose rule has a sentence are
+        not judged.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

@@ -38,16 +38,15 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the cluster key (equal for equal causes) of a report's failure; `agent_name` is the run's agent.
 
-    The key is a digest of values of the report. The values depend on the first case that applies:
+    The key is a digest of the values in the first case that applies:
 
-    - The report names a cause: its category, its detail (the finer kind within the category), and its tool or, without
-      a tool, the agent of the run and the step. For the categories in `_BY_TEXT`, also the error text.
-    - The report names a step as a ranked guess, because no error shows the place of the failure: the agent of the run,
-      the agent or step of the guess, and the first reason for the guess.
-    - Otherwise: the category, the tool (or the agent of the run and the step), and the first error text in the
-      evidence.
+    - The report names a cause. Values: the category of the cause, its detail (the finer kind within the category), and
+      its place. In the categories whose causes only the error text distinguishes (`_BY_TEXT`), also the error text.
+    - No error shows the place of the failure, and the report guesses a step (a ranked guess). Values: the agent of the
+      run, the guessed agent or step, and the first reason for the guess.
+    - Otherwise: the category, the place of the failure, and the first error text in the evidence.
 
-    Ids and numbers are left out of error texts.
+    A place is a tool; without a tool, the agent of the run and the step. Ids and numbers are left out of error texts.
     """
     is_explained = bool(report.hypotheses) and not report.insufficient_evidence
     place = _place_of_cause(report) if is_explained else report.attribution
@@ -75,9 +74,9 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 def _place_of_cause(report: Report) -> Finding | Attribution | None:
     """Return the place (step or call) of a report's first cause; None if it is not known.
 
-    The result is the report's attribution: the place to which the report assigns the failure. If the attribution
-    is only a ranked guess (no error shows the place), the result is a finding (a problem in the report) instead: the
-    first finding that is not a guess and cites the cause's first piece of evidence.
+    Usually, this is the report's attribution: the place to which the report assigns the failure. But if the attribution
+    is only a ranked guess, because no error shows the place, return a finding (a problem in the report) instead: the
+    first finding that is not a guess and that cites the first evidence of the cause.
     """
     place = report.attribution
     if place is None or place.basis is not AttributionBasis.RANKED_GUESS:
@@ -98,9 +97,9 @@ def _template(text: str) -> str:
 
 
 def _text(shown: Evidence) -> str:
-    """Return the line of an error text that names the error: the last line of a traceback, otherwise the first line.
+    """Return one line of an error text: of a Python traceback, the last line; of any other text, the first line.
 
-    Return "" if the text is blank.
+    Blank lines do not count. Return "" if the text is blank.
     """
     lines = [line for line in shown.snippet.splitlines() if line.strip()]
     if not lines:
@@ -111,7 +110,8 @@ def _text(shown: Evidence) -> str:
 def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
     """Return the failure that an analysis found in `run`, as a row of the table `rca_failures`.
 
-    The row of a trial of an experiment has no version, because the version of its run is a variant.
+    If the run is a trial of an experiment, the row has no version of the agent, because the run's version is only the
+    name of a variant.
     """
     found = key_of(report, run.agent_name)
     return {

@@ -87,7 +87,7 @@ def largest(
 
 
 def totals(session: DatabaseSession, wanted: ClusterFilter) -> tuple[int, int]:
-    """Return `(number of clusters (causes), number of runs)` of the failed runs that match `wanted`."""
+    """Count the failed runs that match `wanted`; return `(number of their clusters, number of runs)`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -101,7 +101,7 @@ def count(session: DatabaseSession, cluster: str) -> int:
 
 
 def end_of(session: DatabaseSession, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> ClusterEnd | None:
-    """Return the failure of the run in a cluster that started first or, if `is_last` is true, last.
+    """Return the first failed run of a cluster, by the start of the runs; if `is_last` is true, return the last one.
 
     A cluster is the failed runs that share a cause; `cluster` is its key. Only runs that match `wanted` are considered.
     Return None if there is no such run.

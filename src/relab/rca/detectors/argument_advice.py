@@ -18,7 +18,7 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what was wrong with the arguments of a rejected call.
 
-    Return None if neither the error nor the run names any arguments.
+    Return None if the error names no argument, and the arguments of the call are not known.
     """
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
@@ -50,7 +50,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a rejected call by the arguments (`gaps`) that the schema requires and the call lacks."""
+    """Explain that a call was rejected because it lacks the arguments `gaps`, which the tool's schema requires."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"

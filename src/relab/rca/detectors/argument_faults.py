@@ -40,7 +40,7 @@ class ArgumentFault:
         start: the index in the text at which the name begins.
         end: the index in the text after the name.
         demand: the part of the text that states the expected value; None without one.
-        is_nested: whether the argument is a part of another one.
+        is_nested: whether the argument is a part of another argument, such as `items.0.id` of `items`.
     """
 
     kind: FaultKind

@@ -35,10 +35,10 @@ Aspect = Literal["outcome", "steps", "tools"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A significant difference between two versions in one aspect: the outcomes, the steps, or the use of a tool.
+    """A significant difference between two versions in one aspect: success rate, number of steps, or use of a tool.
 
     Attributes:
-        aspect: the aspect.
+        aspect: the aspect: "outcome" for the success rate, "steps" or "tools".
         value: the value of the new version: the success rate, the median number of steps, or the share of runs that use
             `tool`.
         previous_value: the same value of the previous version.
@@ -61,7 +61,8 @@ class Difference:
 class VersionComparison:
     """A comparison of a run's version with the previous version; `differences` contains only significant differences.
 
-    `runs` and `previous_runs` are the numbers of finished runs of the two versions, without the run under analysis.
+    `runs` and `previous_runs` are the numbers of compared runs of the two versions: of each version, the newest
+    `MAX_RUNS` finished runs, without the run under analysis.
     """
 
     version: Version
@@ -126,8 +127,12 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
     """Return the large and significant differences between the runs of two versions.
 
-    `now` are the runs of the new version, `then` those of the previous one. Holm's method adjusts the p-values of three
-    tests: of the outcomes, of the steps, and of the tools.
+    A higher success rate is not reported. Holm's method adjusts the p-values for three tests: of the success rate, of
+    the number of steps, and of the tools (with the p-value of the most significant tool).
+
+    Args:
+        now: the runs of the new version.
+        then: the runs of the previous version.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)

@@ -24,11 +24,11 @@ class Cycle:
 
 
 def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
-    """Yield the longest parts of a sequence in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
+    """Yield the parts of a sequence in which a pattern of 2 to 4 items occurs at least `min_repeats` times in a row.
 
-    A pattern has at least two different items. None in `tokens` is not equal to any item, not even to None. The parts
-    do not overlap: if two would overlap, only the one with the shorter pattern is yielded; if both patterns have the
-    same length, only the earlier one.
+    Each part is as long as possible. A pattern has at least two different items. None in `tokens` is not equal to any
+    item, not even to None. Of two parts that overlap, only the one with the shorter pattern is yielded. If both
+    patterns have the same length, only the earlier part is yielded.
     """
     # One pass per period is enough: m + period items repeat with that period exactly if
     # `tokens[i] == tokens[i - period]` holds for m consecutive `i`.

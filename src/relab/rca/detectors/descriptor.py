@@ -30,8 +30,8 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
-        names: matches English names of the category in lower-case text. If a language model's sentence names a
-            category that is not in the report, the sentence is removed. So a wrong match only removes a sentence.
+        names: matches English names of the category in lower-case text. A sentence of a language model is removed if
+            it names a category that is not in the report.
         checks: how a person can verify the hypothesis.
         checks_by_detail: `{detail: checks}`; for a problem with this detail, these checks replace `checks`.
         actions: what to change, the most effective action first.
@@ -40,9 +40,9 @@ class CategoryDescriptor:
         advice_opening: the words that begin the text of the first action, before the facts of the run. The AgentOps
             contract (a specification of reports that relab follows) prescribes them; empty if it prescribes none.
         is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
-        is_general: whether problems of other categories are ranked before problems of this category at the same time.
-        may_cause: None for a category of errors. For a category of behaviour (such as a loop), the categories of the
-            problems that it may cause.
+        is_general: whether a problem of this category is ranked after problems of other categories at the same time.
+        may_cause: None if problems of this category are errors. If they are behaviour of the agent (such as loops), the
+            categories of the errors that they may cause.
     """
 
     category: Category

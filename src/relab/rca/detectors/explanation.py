@@ -158,7 +158,7 @@ class Facts:
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation of the problem, with the quotations in `quotes`, which the other methods collected.
+        """Return the explanation of the problem, with the quotations that the other methods collected in `quotes`.
 
         If `quotes` is empty, the quotations of the problem are used. If no quotation is from the call or step with the
         problem, the status of this call or step is quoted too.
