@@ -1,4 +1,4 @@
-"""Find typical phrases in error texts, and the phrases that several detectors share."""
+"""Search error texts for typical phrases. The module also defines the phrases that several detectors use."""
 
 from __future__ import annotations
 

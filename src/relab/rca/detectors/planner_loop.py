@@ -79,12 +79,12 @@ _DIGITS = re.compile(r"\d+")
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
+    """Find repetition without progress, which the steps and calls of a run show or an error states.
 
     Values of `detail`:
 
-    - Seen in steps and calls: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps`.
-    - Stated by an error: `iteration_limit`, `retries_exhausted`.
+    - Shown by steps and calls: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps`.
+    - Stated by an error: `iteration_limit`, `retries_exhausted`, or None (a loop of another kind).
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PLANNER_LOOP, failure, sign)
@@ -161,12 +161,12 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[De
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[DetectedProblem]:
-    """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
+    """Yield a problem if identical calls are a loop; otherwise yield nothing.
 
-    A call is new if it is in no cycle, and has fewer than `MIN_REPEATS` identical calls. The calls are a loop if at
-    least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In a failed run, the calls
-    are also a loop, with low confidence, in two other cases: new calls lie in between; or there are at least
-    `MANY_POLLS` identical calls.
+    The calls are a loop if at least `MIN_REPEATS` in a row have equal outcomes, with no new call in between. A call is
+    new if it is in no cycle, and occurs fewer than `MIN_REPEATS` times. In a failed run, a weaker sign is enough, with
+    low confidence: such a row with new calls in between, or `MANY_POLLS` identical calls with any outcomes. A row is
+    polling, and no sign, if it is shorter than `MANY_POLLS` and its result says "not yet".
 
     Args:
         indexes: the indexes in `sequence` of the identical calls (same tool and arguments).
@@ -204,7 +204,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Add the call `index` to a chain of repeated calls and return the chain; return a new chain `[index]` if `unbroken` is false."""
+    """Return a chain (the indexes of repeated calls) with `index` added; if not `unbroken`, a new chain of `index`."""
     if not unbroken:
         return [index]
     # In place, so that the total cost stays linear.
@@ -217,8 +217,8 @@ def _loop(
 ) -> DetectedProblem:
     """Build the problem of a loop: the calls `members`, in which a call or a cycle of calls occurs `repeats` times.
 
-    `detail` is the kind of loop, such as `identical_calls`. If `got_past` is true, the agent left the loop, and the
-    problem is marked as recovered.
+    `detail` is the kind of loop, such as `identical_calls`. `got_past` states whether the agent left the loop later.
+    The problem is marked as recovered if `got_past` is true, or if the run succeeded.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -248,8 +248,8 @@ def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
     Equal steps have the same name (except digits), input and output. A series is left out if its output is shorter than
-    `MIN_OUTPUT_CHARS`, or if the agent requests calls of a known loop (`loops`) in it. If the run reports its calls,
-    steps that are messages to an agent are skipped.
+    `MIN_OUTPUT_CHARS`, or if `loops` (the known loops of calls) already has a loop of the agent at that time. If the
+    run reports its calls, steps that are messages to an agent are skipped.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
@@ -295,7 +295,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[
 
 
 def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
-    """Return `{agent, or None: start times of its calls in loops, in µs since 1970}`, without the last `MIN_REPEATS - 1` of each loop."""
+    """Return `{agent or None: start times in µs of calls in loops}`, without the last `MIN_REPEATS - 1` of a loop."""
     found: dict[str | None, list[int]] = defaultdict(list)
     for loop in loops:
         found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]
@@ -337,7 +337,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop of `count` repetitions by a repeated output, or an error about a limit; None if there is neither."""
+    """Explain a loop from the output that was given `count` times, or from an error; None if no text shows the loop."""
     error = facts.error()
     if error is None:
         return None

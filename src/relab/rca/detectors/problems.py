@@ -45,8 +45,8 @@ class DetectedProblem:
         agent_name: the agent with the problem; None if not known.
         tool_name: the tool of the call; None without a call.
         recovered: whether the run recovered from the problem, for example by a retry.
-        occurrences: the number of repetitions of a loop; 1 for other problems.
-        members: the positions of the tool calls of a loop; empty for other problems.
+        occurrences: how often a loop repeated, or how often a step or call was retried; 1 for other problems.
+        members: the positions of the tool calls of a loop, or of the retried call; empty for other problems.
         follows: whether the problem is only the effect of another problem.
     """
 

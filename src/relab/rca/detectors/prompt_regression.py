@@ -55,15 +55,13 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find significant differences between runs of the agent's current version and runs of its previous version.
+    """Find problems of the agent's version in this run, compared with its previous version.
 
-    The current version is the version in this run; the compared runs are stored ones.
+    There are two kinds:
 
-    Errors and guardrail events that report a regression of the prompt are found too.
-
-    The `detail` of an error or event is `reported`. The `detail` of a difference has two parts, such as
-    `outcome_prompt`: what differs (`outcome`, `steps` or `tools`), and what was changed between the versions (`prompt`,
-    `version` or `prompt_and_version`).
+    - An error or guardrail event of the run reports a regression of the prompt. The `detail` is `reported`.
+    - Other stored runs of the two versions differ significantly. The `detail` has two parts, such as `outcome_prompt`:
+      what differs (`outcome`, `steps` or `tools`), and what was changed (`prompt`, `version` or `prompt_and_version`).
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PROMPT_REGRESSION, failure, replace(sign, detail=REPORTED))
@@ -76,7 +74,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def changed_part(comparison: VersionComparison) -> str:
-    """Return what differs between two versions: `prompt`, `version` (the name of the version), or `prompt_and_version`."""
+    """Return what was changed between two versions: `prompt`, `version` (only its name), or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:

@@ -23,7 +23,8 @@ class Repeatable:
         key: `(tool, digest of the arguments)`, equal for identical calls; None if the arguments were not reported.
         outcome: the result of a successful call, or `(status, error class, status code)` of a failed call. If identical
             calls have equal outcomes, the agent made no progress between them.
-        is_blind: whether the call succeeded without a reported result. Its outcome then proves little.
+        is_blind: whether the call succeeded without a reported result. Equal outcomes of such calls are only a weak
+            sign of a loop.
     """
 
     placed: PlacedCall

@@ -224,12 +224,13 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> DetectedProblem:
     """Return the problem of a retrieval call with an empty result.
 
+    Its confidence is low for a blank result, high for data without items if `all_empty` is true, and medium otherwise.
+
     Args:
         placed: the call.
         empty: how its result is empty: data without items, a text that says so, or blank.
         recovered: whether the run recovered from the empty result.
-        all_empty: whether all retrievals of the run had empty results. If so, the confidence for data without items is
-            high. It is low for every blank result, and medium otherwise.
+        all_empty: whether all successful retrieval calls of the run had empty results.
     """
     call = placed.call
     if empty.detail == "no_output":
@@ -266,9 +267,10 @@ def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each retrieval step without tool calls and with an empty output, such as `[]`.
+    """Yield a problem, with low confidence, for each successful retrieval step whose output is empty.
 
-    The confidence is low. A step whose output is blank or not reported is left out.
+    Empty means data without items (`[]`), or a text such as "no results". A blank or unreported output does not count.
+    Steps with tool calls are left out.
     """
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:

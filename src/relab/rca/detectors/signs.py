@@ -1,4 +1,4 @@
-"""Parts that the detectors of errors share: find signs of a category in failures, and build problems from the signs."""
+"""Find signs of a failure category in a run's errors, and build problems from them; shared by several detectors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """A rule that recognises the failures of one category, by structured fields and then by wording.
+    """A rule that recognises the failures of one category, first by structured fields, then by the wording.
 
     Attributes:
         codes: `{HTTP status code: detail}`; the detail is the finer kind of failure, None if there is none.

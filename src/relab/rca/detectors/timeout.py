@@ -111,9 +111,9 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether the latency of a failed step or call is known, and nothing else explains the failure.
+    """Return whether a failure is that of a step or call with a known latency, and its error names no reason.
 
-    The class, the text and the status code of the failure must all be generic.
+    The error class and the text must be generic. A status code that reports an error counts as a reason, except 500.
     """
     code = failure.status_code
     return (
@@ -128,7 +128,7 @@ def _is_unexplained(failure: Failure) -> bool:
 def _cut_off(latency_ms: float) -> int | None:
     """Return the common time limit, in ms, that probably ended a call with this latency; None if no limit matches.
 
-    A limit matches if the latency equals it, or exceeds it by at most the share `CUT_OFF_TOLERANCE`.
+    A limit matches if the latency equals it, or exceeds it by at most the fraction `CUT_OFF_TOLERANCE` of the limit.
     """
     return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
 

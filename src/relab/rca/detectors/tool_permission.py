@@ -92,9 +92,9 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a rejection has another reason than a missing permission.
+    """Return whether a rate limit, a content policy or a proxy, and not a missing permission, explains a rejection.
 
-    Such reasons are a rate limit, a content policy or a proxy.
+    The result is false for every failure with the status code 401.
     """
     if failure.status_code == 401:
         return False

@@ -156,10 +156,10 @@ def _code_of_call(failure: Failure) -> int | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign that a tool rejected its arguments, read from the status code or the error class of a failure.
+    """Return the sign that a tool rejected its arguments, for a failure whose wording does not show this.
 
-    Return None if neither has this sign. Call this function only if the wording of the error has no such sign.
-    `validates` states whether the error class is a validation error, such as `ValidationError`.
+    The sign is the status code or the error class; None if neither is a sign. `validates` states whether the error
+    class is one of validation errors, such as `ValidationError`.
     """
     code = _code_of_call(failure)
     if code is None:

@@ -52,7 +52,7 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find all errors of a run, including errors that other detectors explain better.
 
-    Guardrail events of a successful run are left out.
+    Left out: guardrail events of a successful run, and an error of the run itself that names no kind of error.
 
     Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`, `connection_error`,
     `proxy_authentication`, `too_large`, `verdict` (a step decided FAIL or INVALID, such as the step `judge` of a
@@ -78,10 +78,13 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return the sign in the status code of a failure: the kind of failure (`detail`), and how certain it is.
+    """Return the sign that the status code of a failure gives: the kind of failure (`detail`) and the confidence.
 
-    The confidence is low if the code is only in the text of a result, if it is a 500 without details that no model's
-    provider sent, or if no known code is found.
+    The confidence is medium. It is low in three cases:
+
+    - The code is absent or not known; `detail` is then `unclassified_error`.
+    - The code was found only in the text of an output or result.
+    - The code is 500, the error has no details, and it is not the error of a model call.
     """
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:

@@ -1,4 +1,7 @@
-"""Evidence: verbatim quotations of the run. No other module creates evidence."""
+"""Create the evidence of a report: copy quoted texts from the run, and give each an id.
+
+No other module creates evidence.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,14 @@
-"""Prepare the text of an error: rules must match the error itself, and not quoted input in the text.
+"""Prepare error texts for rules: hide the parts of a text that do not describe the error.
 
-An error message often repeats parts of the request: the arguments of the call, the search query, a URL, lines of code
-in a traceback. Words in these parts ("rate limit", "403", "timeout") describe the content that the agent worked on, not
-the error; and a text may deny an error ("0 timeouts"). This module replaces each character of such parts by a filler,
-`x` or a blank, so that positions in the prepared text can be translated to positions in the original text.
+There are two kinds of such parts:
+
+- Quoted input. An error message often repeats parts of the request: the arguments of the call, the search query, a URL,
+  lines of code in a traceback. Words in it ("rate limit", "403", "timeout") describe the content that the agent worked
+  on.
+- Denials. They state that an error did not occur ("0 timeouts").
+
+This module replaces each character of these parts by a filler, `x` or a blank. Because the length stays the same,
+positions in the prepared text can be translated to positions in the original text.
 """
 
 from __future__ import annotations
@@ -66,20 +71,19 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """An error text prepared for the rules that classify errors: its beginning and its end, without quoted input.
-
-    Quoted input is a part in which the error repeats what it was given, such as a rejected argument.
+    """An error text, prepared for the rules that classify errors.
 
     Attributes:
-        masked: the beginning and the end of the text, in the original case. Filler characters replace quoted input.
-        lowered: `masked` in lower case, for substring tests only; its length may differ.
-        tail_at: the index in `masked` at which the end of the original text begins.
-        tail_shift: the number to add to an index in `masked` at or after `tail_at` to get the index in the original
-            text.
+        masked: the text, in the original case. Of a long text, only the beginning (head) and the end (tail) are kept.
+            Filler characters replace quoted input, such as a rejected argument, and denials, such as "0 timeouts".
+        lowered: `masked` in lower case, for substring tests only. Its length can differ from that of `masked`.
+        tail_at: the index in `masked` at which the tail begins; greater than the length of `masked` if there is no
+            tail.
+        tail_shift: the number to add to an index in the tail of `masked` to get the index in the original text.
         classes: pairs `(name, place)` of the exception classes in the text, such as `TypeError` in `TypeError: ...`.
         status_code: an HTTP status code from 400 to 599 in the text; None without one.
         status_at: the place of the status code; None without one.
-        memo: a cache of search results, by the id of the `Phrases` that were searched for.
+        memo: a cache of the results of `Phrases.find`, by the `id()` of the `Phrases` object.
     """
 
     masked: str
@@ -92,15 +96,15 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Convert the place of a match in `masked` (the text without quoted input) to a place in the original text."""
+        """Convert the place of a match in `masked` to a place in the original text."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the arguments that an error text quotes as `arguments {...}`, without the outer braces.
+    """Yield `(start, end)` of each text between the braces of `arguments {...}` in an error text.
 
-    An example is the text between the braces in `arguments {"id": 1}`.
+    Similar words before the brace, such as `args` or `input`, count too. Braces may be nested.
     """
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
@@ -161,8 +165,8 @@ def _mask(text: str) -> str:
 def read_error(text: str) -> ErrorText:
     """Prepare an error text for the rules that classify errors: find its status code and class names.
 
-    Filler characters first replace the parts that do not say what failed, such as URLs, quoted input and code. Of a
-    long text, only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters are read.
+    Before the search, filler characters replace the parts that do not say what failed, such as URLs, quoted input and
+    code. Of a long text, only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters are read.
     """
     head, tail = text, ""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
@@ -194,9 +198,10 @@ def without_variables(text: str) -> str:
 
 
 class ErrorReader:
-    """Prepares error texts for classification. Texts that differ only in ids and numbers are prepared only once.
+    """Prepares error texts for the rules that classify errors, each different text only once.
 
-    When the prepared texts have `max_chars` characters in total, no new text is prepared; its result is then empty.
+    Differences in ids and numbers do not count, except in texts longer than `HEAD_CHARS + TAIL_CHARS`. When the
+    prepared texts have `max_chars` characters in total, `read` returns an empty result for every new text.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
@@ -206,8 +211,8 @@ class ErrorReader:
     def read(self, text: str | None) -> ErrorText:
         """Return an error text, prepared for the rules that classify errors.
 
-        The result is empty if `text` is empty or None, or if earlier calls together have prepared `max_chars`
-        characters.
+        The result is empty if `text` is empty or None. It is also empty for a new text after earlier calls have
+        prepared `max_chars` characters in total.
         """
         if not text:
             return _NO_TEXT

@@ -1,4 +1,4 @@
-"""The values that detectors read: steps and calls with their positions, and the errors that they report."""
+"""The steps, tool calls and errors of a run as detectors read them: `PlacedStep`, `PlacedCall` and `Failure`."""
 
 from __future__ import annotations
 
@@ -74,11 +74,13 @@ class Failure:
         field: the name of the field to quote: the field with the error text; without one, the error class, the status
             code or the status.
         text: the error text, prepared by `read_error` for the rules that classify errors; empty if there is none.
-        is_hint: whether `text` is an output or a result and not an error message, so that it is only a weak sign.
-        is_generic: whether neither the class nor the text names a kind of error.
-        is_specific: whether the class or the message names a kind of error, or `text` is a hint and begins like an
-            error report. A hint that names a kind of error, but does not begin like an error report, is neither generic
-            nor specific.
+        is_hint: whether the step or call has no error message. `text` is then its output or result, which is only a
+            weak sign.
+        is_generic: whether neither the error class nor `text` names a kind of error; always false for a guardrail
+            event.
+        is_specific: whether the error class or the error message names a kind of error. If there is no message, an
+            output or result that names one counts only if it begins like an error report. Always true for a guardrail
+            event.
         recovered: whether the run recovered from the error.
         latency_ms: how long the failed step or call took, in ms; None if not known.
     """

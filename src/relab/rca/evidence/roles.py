@@ -21,5 +21,5 @@ def is_person(speaker: str) -> bool:
 
 
 def is_given(speaker: str) -> bool:
-    """Return whether a speaker is a user, a tool, an environment or a system prompt. Agents receive what such a speaker says."""
+    """Return whether a speaker is no agent, but sends messages to agents: a user, tool, environment, system prompt."""
     return is_person(speaker) or _GIVEN.search(speaker) is not None

@@ -1,6 +1,6 @@
-"""An index of one run: steps and calls in order of time, their agents, errors, and later successes.
+"""An index of one run: steps and calls in order of time, their agents, errors, and whether the run recovered from them.
 
-It is built once per analysis and read by every detector, so that no detector has to search the whole run.
+The index (`RunView`) is built once per analysis. Every detector reads it, so that none has to search the whole run.
 """
 
 from __future__ import annotations
@@ -109,7 +109,11 @@ class RunView:
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step only repeats a tool call: it has the tool's name, the call's result, and no other agent."""
+        """Return whether a step only repeats the result of a tool call.
+
+        Its name is the name of the tool, and its output is the result of the call. It names no agent, or the tool as
+        the agent.
+        """
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property
@@ -231,9 +235,11 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
-        A line with the id of a failed call or step belongs to it. A line without any known id belongs to the shortest
-        failed call or step in progress at that time. Other lines are left out, unless the run failed and none of its
-        calls and steps failed.
+        A line with the id of a failed call or step is assigned to it. A line without the id of any call or step is
+        assigned to the failed call or step in progress at that time; of several, to the one with the shortest duration.
+
+        All other lines are left out. Exception: if the run failed, but none of its calls and steps did, all lines are
+        returned without a call or step.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:
@@ -278,8 +284,8 @@ class RunView:
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
         """All reported errors, in groups; every detector classifies all errors of one group in the same way.
 
-        The errors of a group have the same `Failure.shape`: kind of object, status code, error class and text (except
-        ids and numbers).
+        The errors of a group have an equal `Failure.shape`: among others, an equal kind of object, status code, error
+        class and text (except ids and numbers).
         """
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:

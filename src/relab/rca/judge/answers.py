@@ -34,8 +34,8 @@ class DroppedAnswerError(RelabError):
 class JudgeAnswer(BaseModel):
     """Base class of the judge's answers: the confidence of the judge (a language model), and the code in the prompt.
 
-    The model must repeat the code. A correct code shows that no text of the run has dictated the answer, because no
-    text of the run can contain the code.
+    The model must repeat the code. The code is a digest of the prompt's data, so no text of the run can contain it. A
+    correct code therefore shows that no text of the run has dictated the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

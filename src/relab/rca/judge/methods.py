@@ -1,6 +1,6 @@
-"""The methods of the judge.
+"""The methods of the judge: the ways to ask a language model which step of a run went wrong first.
 
-Each method asks a language model about the steps of a run, and returns the steps that the model names.
+Each method returns the steps that the model names, with quotations.
 """
 
 from __future__ import annotations
