@@ -9,9 +9,9 @@ class JudgeMethod(StrEnum):
     """The method by which a language model judges a failed run; `off` asks no model.
 
     - `all_at_once`: sends the whole run in one request.
-    - `step_by_step`: sends one step after the other until the first mistake.
-    - `binary_search`: sends halves of the run.
-    - `rerank`: only orders the candidate steps that relab has ranked without a language model.
+    - `step_by_step`: asks about one step after the other until the model names one as the first mistake.
+    - `binary_search`: asks which half of the steps has the first mistake, and halves it again until one step is left.
+    - `rerank`: asks only for the order of the candidate steps that relab ranked without a language model.
     """
 
     OFF = "off"

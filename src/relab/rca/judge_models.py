@@ -1,4 +1,7 @@
-"""The verdict of the judge (a language model) on a run, as a part of the report beside the local ranking."""
+"""Models for the verdict of the judge (a language model) on a run, and for its cost.
+
+The verdict is an additional part of the report. It does not replace relab's own ranking of the steps.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class JudgeDrop(StrEnum):
 
     - `invalid_answer`: the answer does not have the required form.
     - `wrong_code`: the answer does not repeat the check code, a digest that the prompt contains.
-    - `unknown_step`: the answer names a step that it was not asked about.
+    - `unknown_step`: the answer names a step that the request did not ask about.
     - `repeated_step`: the answer names a step twice.
     - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer is wrong.
     - `ungrounded_reason`: the reason has names or numbers that are not in the run; only the reason is dropped.
@@ -87,8 +90,8 @@ class JudgeCost(RcaModel):
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
     """Return the sum of several costs. `usd` is null if the price of a call is not known.
 
-    `steps_left_out`, `texts_cut` and `texts_withheld` (parts of the run that a request did not show) are not added: the
-    result has the largest value of each.
+    `steps_left_out`, `texts_cut` and `texts_withheld` count parts of the run that a request did not show. They are not
+    added up: the result has the largest value of each.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]

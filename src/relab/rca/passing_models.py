@@ -15,8 +15,8 @@ class PassingDifferenceKind(StrEnum):
     - `missing_tool`: the failed run did not call a tool that passing runs called.
     - `argument`: the failed run called a tool without an argument of the passing runs, or with another value for it.
     - `extra_tool`: the failed run called a tool that no passing run called.
-    - `order`: the failed run called two tools in the other order.
-    - `answer`: the final answer has another form.
+    - `order`: the failed run called two tools in the opposite order.
+    - `answer`: the passing runs answered with JSON or a number, the failed run with something else.
     - `first_divergence`: the first call that differs from the most similar passing run.
     """
 

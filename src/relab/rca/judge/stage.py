@@ -1,4 +1,4 @@
-"""The judge as a part of an analysis: decide whether to ask a language model, and store the answers of the model.
+"""Ask the judge (a language model) during an analysis if this is wanted, and store its answers.
 
 The stored answers about a run are deleted together with the run.
 """
@@ -33,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """The answers of the judge (a language model) about one run, in the database; implements `JudgeAnswerCache`."""
+    """Stores and reads the answers of the judge (a language model) about one run; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -63,8 +63,7 @@ class JudgeStage:
 
     Args:
         judge: adds the verdict of a language model to a report; None if no model is configured.
-        by_default: the method for requests that name no method: all steps at once, step by step, by halves of the run,
-            only the order of the candidate steps, or `OFF`.
+        by_default: the method for requests that name no method; `OFF` asks no model.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A run as the judge reads it: its innermost steps with their texts, cut to the model's context by a fixed rule. Pure.
 
-A text is cut to 4,000 characters: two thirds from its beginning, one third from its end. While the run is too long for
-a prompt, this limit is lowered, to 2,000 and at last to 120. If the run is too long even then, steps are left out. The
-steps around the important steps (`anchors`) are kept first, then the steps nearest to the start and the end of the run.
+A long text is cut to 4,000 characters: two thirds from its beginning, one third from its end. If the run is still too
+long for a prompt, lower limits are tried in turn, down to 120 (`TEXT_CHARS`). If the run is too long even then, steps
+are left out. Important steps (`anchors`) and their neighbours are left out last.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class ShownTexts(ABC):
         """
 
     def find(self, quote: str) -> Quotation | None:
-        """Return the place of the words `quote` in the first text that contains them; None if no text does.
+        """Return the place of `quote` in the first text that contains it; None if no text does.
 
-        In the first 4,000 characters of a text, differences in white space are ignored.
+        A text contains the quote if it has it exactly, or if its first 4,000 characters have it with other white space.
         """
         words = quote.split()
         if not words:
@@ -99,9 +99,9 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """An innermost step of a run (a step without steps inside) with its tool calls, as the judge (a model) reads them.
+    """An innermost step of a run (a step without steps inside), as the judge (a language model) reads it.
 
-    `number` is the index of the step among the innermost steps.
+    `number` is the index of the step among the innermost steps. `calls` are at most its first `MAX_CALLS` tool calls.
     """
 
     number: int
@@ -174,22 +174,22 @@ class Transcript:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the run has a step, or a text such as its question or its answer."""
+        """Whether the judge has something to read: at least one step, or the question, answer or error of the run."""
         return bool(self.steps) or next(ShownRun(self.view.run).quotations(), None) is not None
 
     def number_of(self, step_id: str | None) -> int | None:
-        """Return the number of a step; None if the run has no such step, or if the step contains other steps."""
+        """Return the number of an innermost step; None if the run has no innermost step with this id."""
         return next((step.number for step in self.steps if step.step_id == step_id), None)
 
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
-        """Return the given steps as JSON of at most `max_chars` characters.
+        """Return the given steps, and the task, answer and error of the run, as JSON of at most `max_chars` characters.
 
         If the JSON is too long, texts are cut. If it still is too long, steps are left out.
 
         Args:
             numbers: the numbers of the steps, in order.
-            anchors: the numbers of important steps. They and two steps on either side of each are kept first, then the
-                steps nearest to the start and the end of `numbers`.
+            anchors: the numbers of important steps. They are left out last; the two steps before and after each are
+                left out just before them. Of all other steps, those in the middle of `numbers` are left out first.
             facts: further values for the JSON object; they are not cut.
         """
         for limit in TEXT_CHARS:

@@ -16,8 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The step that went wrong first is scored three times: over all reports, over the reports that name a step because of
-    evidence, and over the reports that name a step by a ranking only.
+    Whether the first wrong step agrees is scored three times: over all reports, over the reports that name a place
+    because of evidence, and over the reports that name a place by a ranking only.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0

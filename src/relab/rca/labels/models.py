@@ -78,7 +78,7 @@ class LabelScore(BaseModel):
     """How often reports agree with people's labels on one question, such as which step went wrong first.
 
     `hits` of `n` reports agree. `rate` is hits / n; `low` and `high` are the bounds of its 95 % confidence interval
-    (Wilson). All three are null if `n` is 0.
+    (Wilson). `rate`, `low` and `high` are null if `n` is 0.
     """
 
     question: str
@@ -95,7 +95,7 @@ class LabelScores(BaseModel):
     Attributes:
         labelled: the number of labelled runs.
         changed: the number of runs that no longer have the labelled step; they are not scored.
-        abstained: the number of reports that name no place of the failure; they count as misses.
+        abstained: the number of reports that name no place of the failure; in questions about it, they count as misses.
         scores: how often reports and labels agree, for each question that both answer, such as which step went wrong
             first.
     """

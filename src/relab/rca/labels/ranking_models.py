@@ -1,4 +1,7 @@
-"""Models that rank the steps of runs, trained on people's labels: one for each agent, stored in the database."""
+"""Train models that rank the steps of runs, on the labels that people gave to runs, and store them in the database.
+
+Each agent has a model of its own.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class TrainedModel(BaseModel):
 
 
 class RankingModelKeeper:
-    """Trains models that rank the steps of runs, on people's labels, and stores them."""
+    """Trains, stores, reads and deletes models that rank the steps of runs. They are trained on people's labels."""
 
     def __init__(self, database: Database, clock: Clock, labels: LabelKeeper) -> None:
         self._database = database
@@ -64,18 +67,18 @@ class RankingModelKeeper:
         return self._read[1]
 
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
-        """Train a model for each agent that has at least `MIN_RUNS` labelled runs.
+        """Train a model for each agent with at least `MIN_RUNS` usable labels, or only for the agent `agent_name`.
 
-        The model ranks the steps of a failed run by how likely each contains the first mistake. In a label, a person
-        has named the step with the first mistake; labels that name no step, or a step that contains other steps, are
-        ignored. The model replaces an older model of the agent. If `agent_name` is given, only the model of this agent
-        is trained.
+        The model ranks the steps of a failed run by how likely each contains the first mistake. A label is usable if it
+        names an innermost step (a step without steps inside) as the first mistake. A new model replaces an older one of
+        the agent.
 
         Returns:
-            A result for each agent with at least one usable label, by name, also if no model was trained for it.
+            A result for each agent with at least one usable label, sorted by agent. Agents with too few usable labels
+            are included, with `trained` = false.
 
         Raises:
-            RankingModelError: no agent has enough labels.
+            RankingModelError: no agent has enough usable labels.
         """
         labelled: defaultdict[str, list[TrainingRun]] = defaultdict(list)
         for item in self._labels.labelled_runs():

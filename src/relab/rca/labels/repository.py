@@ -1,4 +1,4 @@
-"""Queries over labels, and over ranking models that were trained on labels.
+"""Store, read and delete labels of runs, and the ranking models that were trained on labels.
 
 Every function takes the session of a transaction.
 """

@@ -147,8 +147,8 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
     """Return in words how likely a ranked guess is right.
 
     Args:
-        odds: the probability of the guess, and how often such guesses were right; None if no model was trained on runs
-            of the same program.
+        odds: the probability of the guess, and how often such guesses were right; None if rules made the guess, because
+            only trained models estimate it.
         gaps: signs that steps of the run were not recorded; the first one is mentioned.
     """
     missing = f"; steps may be missing: {gaps[0]}" if gaps else ""

@@ -1,8 +1,9 @@
 """Find differences between a failed run and runs that succeeded (passing runs). Pure.
 
-A difference counts only if at least 80 % of the passing runs show it. Besides, at least two passing runs must show it
-if they have the same task as the failed run, and at least five if they only have the same version. There is one
-exception: the first different call is found by comparing with a single passing run, the most similar one.
+A difference counts only if at least 80 % of the passing runs show it. A minimum number of runs must show it, too: two
+if the passing runs have the same task as the failed run, five if they only have the same version.
+
+The first different call is an exception. Only the most similar passing run must show it.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class FoundDifference:
         kind: the kind of the difference.
         sentence: what the passing runs did, and what the failed run did.
         tool_name: the tool that was called differently; None if the answer differs.
-        place: the call of the failed run that differs; None if there is no such call.
+        place: the call of the failed run that differs, or before which a call is missing; None if there is no such call.
         runs: the number of passing runs that show the difference.
-        quotes: quotations that show the difference, from a passing run and from the failed run.
+        quotes: quotations that show the difference, from a passing run, from the failed run, or from both.
     """
 
     kind: PassingDifferenceKind
@@ -48,10 +49,10 @@ class FoundDifference:
 
 
 def compare(view: RunView, passing: PassingRuns) -> tuple[FoundDifference, ...]:
-    """Return at most five differences between a run and runs that succeeded (passing runs).
+    """Return at most five differences between a failed run and runs that succeeded (passing runs).
 
-    They are sorted by their kind: missing tools, arguments, additional tools, order of calls, answer, first different
-    call.
+    They are in the order of their kinds: missing tools, arguments, additional tools, order of calls, answer, first
+    different call.
     """
     comparison = _Comparison(view, passing)
     return tuple(islice(comparison.differences(), MAX_DIFFERENCES))
@@ -99,10 +100,11 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the failed run's first call of a tool that passing runs call after `tool`; None without such a call.
+        """Return the failed run's first call of a tool that passing runs start to call later than `tool`.
 
-        Every passing run that calls `tool` must call the other tool later. Of several such tools, the one that the
-        failed run called first is chosen.
+        All passing runs that call `tool` must call this other tool, for the first time after their first call of
+        `tool`. If several tools qualify, the one that the failed run called first is chosen. Return None if there is
+        no such tool.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
@@ -207,10 +209,11 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first call of the most similar passing run whose tool the failed run did not call at this place.
+        """Compare the failed run with the most similar passing run; return the first different call.
 
-        The most similar run is the one with the longest common prefix of tool names. Return None if the failed run has
-        the whole series of its calls, if the failed run has no calls, or if the passing runs have another task.
+        The most similar run has the longest common prefix of tool names. After this prefix, the failed run ended or
+        called another tool. Return None if all calls of the passing run are in the prefix, if the failed run has no
+        calls, or if the passing runs do not have the same task as the failed run.
         """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:

@@ -1,7 +1,7 @@
-"""Ranking: which step of a failed run went wrong first, if no error shows it, and which steps have which problems.
+"""Ranking: guess which step of a failed run went wrong first, and find problems of steps that no error reports.
 
-The input is a `RunView` (an indexed run) and trained models. The result has at most three guesses, each with the facts
-that decided, and the problems of steps, each with its kind (a typical mistake of agents, `details.py`).
+The input is a `RunView` (an indexed run) and trained models. The result has at most three guesses, each with reasons.
+It also has the steps and tool calls with problems; each problem has a kind, a typical mistake of agents (`details.py`).
 
 The source of a run is the program that made the run. `rules.py` ranks runs of any source. A model (`model.py`) is used
 only for the source on whose runs it was trained (`sources.py`). `training.py` trains a model on labelled runs.

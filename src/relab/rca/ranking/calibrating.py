@@ -1,4 +1,4 @@
-"""Calibrate the probabilities of problems: fit curves that correct the probabilities, and choose thresholds.
+"""Fit curves that correct the predicted probabilities of problems, and choose the thresholds for finding a problem.
 
 The curves are fitted to predictions for runs that were held out of the training. Predictions for the training runs
 themselves would be too good.
@@ -21,11 +21,11 @@ _BOUNDS = ((0.0, None), (0.0, None), (None, None))
 
 
 def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
-    """Fit one beta curve for each column of `chances`, a table of probabilities; the curve calibrates them.
+    """Fit one beta curve for each column of `chances`, a table of probabilities; the curve calibrates its column.
 
     `true` has the same shape as `chances`: 1 if the unit (step or tool call) of the row has the problem of the column,
-    otherwise 0. The weights of a curve have a normal prior with precision 1, whose mean is the curve that changes
-    nothing.
+    otherwise 0. The three weights of a curve have independent normal priors with variance 1. The means of the priors
+    are the weights of the curve that changes nothing.
     """
     return [_beta_curve(chance, target) for chance, target in zip(chances.T, true.T, strict=True)]
 
@@ -36,8 +36,8 @@ def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Ta
     A curve converts a raw probability into a calibrated one; each column has its own curves.
 
     Args:
-        chances: the raw probabilities of problems, one row for each unit (step or tool call) and one column for each
-            kind.
+        chances: the raw probabilities of problems: one row for each unit (step or tool call); one column for any
+            problem, then one for each kind.
         true: a table of the same shape: 1 if the unit has the problem, otherwise 0.
         fold: the number of the fold of each row.
     """
@@ -50,10 +50,10 @@ def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Ta
 
 
 def best_threshold(chances: Table, missed: int = 0) -> float:
-    """Return the threshold that gives the greatest expected F1; items with at least this probability count as found.
+    """Return the threshold with the greatest expected F1. An item is found if its probability reaches the threshold.
 
-    `chances` has the probability that each item is true. `missed` is the number of further true items that cannot be
-    found. The result is 1 if there are no items.
+    `chances` has the probability that each item is true. `missed` is the number of true items that are not in
+    `chances`, so that they cannot be found. The result is 1 if there are no items.
     """
     if not chances.size:
         return 1.0

@@ -59,9 +59,10 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 def changes_something(tool_name: str) -> bool:
     """Return whether a tool changes something, by its name: true for `order.updateAddress`, because of `update`.
 
-    The name is split into parts at `.`, `/`, `:` and `__`. The last part with a known verb decides: its first known
-    verb must mean a change, or `and` and a verb of change must follow, as in `get_and_update`. Return False if no verb
-    is known, as in `python`, or if the tool only passes the conversation to another agent.
+    The name is split into parts at `.`, `/`, `:` and `__`. The last part with a known verb decides. The tool changes
+    something if the first known verb of this part means a change, or if `and` with such a verb follows it, as in
+    `get_and_update`. Return False if the name has no known verb, as in `python`, or if the tool only passes the
+    conversation to another agent.
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]
@@ -75,9 +76,9 @@ def changes_something(tool_name: str) -> bool:
 
 
 def _changing_verbs(last: str) -> frozenset[str]:
-    """Return the verbs that say that a tool changes something, for names whose last word is `last`.
+    """Return the verbs that mean a change in a tool name whose last word is `last`.
 
-    The last word can turn a verb into a noun: in `book_search`, `book` is no verb.
+    Verbs that are nouns before this word are left out: `book` is left out for `search`, because of `book_search`.
     """
     if last in _READING_AT_END:
         return _NO_NOUNS

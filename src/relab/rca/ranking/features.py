@@ -1,8 +1,8 @@
 """Features: numbers that describe each unit (step or tool call) of a run; ranking models read them.
 
-Features describe what the unit is, what its text says, and what came before and after it. Each feature has a name, and
-words for the report (`WORDS`). No feature uses a label, an id or a time; only the order of units and their texts
-matter.
+Features describe what the unit is, what its text says, and what came before and after it. `WORDS` has the name of each
+feature and the words by which a report describes it. No feature uses a label or a time. Ids are used only to find the
+enclosing step of a unit.
 """
 
 from __future__ import annotations
@@ -165,9 +165,9 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
     """Return the names and numbers in the final answer of a run.
 
-    If `answer` is None or empty, the text of the last unit (step or tool call) that has at least two names or numbers
-    is used instead; units with the output of executed code or of a tool are skipped. `tokens` has the words, numbers
-    and names of each unit.
+    If `answer` is None or empty, a text of the run replaces it: the text of the last unit that has at least two names or
+    numbers. Units (steps or tool calls) that only have the output of executed code or of a tool are skipped. `tokens`
+    has the words, numbers and names of each unit's text.
     """
     if answer:
         return tokens_of(answer).facts

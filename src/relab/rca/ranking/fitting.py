@@ -1,7 +1,7 @@
 """Fit the models of one source to labelled runs, with numpy and scipy; `training.train` is the function to call.
 
-The penalty, the weights, the thresholds and the calibration are chosen on runs that were held out of the fit. All runs
-of one group (task) are held out together. The same data give the same model.
+The penalties, the weight of the conditional logit, the thresholds and the calibration are chosen on runs that were held
+out of the fit. All runs of one group (task) are held out together. The same data give the same model.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Example:
     """A labelled run as numbers, to which models are fitted.
 
     Attributes:
-        units: the units (steps, and tool calls if wanted) of the run.
+        units: the innermost steps of the run, and its tool calls if the model is to read them.
         rows: one row of features for each unit.
         group: the task of the run. All runs of one task are held out together.
-        chosen: the index of the row of the labelled first mistake; None without a label.
+        chosen: the index of the row with the labelled first mistake; None if no unit has this label.
         kinds: for each row, the labelled kinds of problems of its unit.
     """
 
@@ -94,8 +94,8 @@ def train_on(
 ) -> SourceModel:
     """Return a model that is trained on examples (features and labels of runs) of the program with the name `source`.
 
-    The model is for runs of `agents`. If `agents` is empty, it is for runs with similar names of agents, steps and tools,
-    or with the same fixed lines around the task, as the examples. `card` (facts about the data) is stored with the model.
+    The model is for runs of `agents`, and for other runs that resemble the examples by the rules of `Signature`. `card`
+    (facts about the data) is stored with the model.
 
     Raises:
         RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have a
@@ -263,10 +263,14 @@ def _train_problems(examples: Sequence[Example]) -> ProblemModel:
 def _calibrated(
     model: ProblemModel, found: Table, true: Sequence[frozenset[str]], fold: NDArray[np.int64]
 ) -> ProblemModel:
-    """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
+    """Return a copy of the model with calibration curves, and with the thresholds of the greatest expected F1.
 
-    `found` has held-out probabilities: a row for each unit (step or tool call), with a column for any problem and one
-    for each kind. `true` has the labelled kinds of each unit, and `fold` the number of its fold.
+    Args:
+        model: the uncalibrated model, fitted to all examples.
+        found: probabilities that models predicted for held-out runs: one row for each unit (step or tool call); one
+            column for any problem, then one for each kind.
+        true: the labelled kinds of problems of each unit.
+        fold: the number of the fold of each unit.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -289,7 +293,7 @@ def _fit_problems(
 ) -> dict[float, ProblemModel]:
     """Fit models that find problems of steps and calls; return `{penalty of the logistic regressions: model}`.
 
-    `names` are the kinds of problems. A problem or kind is found if its probability is at least 0.5.
+    `names` are the kinds of problems. The probabilities of these models are not calibrated, and all thresholds are 0.5.
     """
     words = _words(examples)
     rows = np.vstack(_tables(examples, words, _PROBLEM_NAMES))
@@ -314,10 +318,11 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the best F1 of finding units with a problem, plus the best F1 of naming the kinds of problems.
+    """Return how well a model finds problems, as the sum of two F1 scores (0 to 2).
 
-    The second F1 is over pairs (unit, kind). It counts only units (steps, calls) that were found with the best
-    threshold.
+    The first score is for finding the units (steps and tool calls) with a problem. The second is for naming the kinds:
+    it compares pairs `(unit, kind)`, and kinds are predicted only for the units that were found. Each score is the
+    best one over the thresholds in `_CUTS`.
 
     Args:
         found: one row for each unit: the probability of any problem, then that of each kind.

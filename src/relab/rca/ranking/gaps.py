@@ -1,6 +1,7 @@
 """Find gaps: signs that parts of a run were not recorded.
 
-A step that was not recorded cannot be ranked. Therefore no guess is singled out in a run with gaps.
+A step that was not recorded may be the first mistake, but it cannot be ranked. Therefore a report on a run with gaps
+marks no guess as the one that stands out.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
 
 
 def _jumps(view: RunView) -> Iterator[str]:
-    """Yield a sentence for each jump in the numbers at the end of the step ids.
+    """Yield a sentence for each jump in the numbers at the end of the step ids, such as from `step-3` to `step-7`.
 
-    A jump is left out if the id of a tool call has the first or the last of the missing numbers. Nothing is yielded if
-    the numbers do not seem to count the steps.
+    Steps and tool calls may be numbered together. Therefore a jump is ignored if the first or the last missing number
+    is in the id of a tool call.
+
+    Nothing is yielded unless all step ids differ only in a number at their end, and most numbers follow directly on
+    another one (`MIN_IN_ORDER`).
     """
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
@@ -77,11 +81,10 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn with the output of executed code, if this code is missing.
+    """Yield a sentence for the first turn that has the output of executed code without this code; at most one sentence.
 
-    The code must be in a turn before the output, but after the previous output of executed code.
-
-    Only runs with code in Markdown fences are examined.
+    The code is missing if no turn between this output and the previous output of executed code contains code. Only runs
+    with code in Markdown fences are examined.
     """
     if not any(_CODE in turn.text for turn in turns):
         return

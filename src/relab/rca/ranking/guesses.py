@@ -1,6 +1,6 @@
 """The result of ranking a run: guesses and problems.
 
-A guess is a step that may have gone wrong first, with the facts that decided.
+A guess is a step that may have gone wrong first, with the reasons for the guess.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Odds:
         right: the number of the runs counted in `all` whose most likely guess was right.
         all: the number of test runs (held out of the training) whose most likely guess had a probability in the same
             range, such as 0.2 to 0.35, as `probability`.
-        stands_out: whether the report may single out this guess: no parts of the run are missing, and the probability
-            is at least `StepModel.stands_out`.
+        stands_out: whether the report may single out this guess. It is true if no parts of the run are missing and the
+            probability is at least `StepModel.stands_out`.
     """
 
     probability: float
@@ -42,9 +42,9 @@ class Guess:
         placed: the step.
         reasons: the facts behind the guess, each as a sentence without its full stop.
         quotes: quotations that show these facts; at least one.
-        explains_error: whether this step wrote code that failed.
+        explains_error: whether a later step or call reports that the code or the call of this step failed.
         is_change: whether a successful tool call of this step changed something, such as an order.
-        odds: how likely the guess is right; None if no model was trained on runs of the same program.
+        odds: how likely the guess is right; None if rules ranked the steps, because only trained models estimate it.
     """
 
     placed: PlacedStep
@@ -74,13 +74,13 @@ class Ranking:
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, by the shares of all its steps. None if it is not
-            known, or if rules ranked the steps.
+        agent: the agent that most likely made the first mistake: its steps have the greatest sum of probabilities. None
+            if it is not known, or if rules ranked the steps.
         problems: pairs `(step or tool call, kinds of its problems)`, found by a model or by rules.
         writers: `{key of a tool call or a failed step: the step whose output probably led to it}` (`writers_of`).
         suspicions: `{key of a step or tool call: prediction of the model}`; empty without a model.
-        gaps: reasons not to trust the ranking: signs that steps of the run were not recorded, or that the run is of
-            another program than the training runs of the model; each is a sentence without its full stop.
+        gaps: reasons not to trust the ranking, each as a sentence without its full stop. They are signs that steps of
+            the run were not recorded, or that another program made the run than the training runs of the model.
     """
 
     guesses: tuple[Guess, ...] = ()

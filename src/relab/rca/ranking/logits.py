@@ -1,4 +1,8 @@
-"""Fit the linear models of a source: a conditional logit over the steps of each run, and logistic regressions."""
+"""Fit the linear parts of ranking models: conditional logits and logistic regressions.
+
+A conditional logit predicts which step of a run is the first mistake. A logistic regression predicts whether a step or
+tool call has a problem.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,10 @@ Table: TypeAlias = NDArray[np.float64]
 
 
 def conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
-    """Fit weights such that, in each table, the softmax over the rows is high at the labelled row.
+    """Fit weights so that the labelled row of each table gets a high probability (a softmax over the rows' scores).
 
-    There is one table per run; `chosen` has the index of its labelled row. `penalty` is the ridge penalty.
+    `tables` has one table for each run, and `chosen` the index of the labelled row of each table. `penalty` is the ridge
+    penalty.
     """
     rows = np.vstack(tables)
     means, scales = _scaling(rows)

@@ -1,8 +1,7 @@
 """Trained ranking models: the document in which they are stored (an artefact), and their predictions for a run.
 
 An artefact is one JSON document with a `SourceModel` for each source (a program that makes runs). It names the features
-that its models read. Therefore this version can read an artefact of an older version if all features in the artefact
-still exist.
+that its models read. An artefact of an older version can be read as long as all of these features still exist.
 """
 
 from __future__ import annotations
@@ -91,9 +90,11 @@ class Calibration(Artefact):
     """Converts the share of a step into the probability that this step went wrong first.
 
     The share is the uncalibrated probability of the step; the shares of all steps of a run add up to 1. The probability
-    is a logistic function of the log odds of the share. `hits` has a row for each range of probabilities: `(from, to,
-    number of runs whose most likely guess was right, number of runs)`. It counts the test runs (held out of the
-    training) whose most likely guess had a probability in this range.
+    is a logistic function of the log odds of the share.
+
+    `hits` has a row `(from, to, right, all)` for each range of probabilities. `all` is the number of test runs (held out
+    of the training) whose most likely guess had a probability in this range. In `right` of these runs, that guess was
+    right.
     """
 
     bias: float
@@ -101,9 +102,9 @@ class Calibration(Artefact):
     hits: tuple[tuple[float, float, int, int], ...]
 
     def probability(self, share: float) -> float:
-        """Return the probability that a step went wrong first, from its uncalibrated share.
+        """Convert the share of a step into the calibrated probability that this step went wrong first.
 
-        The shares of all steps of a run add up to 1.
+        The share is the step's uncalibrated probability (`StepModel.shares`).
         """
         import math  # noqa: PLC0415 - only here
 
@@ -111,10 +112,11 @@ class Calibration(Artefact):
         return 1 / (1 + math.exp(-(self.bias + self.slope * odds)))
 
     def hit_rate(self, probability: float) -> tuple[int, int]:
-        """Return `(right, all)`: how often the most likely guess was right at about this probability, on test runs.
+        """Return `(right, all)`: how often guesses with about this probability were right in test runs.
 
         `all` is the number of test runs (held out of the training) whose most likely guess had a probability in the
-        same range as `probability`. Return `(0, 0)` if no range contains the probability.
+        same range as `probability`. `right` is the number of these runs in which that guess was right. Return `(0, 0)`
+        if no range contains the probability.
         """
         for low, high, right, count in self.hits:
             if low <= probability < high:
@@ -152,14 +154,14 @@ class BetaCurve(Artefact):
 class StepModel(Artefact):
     """Ranks the steps of a run by the probability that they are the first mistake.
 
-    The ranking is a weighted mean of a conditional logit and of boosted trees.
+    The probability of a step is a weighted mean of the results of a conditional logit and of boosted trees, calibrated.
 
     Attributes:
         columns: the columns of the table that the model reads.
         linear: the conditional logit.
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
-        calibration: converts the uncalibrated result of a step (its share, see `shares`) into a probability.
+        calibration: converts the weighted mean (the share of a step, see `shares`) into a calibrated probability.
         stands_out: the smallest probability at which the most likely guess may stand out in a report. It is the median
             of the probabilities of the most likely guesses in runs that were held out of the training.
     """
@@ -213,12 +215,12 @@ class ProblemModel(Artefact):
         kinds: `{kind of problem: logistic regression}`.
         kind_trees: `{kind of problem: trees}`; empty in older artefacts.
         kind_curves: `{kind of problem: curve}`; empty in older artefacts.
-        from_probability: a unit has a problem if its probability of any problem is at least this value, or in the case
-            that `kinds_find` describes.
-        kinds_from: a unit with a problem has each kind of problem whose probability is at least this value; if there is
-            none, the most probable kind.
-        kinds_find: whether a unit also has a problem if the probability of one kind is at least `kinds_from`; false in
-            older artefacts.
+        from_probability: the threshold for any problem. A unit whose probability of any problem reaches it has a
+            problem.
+        kinds_from: the threshold for a kind. A unit with a problem has all kinds whose probability reaches it. If no
+            kind reaches it, the unit has only its most probable kind.
+        kinds_find: if true, a unit in which a kind reaches `kinds_from` has a problem, even if it does not reach
+            `from_probability`. False in older artefacts.
     """
 
     columns: Columns
@@ -258,7 +260,10 @@ class ProblemModel(Artefact):
         """Return `(found, predictions)` for the rows of `table` (the output of `Columns.table`, a row for each unit).
 
         `found` has `(index of the row, kinds of its problems)` for the rows that have a problem. `predictions` has
-        `(probability of any problem, most probable kind)` for all rows. The field `kinds` must not be empty.
+        `(probability of any problem, most probable kind)` for all rows.
+
+        Raises:
+            ValueError: the model has no `kinds`.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -284,7 +289,7 @@ class SourceModel(Artefact):
         card: facts about the models, by name: the training data and its licence, the people who labelled it, and, under
             the name `model`, the kinds of models, such as a logistic regression.
         runs: the number of training runs with a labelled step or problem.
-        signature: the features that identify runs of the source.
+        signature: the names and fixed texts by which runs of the source are recognised.
         reads_calls: whether the models read tool calls as well as steps.
         steps: the model that ranks steps; None if too few steps were labelled.
         problems: the model that finds problems; None if too few problems were labelled.
@@ -342,7 +347,7 @@ def shipped_models() -> RankingModels:
 
 
 def describe(feature: str) -> str:
-    """Return the words for a feature in a report; `feature` is the name of the feature's column."""
+    """Return what a report says about a step because of a feature; `feature` is a name of `Columns.names`."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 

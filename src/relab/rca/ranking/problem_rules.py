@@ -1,7 +1,7 @@
-"""Find steps with problems by the structure of a run, for sources (programs) on whose runs no model was trained.
+"""Find steps with problems by rules. They are used if no model was trained on runs of the program that made the run.
 
-A visible failure is traced back to the step that caused it: the last model call inside a failed step, or the model call
-before a failed execution. The other rules find signs of the most frequent failures that no error shows.
+Some rules trace a reported failure back to the step that caused it: the last step inside a failed step, or the step
+before a failed execution. The other rules find signs of frequent problems that no error reports.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceba
 def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
     """Return `(step, kinds of its problems)` for the steps in which the rules find a problem, in order of time.
 
-    `units` are the run's steps and tool calls in order of time. The result is empty if the run did not fail and has no
-    nested steps.
+    `units` are the run's steps and tool calls in order of time. A run that did not fail is examined only if it has
+    nested steps; otherwise, the result is empty.
     """
     is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
     if not is_nested and not view.failed:
@@ -67,8 +67,12 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
     """Yield `(index in units, kind of problem)` for the steps whose output led to a reported failure.
 
-    Two kinds of steps are found: the last step inside a failed step, and the step right before a failed execution of
-    code or a failed tool call of another step. `units` are steps and tool calls in order of time.
+    Two kinds of steps are found:
+
+    - the last step inside a failed step, if it did not fail itself and the failed step has at most `MAX_PARTS` steps,
+    - the step directly before a failed execution of code, or directly before a failed tool call of another step.
+
+    `units` are steps and tool calls in order of time.
     """
     parts: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):

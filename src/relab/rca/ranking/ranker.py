@@ -1,4 +1,7 @@
-"""Rank the steps of a run by a model of its source (the program that made it); if there is no such model, by rules."""
+"""Rank the steps of a run by how likely each is the first mistake.
+
+A trained model ranks them if there is one for the program that made the run. Otherwise, rules rank them.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """Rank the steps of a run by how likely each is the first mistake, and find problems of steps and tool calls.
 
     Steps are ranked only if the run failed and its innermost steps have enough content (`are_rankable`). A model that
-    was trained on runs of the same source (the program that made the run) ranks the steps and finds the problems;
-    without such a model, rules do both.
+    was trained on runs of the same source (the program that made the run) ranks the steps and finds the problems.
+    Without such a model, rules do both.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -60,7 +63,8 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
     """Return the model for the run's source (the program that made it), and the units for this model.
 
     The units are the innermost steps and, for a model that reads tool calls, the tool calls. Return `(None, ())` if
-    there is no model for this source, or if the run has too few units, or many more than the training runs.
+    there is no model for this source, if the run has fewer than `MIN_TURNS` units, or if it is much longer than the
+    training runs.
     """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
@@ -80,8 +84,9 @@ def _problems(
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
     """Return `(problems, suspicions)` of the units (steps and tool calls) of a run.
 
-    `problems` has `(unit, kinds of its problems)`, found by the model, or by rules if there is no model for problems.
-    `suspicions` is `{key of a unit: prediction of the model}` for all units with a text; it is empty without a model.
+    `problems` has `(unit, kinds of its problems)` for the units with a problem. `suspicions` is `{key of a unit:
+    prediction of the model}` for all units with a text. If there is no model for problems, rules find the problems, and
+    `suspicions` is empty.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -104,9 +109,11 @@ def _is_quotable(unit: Unit) -> bool:
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return `(guesses, agent)`: the likeliest first mistakes (steps), and the likeliest agent of the first mistake.
+    """Return `(guesses, agent)`, by a trained model.
 
-    `is_complete` is false if steps of the run were not recorded.
+    `guesses` are the steps that are most likely the first mistake, at most `CANDIDATES`. `agent` is the agent that most
+    likely made it: its steps have the greatest sum of probabilities. It is None if these steps name no agent.
+    `is_complete` is false if the run has gaps; then no guess stands out.
     """
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
