@@ -67,9 +67,8 @@ def add(session: DatabaseSession, values: dict[str, Any]) -> None:
     """Insert an analysis. `values` is `{name of a column of rca_runs: value}`.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: `values` has a `current_key`, and another request has just inserted the analysis
-            with this key (the current analysis of the content). Outside of the transaction's `with` block, this error
-            becomes a `ConstraintError`.
+        sqlalchemy.exc.IntegrityError: an analysis with the same `current_key` exists, because another request has just
+            inserted it. `Database.write` converts this error into a `ConstraintError`.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 

@@ -95,7 +95,7 @@ class RcaService:
     Args:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks a language model which behaviours a run shows, in analyses with a judge; None without a model.
+        sentences: asks a language model which behaviours a run shows, if a judge is used; None without a model.
         judge_by_default: the method of the judge (a language model) for requests that name no method; `off`: no judge.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
@@ -158,13 +158,10 @@ class RcaService:
                 continue
 
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
-        """Enqueue analyses of the stored runs that wait for one (`RunRecord.is_suspect`).
-
-        Return the number of new analyses. The newest runs come first; the lane (urgency) is `background`.
+        """Enqueue analyses of runs that await one (`RunRecord.is_suspect`), newest first; return how many are new.
 
         Args:
-            quiet_s: runs that changed within this number of seconds are left out, because their traces may be
-                incomplete.
+            quiet_s: runs that changed within this number of seconds are skipped; their traces may be incomplete.
             max_waiting: the maximum number of queued or running analyses in the lane `background`.
 
         Raises:
@@ -187,10 +184,10 @@ class RcaService:
         return sum(receipt.created for receipt in receipts)
 
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
-        """Enqueue analyses of many runs, `{run id: content}`, without a language model; return `{run id: receipt}`.
+        """Enqueue analyses of many runs, `{run id: content}`, in the lane `background`; return `{run id: receipt}`.
 
-        If `force` is false, the receipt of an existing analysis of the content is returned instead. The lane (urgency)
-        is `background`.
+        No language model is used. Unless `force` is true, an existing analysis of a content is not repeated: its receipt
+        is returned.
         """
         while True:
             try:
@@ -347,11 +344,11 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
+        """Return whether the existing analysis `current` answers a person's request with the method `judge`.
 
-        - A person requested `current`: True if `judge` is the method of `current`, or OFF.
-        - `current` was started on arrival and is queued: True; it gets the method `judge` and the lane `interactive`.
-        - Otherwise: True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
+        - A person requested `current`: True if `judge` is OFF or the method of `current`.
+        - Otherwise, if it is queued: True. Its method becomes `judge`, and it is moved to the lane `interactive`.
+        - Otherwise, True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -362,7 +359,10 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report, end its progress stream, update the stored failure of the run (`failed`: it failed), and enqueue its labels."""
+        """Store the report, end the progress stream and enqueue the labels of the run, unless the analysis is done.
+
+        `failed` says whether the run failed: then its failure is stored, otherwise an older stored failure is deleted.
+        """
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -45,8 +45,8 @@ class RcaRunRow(Base):
 class RcaFailureRow(Base):
     """The failure of a run, as its newest analysis explains it; failures with the same cause have the same `cluster`.
 
-    `line` is a line of the run that shows the cause. The agent, the version and the start of the run are copied to this
-    table.
+    `line` is one line of text that shows the cause. The agent, its version and the start of the run are copied from the
+    run; the version is null for a trial of an experiment.
     """
 
     __tablename__ = "rca_failures"

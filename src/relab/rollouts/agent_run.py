@@ -29,8 +29,6 @@ def agent_run_id(rollout_id: str) -> str:
 def agent_run_of(record: RolloutRecord) -> AgentRun:
     """Return the agent run of a rollout, with a step for each phase and a tool call for each window (measurement).
 
-    In a window, one arm (such as the old or the new flags) was measured.
-
     The first case that applies decides the status of the agent run:
 
     - running: the rollout is not over.
@@ -75,7 +73,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store a rollout as an agent run in telemetry. If the database is unavailable, log an error and return."""
+    """Store a rollout as an agent run in telemetry. If the database is unavailable, log a warning and return."""
     try:
         telemetry.ingest(agent_run_of(record))
     except UnavailableError as error:

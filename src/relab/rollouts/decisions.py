@@ -121,12 +121,12 @@ class PersonalDecisions:
     def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
         """Return a context manager that holds the lease of an ended rollout's target, and yields (record, target).
 
-        It first restores flags that a rollout of a dead process left changed on this target.
+        If a process died during a rollout of this target and left the flags changed, they are restored first.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             TargetBusyError: another rollout holds the lease of the target.
-            RelabError: these flags cannot be restored.
+            RelabError: the flags that the dead process left cannot be restored.
             RolloutStateError: the rollout is not over.
         """
         record = self._store.get(rollout_id).record
@@ -146,7 +146,7 @@ class PersonalDecisions:
         Args:
             record: the record of the rollout.
             target: the target.
-            change: how to restore the flags; stored before they are changed.
+            change: how to restore the flags. It is stored before the flags are changed, so that it survives a crash.
             wanted: the flags to set.
             state: the current flags; they are changed only if their version is still the one in `state`.
         """

@@ -81,7 +81,7 @@ class FlagsRejectedError(InvalidInputError):
 
 
 class ChangesForbiddenError(FlagsRejectedError):
-    """The target rejects every change of this client, whatever its value: the credential, URL or method is wrong."""
+    """The target rejects all changes by this client, because the credential, URL or HTTP method is wrong."""
 
     code = "changes_forbidden"
 
@@ -122,7 +122,7 @@ class SubjectError(InvalidInputError):
 
 
 class MetricMissingError(UnavailableError):
-    """A window (one measurement) has no figure to judge; the verdict is INVALID, so the measurement ends."""
+    """A window (one measurement) cannot be judged. The verdict is then INVALID, so no more windows are measured."""
 
     code = "metric_missing"
 
@@ -140,6 +140,6 @@ class PlanInvalidError(InvalidInputError):
 
 
 class ExperimentEvidenceError(InvalidInputError):
-    """A run of an experiment cannot decide a rollout: it is missing, unfinished or damaged, or lacks the variant."""
+    """The named experiment run cannot decide a rollout: it is missing, unfinished or damaged, or no variant fits."""
 
     code = "experiment_evidence"

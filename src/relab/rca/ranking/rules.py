@@ -2,15 +2,17 @@
 
 The first rule that applies makes the first guess:
 
-1. The turn with the first successful tool call that changed something. What an agent reads or says can be corrected
-   later, but a wrong change stays.
-2. The turn before the first reported error of executed code.
-3. In a team with a coordinator, the first action: the first turn of another agent.
-4. In a dialogue with a user, and in a short run of one agent with tools, the last turn of the agent.
-5. Otherwise, the second turn, which is the first reaction to the task.
+1. A successful tool call changed something: the first turn with such a call. What an agent reads or says can be
+   corrected later, but a wrong change stays.
+2. Executed code reported an error, or the run did not recover from a failed tool call: the turn that led to the first
+   of these errors.
+3. The run is not a dialogue, and one agent leads a team: the first turn of another agent.
+4. The run is a dialogue with a user: the last turn of the agent. The same applies to a short run of one agent with
+   tools.
+5. Otherwise: the first answer to the task, usually the second turn.
 
-Messages that an agent receives (of users, tools and system prompts) are never guessed, because the agent did not write
-them. The rules 2, 3 and 5 are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+Messages that an agent receives (of users, tools and system prompts) are not guessed, because the agent did not write
+them. Exception: a run that consists of several such messages and of nothing else.
 """
 
 from __future__ import annotations
@@ -96,9 +98,9 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
 def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
     """Return the name of the agent that leads a team of agents; None if there is no such agent.
 
-    The leader is the agent that coordinates the team from the second turn on (`coordinator_of`). Without one, it is the
-    agent that begins the run and hands out the work (`delegator_of`). `authors` has the indexes of the turns that agents
-    wrote; only these turns and the first turn are considered.
+    The leader is the agent that has the second turn and coordinates the team (`coordinator_of`). Without a coordinator,
+    it is the agent that begins the run and hands out the work (`delegator_of`). `authors` are the indexes of the turns
+    that agents wrote; only these turns and the first turn of the run are considered.
     """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)
@@ -118,16 +120,16 @@ def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> b
 
 
 def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first answer to the task, and for the first turn of an agent.
+    """Yield `(index of a turn, reason)` for the first answer to the task, and then for the first turn of an agent.
 
-    `authors` are the indexes of the turns that agents wrote. The first answer is the first turn of an agent, except in
-    two cases, in which it is the second turn of an agent:
+    `authors` are the indexes of the turns that agents wrote. The first answer is the first of these turns. In two cases
+    it is the second one:
 
-    - The first turn of an agent is also the first turn of the run.
-    - The run is no dialogue, and other turns, such as outputs of tools, lie between the first and the second turn of an
-      agent. The first turn then only requested these turns.
+    - The run begins with a turn of an agent.
+    - The run is not a dialogue, and other turns, such as outputs of tools, follow the first turn of an agent. This turn
+      only requested the outputs.
 
-    In a dialogue, the first turn of an agent is not yielded if it has no input, because then it is a greeting.
+    In a dialogue, a first turn without an input is a greeting. It is then yielded only if it is the first answer.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
     answers = second if first == 0 or (not is_in_dialogue and second > first + 1) else first
@@ -147,9 +149,12 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A turn that only has the output of executed code or of a tool (`Turn.is_executor`) does not cause the error that it
-    reports. The last turn of another kind before it causes the error. A failed call from which the run recovered does
-    not count.
+    An output is a turn that only has the output of executed code or of a tool (`Turn.is_executor`). There are two kinds
+    of errors:
+
+    - An output reports an error. The last turn before it that is not an output led to the error.
+    - A tool call of a turn failed, the run did not recover from it, and the next turn is not an output. The turn with
+      the call led to the error.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"

@@ -1,8 +1,8 @@
 """Recognise the source of a run (the program that made it), so that a model reads only runs like its training runs.
 
 A source is recognised by the words in the names of its agents, steps and tools. Words that all frameworks use are
-ignored. If a run has too few of these words, the source can be recognised by its opening instead: the text that the
-harness (the program that gives the agents a task) writes around each task.
+ignored. If a run has too few of these words, the source can be recognised by its opening instead. The opening is the
+fixed text that the program writes before and after each task.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ _NAME_CHARS = 200
 class Signature(BaseModel):
     """The features that identify runs of a source (a program that makes runs).
 
-    They are computed from the training runs: known runs of the source that a model was trained on. A unit of a run is
+    They are computed from the training runs: the runs of the source on which a model was trained. A unit of a run is
     an innermost step or, if the model reads tool calls, a tool call.
 
     Attributes:
-        agents: the names of agents whose runs belong to the source.
-        core: words that occur in the names of agents, steps and tools of most training runs. A run whose agent is not
-            in `agents` must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
+        agents: the names of the agents that identify the source; may be empty.
+        core: words that occur in the names of agents, steps and tools of most training runs. If the agent of a run is
+            not in `agents`, the run must have at least the share `CORE_NEEDED` of these words, or have the `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
         opening: the fixed lines that the program writes before and after the text of each task, in order; may be empty.
             A run has this opening if the input or output of its first unit begins with the first line and contains at
@@ -181,8 +181,9 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
     """Return the fixed lines that a program writes before and after the text of each task; empty if there are none.
 
-    At least the share `CORE_SHARE` of the runs must have these lines in the input or output of the first unit (step or
-    tool call), and all of these texts must begin with the same line. `runs` is `{task: units of one run}`.
+    Only the input and the output of the first unit (step or tool call) of each run are read. At least the share
+    `CORE_SHARE` of the runs must have one of these texts that begins with the same line. A later line is fixed if as
+    many runs have it in this text. `runs` is `{task: units of one run of this task}`.
     """
     if len(runs) < MIN_TASKS:
         return ()

@@ -109,7 +109,8 @@ def tokens_of(text: str) -> TextTokens:
     """Return the words, the numbers and the names of a text, in lower case.
 
     A number has at least two characters; points and commas at its end are left out. A word has at least four
-    characters. A name has at least three and begins with a capital letter; a name with four or more is also a word.
+    characters. A name has at least three, and begins with a capital letter in `text`. A name with at least four
+    characters is also a word.
     """
     found = TextTokens()
     for token in set(_TOKEN.findall(text)):

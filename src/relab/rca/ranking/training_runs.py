@@ -1,4 +1,4 @@
-"""Runs with the labels of people, on which a model is trained."""
+"""Runs that people have labelled; ranking models are trained on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainingRun:
 
     Attributes:
         run: the run.
-        group: the task of the run. All runs of one task are held out of the training together.
+        group: the task of the run. In a cross-validation, all runs of one task are in the same fold.
         step_id: the id of the step that went wrong first; None if this was not labelled.
         problems: pairs `(id of a step or tool call, kind of its problem)`; empty if problems were not labelled.
     """

@@ -69,8 +69,8 @@ class Trees(BaseModel):
 def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
     """Fit trees that rank the row `chosen[i]` of `tables[i]` first; there is one table for each run.
 
-    The loss is the listwise softmax loss. The score is the mean of `BAGS` models with different random seeds, 0 to
-    `BAGS` - 1; the seed decides on which runs and columns a tree is fitted.
+    The loss is the listwise softmax loss. The score is the mean of `BAGS` models with the random seeds 0 to `BAGS` - 1.
+    The seed decides on which runs and columns each tree is fitted.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -119,10 +119,10 @@ def _boost(
     """Fit trees by Newton steps on the log loss: its negative gradient is `target` minus the predicted probability.
 
     Args:
-        rows: the features of the units (steps, and tool calls if wanted) of all runs, one row per unit.
+        rows: the features of the units (steps or tool calls) of all runs, one row per unit.
         run: the index of the run of each row.
-        target: the value to predict for each row.
-        predict: computes the probabilities from the scores of all rows. In a ranking, those of one run add up to 1.
+        target: the value to predict for each row, 0 or 1.
+        predict: returns the probability of each row from the scores of all rows.
         seed: the random seed; it decides on which runs and columns each tree is fitted.
     """
     import numpy as np  # noqa: PLC0415 - as above

@@ -62,7 +62,7 @@ class Spoken(Protocol):
 
 
 class Change(NamedTuple):
-    """The first successful tool call of a turn that changed something, such as an order.
+    """A successful tool call that changed something, for example a call that cancelled an order.
 
     Attributes:
         tool: the name of the tool.
@@ -87,8 +87,8 @@ class Turn:
         is_given: whether the turn is a message that an agent receives: from a user or a tool, or the system prompt.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
-        change: the first tool call of the turn that changed something; None if there is none, or if `with_changes` has
-            not filled the field yet.
+        change: the first successful tool call of the turn that changed something; None if there is no such call, or
+            if `with_changes` has not set this field.
     """
 
     placed: PlacedStep
@@ -111,7 +111,7 @@ class Turn:
 def turns_of(view: RunView) -> tuple[Turn, ...]:
     """Return the turns of a run in order of time: its innermost steps, which contain no other steps.
 
-    `Turn.change` is None in all of them; `with_changes` fills it.
+    `Turn.change` is None in all of them; `with_changes` sets it.
     """
     outer = {placed.step.parent_step_id for placed in view.steps}
     failed = {failure.step_id for failure in view.call_failures}
@@ -119,11 +119,13 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return copies of the turns with the field `change`, the first tool call of a turn that changed something.
+    """Return copies of the turns, with the first successful call that changed something in the field `change`.
 
-    A call that the run reports belongs to the turn of its step. If this step is not a turn, or is a message that an
-    agent receives, the call belongs to the previous turn of an agent. If the run reports no calls, the calls that
-    agents wrote as JSON into their texts are used, except if the next turn reports an error of executed code.
+    A tool call belongs to the turn of its step. If this step is not a turn, or is a message that an agent receives, the
+    call belongs to the last turn of an agent that began before the call.
+
+    If the run has no tool calls, calls that agents wrote as JSON into their texts are used instead. Such a call counts
+    as successful unless the next turn is the output of code or of a tool and reports an error.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
@@ -132,9 +134,9 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
     """Return whether a run is a dialogue: the user sent further messages after the task.
 
-    The result is True if at least two turns are messages of a user. It is also True if the run has tool calls and a
-    single speaker, and at least two turns without a tool call are each followed by a turn with a new input. Such an
-    input counts as the user's answer, because it is not the result of a tool.
+    Return True if at least two turns are messages of a user. A run may also record the user's messages only as inputs
+    of steps. Therefore, in a run with tool calls and a single speaker, a turn counts as answered by the user if it has
+    no tool call, and the next turn has a new input. Return True if at least two turns are answered.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True
@@ -153,8 +155,8 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
     """Return whether the turns (innermost steps) of a run have enough content to choose between them.
 
     The number of turns that have a text or a tool call, plus the number of tool calls, must be at least `MIN_TURNS`.
-    The name of a step does not count as a text. In a run with a single turn, there is no choice: the turn only needs an
-    output.
+    The name of a step does not count as a text. For a run with a single turn, another rule applies: return True if
+    the turn has an output.
     """
     if len(turns) == 1:
         return turns[0].field == "output_summary" and turns[0].has_text
@@ -169,12 +171,13 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     A team has at least three speakers. The coordinator is the speaker with the most turns, if all these conditions
     hold:
 
-    - It has the second turn, not the first one, and at least 40 % of all turns.
-    - It speaks directly before or after at least 90 % of the changes of speaker, and at least three of them.
-    - At most a quarter of its turns are followed by a report of executed code.
+    - It has the second turn, does not have the first turn, and has at least 40 % of all turns.
+    - A handover is two successive turns of different speakers. The coordinator is one of the two speakers in at least
+      90 % of the handovers, and in at least three.
+    - At most a quarter of its turns are directly followed by an output of executed code or of a tool.
 
-    `turns` are in order of time. Turns with the output of executed code or of a tool (`is_executor`) count only for the
-    last condition.
+    `turns` are in order of time. Outputs of executed code or of a tool (`is_executor`) count only for the last
+    condition.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)
@@ -193,10 +196,11 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    A part is a series of turns of one speaker. The delegator speaks the first part, which has at least two turns, and
-    it speaks again after each part of another agent. The parts of the other agents have two turns or more on average:
-    an agent that is given work reports back after several turns, while agents in a discussion take turns. Turns with
-    the output of executed code or of a tool are ignored. `turns` are in order of time.
+    A part is a series of turns of one speaker. The delegator has the first part, which has at least two turns, and
+    every second part after it, including the last one. The parts of the other agents have at least two turns on
+    average. This excludes discussions, in which the speaker changes after each turn.
+
+    Outputs of executed code or of a tool (`is_executor`) are ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
     own, others = parts[::2], parts[1::2]
@@ -206,7 +210,7 @@ def delegator_of(turns: Sequence[Spoken]) -> str | None:
 
 
 def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: its first successful tool call that changed something}`, from the run's tool calls."""
+    """Return `{index of a turn: its first successful call that changed something}`, from the recorded tool calls."""
     agents = [index for index, turn in enumerate(turns) if not turn.is_given] or range(len(turns))
     index_of = {turns[index].placed.step.step_id: index for index in agents}
     starts = [turns[index].placed.step.started_at for index in agents]
@@ -223,7 +227,10 @@ def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]
 
 
 def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: tool call that changed something}`, of calls that agents wrote into texts as JSON."""
+    """Return `{index of a turn: call that changed something}`, for calls that agents wrote as JSON into their texts.
+
+    A call is left out if the next turn is the output of code or of a tool and reports an error.
+    """
     found: dict[int, Change] = {}
     for index, turn in enumerate(turns):
         tool = None if turn.is_given or turn.is_executor else written_change(turn.text)

@@ -1,6 +1,6 @@
-"""The action items of a report. They state the facts of the cause; if no facts are known, they are general.
+"""Build the action items (recommended actions) of a report.
 
-The general actions of a category are in its descriptor.
+Each failure category has general actions. If facts of the run explain the cause, one action states these facts instead.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the most effective recommended action for a category of failures, described by the given explanation.
+    """Return the first action of a failure category, with the facts of the run instead of its general description.
 
-    The most effective action is the first one in `descriptor.actions`. Its text becomes the facts and the fix in
-    `explanation`, and it cites the quotations in `explanation`.
+    `explanation` has the facts, the fix and the quotations. The new description states the facts and the fix, and the
+    action cites the quotations.
     """
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"

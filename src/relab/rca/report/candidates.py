@@ -1,4 +1,4 @@
-"""Candidates: the steps that the ranking names as possible first mistakes, as claims with evidence."""
+"""Build the candidates of a report: the steps that the ranking names as possible first mistakes, with evidence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from relab.rca.ranking import Guess, Odds, Ranking
 def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `view` is the run. `placed` is the located problem of the first cause; None if it has none. The guess is the step
-    that the ranking puts first. Return False if there is no guess, or if `placed` has high confidence. Otherwise, the
-    guess is better in these cases:
+    `view` is the run. `placed` is a problem of the first cause that names a step or a call; None if there is no such
+    problem. The guess is the step that the ranking puts first. Return False if there is no guess, or if `placed` has
+    high confidence. Otherwise, return True in these cases:
 
     - `placed` is None.
     - The guess is from a model that was trained on runs of the same program.
-    - The guess is an earlier step, which wrote code that failed.
-    - The run recovered from `placed`, so that `placed` does not explain the failure.
-    - `placed` has low confidence, and the guess is a step that began after `placed` and changed something, so `placed`
-      did not end the run.
-    - `placed` is a call of a tool that does not exist, another call succeeded after `placed`, and the guess is a step
-      that began after `placed`: the run continued with other tools.
+    - The run recovered from `placed`.
+    - The guess began before `placed` and wrote code or a call that failed.
+    - The guess began after `placed` and changed something, and `placed` has low confidence.
+    - The guess began after `placed`, `placed` is a call of a tool that does not exist, and a later call succeeded.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -45,7 +43,7 @@ def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | N
 def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> tuple[CandidateStep, ...]:
     """Return a candidate (a step that may have gone wrong first) for each guess of the ranking, in the same order.
 
-    The quotations of the candidates are added to the evidence.
+    The quotations of the candidates are added to the evidence in `collector`.
     """
     quoted = [collector.quote_all(guess.quotes) for guess in guesses]
     evidence = collector.evidence
@@ -70,7 +68,7 @@ def guessed_place(
 
     Args:
         candidates: the steps that may be the first mistake, most likely first; at least one.
-        agent: the most likely agent; None for the agent of the first candidate.
+        agent: the name of the agent that probably made the mistake; None for the agent of the first candidate.
         evidence: `{id: evidence}` of the report.
     """
     first = candidates[0]

@@ -111,7 +111,7 @@ def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) ->
     1. The first problem of each cause.
     2. For each cause, its first problem that names a step or a call.
     3. The other problems of causes, by the rank of the cause.
-    4. All other problems.
+    4. The other problems: first those from which the run did not recover.
     """
     if len(problems) <= MAX_FINDINGS:
         return problems
@@ -145,7 +145,7 @@ def _finding(
 
 
 def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str, evidence_id: str) -> Finding:
-    """Return a problem that the ranking's model or rules (no detector) found in a unit, as a finding of low confidence.
+    """Return the finding for a problem that the ranking guessed in a unit (step or call). Its confidence is low.
 
     If the run succeeded, the problem counts as recovered.
 
@@ -203,7 +203,7 @@ def _attribution(
 ) -> Attribution | None:
     """Return the attribution (the place of the failure) that `problem` shows; None if `problem` is None.
 
-    The quotations of the problem are added to the evidence. If the evidence of the run is not sufficient
+    The quotations of the problem are added to the evidence in `collector`. If the evidence of the run is not sufficient
     (`insufficient`), the confidence of the attribution is low.
     """
     if problem is None:
@@ -228,11 +228,14 @@ def _only_agent(view: RunView) -> str | None:
 def _with_reading(
     actions: tuple[ActionItem, ...], candidates: Sequence[CandidateStep], *, is_guess: bool
 ) -> tuple[ActionItem, ...]:
-    """Add the action "read the candidates" to the recommended actions.
+    """Return the recommended actions, with the added action "read the candidates" if it applies.
 
-    Candidates are steps that may have gone wrong first. The action becomes the first action if `actions` is
-    `COLLECT_DATA`. Otherwise, it becomes the last action if the report names a candidate as the place of the failure
-    (`is_guess`). In all other cases, and without candidates, `actions` is returned unchanged.
+    Candidates are steps that may have gone wrong first. The first case that applies decides:
+
+    - There are no candidates: the action is not added.
+    - `actions` is `COLLECT_DATA`: the action becomes the first one.
+    - The report names a candidate as the place of the failure (`is_guess`): the action becomes the last one.
+    - Otherwise: the action is not added.
     """
     if candidates and actions is COLLECT_DATA:
         return (read_candidates(candidates), *actions)

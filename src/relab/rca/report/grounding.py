@@ -6,8 +6,8 @@ Every number, name, identifier and quotation in it must occur in the cited evide
 hypotheses; a URL must occur in the cited evidence. At least half of its other words must occur there too.
 
 The check compares words only, and drops a sentence in case of doubt. If no sentence about the cause is left, the
-deterministic summary is kept, which is always right. The check cannot detect a false sentence that consists of true
-words, such as a negation. Therefore a sentence never changes anything except the summary.
+deterministic summary is kept. The check cannot detect a false sentence whose words all occur in the evidence, such as a
+negation. Therefore, an accepted sentence changes only the summary, not the rest of the report.
 """
 
 from __future__ import annotations
@@ -277,8 +277,9 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
     """Return whether a token of a model's sentence occurs in the grounds, the texts that must support the sentence.
 
-    Also return True for a plain word, which need not occur there: it is no number, name, acronym or identifier. If
-    `opens_sentence` is true, the token begins a sentence, and its capital letter does not make it a name.
+    Only numbers, names, acronyms, identifiers and hyphenated words must occur there. For other words, return True.
+    A name is a word with a capital letter. If the word begins a sentence (`opens_sentence`), a word with the same stem
+    is sufficient.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

@@ -25,11 +25,12 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the text of the field that a quotation is from, in quotation marks, on one line.
+    """Return the full text of the quoted field, in quotation marks and on one line.
 
     A text of more than `MAX_QUOTE_CHARS` characters is cut to this length. If the beginning of the text contains the
-    whole quoted passage, the beginning is kept. Otherwise, the part that ends with the passage is kept. Return None if
-    the field is blank, or is not an error, a result or an output.
+    whole quoted passage, the beginning is kept. Otherwise, the part that ends with the passage is kept.
+
+    Return None if the field is blank, or if it is a field of another kind than error, message, result or output.
     """
     if quotation.field not in (
         "error_message",
@@ -128,7 +129,7 @@ def _describe_regression(cause: RankedCause) -> str:
 def quoted_version(problem: DetectedProblem) -> str:
     """Return the change of version that `problem` quotes, as `previous version → current version`.
 
-    `problem` is a difference between two versions of the agent. "none" stands for a previous version without a name.
+    `problem` is a difference between two versions of the agent. A previous version without a name is written as "none".
     """
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
@@ -139,8 +140,8 @@ def quoted_version(problem: DetectedProblem) -> str:
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
     """Return the causes that the report names, in the given order.
 
-    Causes with a vague detail (such as unclassified errors) are left out. The first cause is kept even with a vague
-    detail, if the evidence is sufficient (`insufficient` is false).
+    Causes with a vague detail (one in `VAGUE_DETAILS`, such as an unclassified error) are left out. Exception: the
+    first cause is always kept if the evidence is sufficient (`insufficient` is false).
     """
     return tuple(
         cause
@@ -154,8 +155,8 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A cause has one or more detected problems. Its hypothesis cites the quotations of the first problem. If the cause is
-    a difference between versions, it cites up to `MAX_CITED` quotations of all problems.
+    A cause has one or more detected problems. Its hypothesis cites the quotations of the first problem. Exception:
+    if the cause is a difference between versions, it cites the first `MAX_CITED` quotations of all its problems.
 
     Args:
         causes: the ranked causes, most likely first.

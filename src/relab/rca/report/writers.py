@@ -1,4 +1,4 @@
-"""Report each error once: a failed call is reported at the step that wrote it, if the ranking finds a problem there."""
+"""Report each error once: move a failure to the step that probably caused it, if the ranking suspects this step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _WRITTEN_BADLY = "format_broken"
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
     """Merge the detected problems of a run with the problems guessed by the ranking, so that each error occurs once.
 
-    The writer of a failed call is the last step before it in the same parent step. The writer of a failed step is the
-    last step inside it. A detected problem of a failed call or step is moved to its writer in two cases:
+    The writer is the step that probably caused a failure. The writer of a failed call is the last step before it in the
+    same parent step. The writer of a failed step is the last step inside it. A detected problem of a failed call or
+    step is moved to its writer in two cases:
 
     - The ranking guesses a problem at the writer.
     - According to the ranking's model, a problem at the writer is at least as probable as at the failed call or step.
 
-    A failure by a rate limit, a timeout or a missing permission is not moved. A guess of the same kind at the writer
-    is removed, because it is the same error.
+    A failure by a rate limit, a timeout or a missing permission is not moved. If the detected problem and a guess at
+    the writer are of the same kind (`_kind_of`), the guess is removed, because it is the same error.
 
     Returns:
         `(problems in order of time, remaining guessed problems)`.
@@ -74,8 +75,8 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
     The first case that applies decides:
 
-    - The category of the problem is not `unknown`: the error says what is wrong with the call that the writer wrote,
-      so the kind is `format_broken`.
+    - The category of the problem is not `unknown`: `format_broken`, because the error says what is wrong with the call
+      that the writer wrote.
     - The ranking guessed problems at the writer: the first kind in `guessed`.
     - The ranking model judged the writer: the kind that it finds most probable.
     - Otherwise: `format_broken`.
@@ -94,8 +95,7 @@ def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bo
     If the model judged only `writer`, return True. If it did not judge `writer`, return False.
 
     Args:
-        writer: the step that probably caused the failure: the last step before the failed call, or inside the failed
-            step.
+        writer: the step that probably caused the failure.
         problem: the detected problem, which names the failed call or step.
         ranking: the result of ranking the run, with the probabilities of the ranking model.
     """
@@ -118,8 +118,8 @@ def _place_of(problem: DetectedProblem) -> UnitKey:
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
     """Return a problem moved from a failed call or step to `writer`, the step that probably caused it.
 
-    A quotation of the writer's text is added to the problem's quotations. `kind` is the kind of problem at the writer:
-    it becomes the problem's detail, and decides its category. None keeps the detail and the category.
+    A quotation of the writer's text is added to the problem's quotations. `kind` is the kind of problem at the writer.
+    It becomes the problem's detail and decides its category; if it is None, both are kept.
     """
     detail = DETAILS.get(kind or "")
     return replace(

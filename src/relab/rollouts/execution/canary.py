@@ -33,16 +33,17 @@ def run_canary(
     measure: Callable[[], tuple[ArmWindow, ...] | None],
     check_health: Callable[[], str],
 ) -> CanaryViolation | None:
-    """Serve the new flags (arm B) to a growing share of the traffic, and check each step.
+    """Serve the new flags (arm B) to a growing share of the traffic, and check each step against a baseline.
+
+    The baseline is the figures of arm A (old flags) in the first of these that has any: the measurement of the step
+    itself, `windows`, the measurements of earlier steps (the latest first).
 
     Args:
         canary: the steps and limits.
-        windows: the measured windows of the rollout, each one measurement of an arm; empty if an experiment decided the
-            rollout. Those of arm A (old flags) are the baseline.
+        windows: the windows (measurements of one arm each) from before the canary. Empty if the results of an
+            experiment decided the rollout, because nothing was measured then.
         set_share: changes the flags so that arm B gets the given share of the traffic, in percent.
-        measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
-            result are the baseline of this step. Without them, `windows` are the baseline, or, if `windows` has none of
-            arm A, the baseline of the step before.
+        measure: measures one step and returns its windows; None if the rollout was stopped.
         check_health: returns why the target is unhealthy; "" if it is healthy.
 
     Returns:
@@ -82,12 +83,14 @@ def _figures_of_a(windows: tuple[ArmWindow, ...], least: float) -> list[float]:
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard, *, least: float) -> str:
     """Return why a measurement of the new flags does not allow the next step, in one sentence; "" if it does.
 
-    The possible reasons: the measurement is unusable, has no completed request or no usable figure, or exceeds a limit.
+    The possible reasons: the measurement is unusable, has no completed request or no usable figure, or a limit is
+    exceeded.
 
     Args:
         window: the measurement of arm B (new flags) during a step of the canary.
-        baseline: the judged figure (P95 latency or metric) in each measurement of arm A (old flags). `window` is
-            compared with the median. If `baseline` is empty, the judged figure is not checked.
+        baseline: the judged figures (P95 latencies, or values of the plan's metric) of arm A (old flags), one per
+            measurement. The judged figure of `window` is compared with their median. If `baseline` is empty, the judged
+            figure is not checked.
         guard: the limits.
         least: the smallest figure that is usable.
     """
@@ -106,8 +109,8 @@ def _figure_reason(metric: float | None, of_a: float, guard: CanaryGuard, least:
 
     Args:
         metric: the judged figure (the P95 latency, or the metric that the plan names); None if it is missing.
-        of_a: the judged figure of arm A (old flags).
-        guard: the greatest increase from arm A to arm B.
+        of_a: the median of this figure in arm A (old flags).
+        guard: the limits; `max_delta_p95` is the greatest increase from arm A to arm B, in percent.
         least: the smallest figure that is usable.
     """
     if metric is None or not least <= metric <= MAX_FIGURE:
