@@ -31,7 +31,7 @@ class RolloutStatus(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether the rollout has ended, so that nothing more is measured or applied unless a person requests it."""
+        """Whether the rollout has ended. Nothing more is measured then, and only a person can still apply its flags."""
         return self not in {RolloutStatus.QUEUED, RolloutStatus.RUNNING}
 
 
@@ -99,7 +99,7 @@ class OpenChange(_Value):
         values: all values that the rollout may give the flags. If the flags have a value that is not among these,
             another client has changed them.
         owner: the owner of the lease of the target when the change was stored.
-        rollback: the audit's entry of the rollback that restores the flags by a person's decision; None for any other
+        rollback: the entry for the audit, if the change is a rollback that a person requested; None for any other
             change.
     """
 

@@ -61,12 +61,13 @@ class FlagRecovery:
     def recover(self) -> list[FlagRestoration]:
         """Restore the flags that rollouts of dead processes have changed; return one result for each of these rollouts.
 
-        If a target does not answer, no error is raised: `restored` of the result is False.
+        If the flags of a rollout cannot be restored, no error is raised; `restored` of its result is False. A rollout
+        is left out if its target is in use.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
     def settle(self, target: str) -> None:
-        """Restore the flags of a target that rollouts of dead processes left changed.
+        """Restore the flags of one target, if rollouts of dead processes left these flags changed.
 
         The caller must hold the lease of the target.
 

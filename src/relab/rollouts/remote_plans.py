@@ -1,4 +1,4 @@
-"""Rules for plans that clients send over HTTP: they must name neither files nor hosts of the server's network."""
+"""Reject plans from HTTP clients that name files, or hosts other than this machine and the allowed ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from relab.rollouts.plans.models import Plan, ReportFiles
 
 
 def reject_files(plan: Plan) -> None:
-    """Reject a plan from HTTP that names files: they would be files of the worker's machine.
+    """Reject a plan from an HTTP client if it names a file, because the worker would use a file of its own machine.
 
     Raises:
-        PlanInvalidError: the request mix is not a built-in one, or the path of a report is not the default.
+        PlanInvalidError: `experiment.mix` is not the name of a built-in mix of requests, or a path in `report` is not
+            the default.
     """
     from relab.load.service import built_in_names
 
@@ -56,7 +57,7 @@ def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
 
 
 def _urls_of(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Yield (name of the field, URL) for each URL in a plan to which a rollout sends requests."""
+    """Yield (name of the field, URL) for each field of a plan with a URL. A rollout sends requests to these URLs."""
     yield "base_url", plan.base_url
     subject = plan.subject
     for section in ("flags", "health", "metric"):

@@ -33,7 +33,7 @@ def get(session: DatabaseSession, rollout_id: str) -> Any | None:
 def list_rollouts(session: DatabaseSession, *, before: str | None, limit: int) -> Sequence[Any]:
     """Return at most `limit` rows of rollouts, newest first.
 
-    All returned ids are below `before`; None for no limit.
+    Only rollouts with an id below `before` are returned; None: rollouts with any id.
     """
     statement = select(*_COLUMNS).order_by(RolloutRow.rollout_id.desc()).limit(limit)
     if before is not None:
@@ -57,8 +57,8 @@ def list_of_target(session: DatabaseSession, target: str) -> Sequence[Any]:
 def list_open(session: DatabaseSession) -> Sequence[Any]:
     """Return the rows of the open rollouts, oldest first.
 
-    A rollout is open if its flags must still be restored, or if a command (not a worker) executes it and it is not
-    over. If the process of an open rollout has died, another process must restore the flags and end the rollout.
+    A rollout is open if its flags must still be restored, whether it is over or not. A rollout that a `lab` command
+    executes is open until it is over, even if its flags are unchanged: no worker continues it after a crash.
     """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (
@@ -115,8 +115,7 @@ def take_lease(session: DatabaseSession, values: Mapping[str, Any], *, is_dead: 
     Args:
         session: the session of the transaction.
         values: every column of `rollout_leases`, by name.
-        is_dead: a prefix of names; every owner whose name has this prefix is dead. The prefix has no wildcards: `%`
-            stands for itself.
+        is_dead: a prefix. Each owner whose name begins with it is dead. `%` and `_` are not wildcards in it.
         now: the current time, in microseconds since 1970.
         latest: the latest end that a lease can have now, in microseconds since 1970. A lease with a later end was
             stored before the clock was set back, and counts as expired.

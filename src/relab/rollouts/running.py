@@ -132,7 +132,7 @@ class RolloutRunner:
     def conclude(
         self, ended: RolloutRecord, error: Exception | None, target: RolloutTarget, root: Path
     ) -> RolloutRecord:
-        """Publish the end of a rollout to readers of its progress, write its reports, and return `ended`.
+        """Publish the end of a rollout to clients that follow its progress, write its reports, and return `ended`.
 
         A dry run has no reports. If the rollout ended without an error, its report is also sent to the target. The
         caller must have released the rollout's lease on the target.
@@ -144,8 +144,8 @@ class RolloutRunner:
             root: the folder for the reports.
 
         Raises:
-            EndNotStoredError: the new flags are in force, but the end could not be published, or a report not written.
-            UnavailableError: the same failure, while the new flags are not in force.
+            EndNotStoredError: the end could not be published or a report not written, and the new flags are in force.
+            UnavailableError: the end could not be published or a report not written; the new flags are not in force.
         """
         from relab.rollouts.reports import mini_json, mini_text, write_reports
 

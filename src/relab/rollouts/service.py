@@ -124,7 +124,7 @@ class RolloutService:
             root: the base folder of relative report paths in the plan.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each measurement.
-            is_dry_run: only check the target's health, and compute the changes of flags; a failure is not stored.
+            is_dry_run: check health and compute the changes of flags, but change nothing. Not stored if it fails.
 
         Raises:
             ReportFolderError: the reports cannot be written; the old flags are in force.
@@ -153,13 +153,14 @@ class RolloutService:
         root: Path,
         is_dry_run: bool = False,
     ) -> GatedRollout:
-        """Apply the flags of a plan if a variant passes in an experiment. Only the steps of a canary are measured.
+        """Apply the new flags of a plan if a variant of an experiment passes the given gates (conditions).
 
-        If an earlier call decided the same plan by the same comparison, only return the record of that rollout.
+        The rollout measures nothing itself, except the steps of a canary. If an earlier call decided the same plan by
+        the same comparison, this call changes nothing and returns that rollout.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
-            question: the experiment's run, the variant, and the gates (conditions).
+            question: the experiment's run, the variant, and the gates.
             by: the person who starts the rollout.
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.
@@ -223,8 +224,8 @@ class RolloutService:
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
         """Execute a queued rollout, or continue a rollout whose worker has died, and return its record.
 
-        Complete rounds (one measurement of each set of flags) are not measured again. For an ended rollout, only flags
-        that are still changed are restored. If `stop` is set, the rollout ends early and its flags are restored.
+        Complete rounds (one measurement of each set of flags) are not measured again. If the rollout is over, nothing
+        is measured; changed flags are restored. If `stop` is set, the rollout ends early and its flags are restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -255,9 +256,9 @@ class RolloutService:
         return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Restore flags that dead rollouts left changed, and mark this rollout as failed, unless it is over.
+        """Mark a rollout as failed with the message `error`, unless the rollout is over.
 
-        A rollout is dead if no process executes it any more. `error` is the message.
+        In both cases, first restore the flags of all rollouts whose process has died.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -282,9 +283,9 @@ class RolloutService:
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Request the stop of a rollout, as the person `by` with the reason `note`; return the rollout's record.
 
-        A process that executes the rollout restores the flags and ends it within seconds, so the returned rollout may
-        still be running. Without such a process, this call restores the flags and ends it, or, while another rollout
-        of the target is running, the next attempt to execute it does so.
+        If a process executes the rollout, that process restores the flags and ends the rollout within seconds. If no
+        process uses the target, this call does both. If another rollout of the target is running, the next attempt to
+        execute this rollout ends it. In the first and third case, the returned record may not show the end yet.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -298,7 +299,7 @@ class RolloutService:
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of rollouts whose process has died; return one result for each that had changed flags."""
+        """Restore the flags of rollouts whose process has died; return a result for each rollout with changed flags."""
         return self._recovery.recover()
 
     def summary(self, rollout_id: str) -> str:
@@ -383,7 +384,7 @@ class RolloutService:
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _folder(self, rollout_id: str) -> Path:
-        """Return the folder of the reports of a rollout that a worker executes."""
+        """Return the folder for the reports of a rollout, if a worker executes the rollout."""
         return self._home / rollout_id
 
     def _new_record(self, plan: Plan, target: RolloutTarget, *, by: str, is_dry_run: bool = False) -> RolloutRecord:

@@ -1,4 +1,4 @@
-"""Stop a rollout that another process executes: store a request, which the executing process reads once a second."""
+"""Stop a running rollout at a person's request: the executing process polls the database for it once a second."""
 
 from __future__ import annotations
 

@@ -27,10 +27,12 @@ class RolloutStops:
     def request(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Request the stop of a running rollout, and return its record.
 
-        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
-        no process executes a rollout of this target, this call restores the flags and ends the rollout. If another
-        rollout of the target is running, the next attempt to execute this rollout ends it. `by` is the person, `note`
-        the reason for the audit.
+        If a process executes this rollout, that process restores the flags and ends the rollout within seconds, with
+        the status `interrupted`; the returned record may still be that of a running rollout. If no process executes a
+        rollout of this target, this call restores the flags and ends this rollout. If a process executes another
+        rollout of this target, the next attempt to execute this rollout ends it.
+
+        `by` is the person, and `note` is the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -53,7 +55,10 @@ class RolloutStops:
             return self._store.get(rollout_id).record
 
     def end(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
-        """End a rollout that a person stopped, after its flags were restored; store, publish and return it."""
+        """Mark a rollout as interrupted by a person's `request`, store and publish its end, and return its new record.
+
+        The caller must have restored the flags.
+        """
         values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
         ended = stopped_by(record.model_copy(update=values), request)
         self._runner.store_end(ended)

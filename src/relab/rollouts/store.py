@@ -62,7 +62,7 @@ class RolloutStore:
     def list_records(self, *, before: str | None, limit: int) -> list[RolloutRecord]:
         """Return at most `limit` records of rollouts, without their windows (measurements), newest first.
 
-        All returned ids are below `before`; None for no limit.
+        Only rollouts with an id below `before` are returned; None: rollouts with any id.
         """
         with self._database.read() as session:
             rows = repository.list_rollouts(session, before=before, limit=limit)
@@ -81,8 +81,8 @@ class RolloutStore:
     def list_open(self) -> list[StoredRollout]:
         """Return the open rollouts, oldest first and without their windows (measurements).
 
-        A rollout is open if its flags must still be restored, or if a command (not a worker) executes it and it is not
-        over. If the process of an open rollout has died, another process must restore the flags and end the rollout.
+        A rollout is open if its flags must still be restored, whether it is over or not. A rollout that a `lab` command
+        executes is open until it is over, even if its flags are unchanged: no worker continues it after a crash.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
@@ -142,11 +142,10 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether this process still has the duty to restore the flags.
+        """Return whether this process must still restore the flags.
 
-        A process that loses the lease keeps this duty until another process takes over the rollout.
-
-        If the lease is lost and the database is unavailable, a takeover cannot be detected, and the result is True.
+        It must while it holds the lease. After it has lost the lease, it must until another process has taken over the
+        rollout. If the lease is lost and the database cannot be read, the result is True.
         """
         if self._lease.is_held:
             return True
@@ -170,10 +169,10 @@ class StoredJournal:
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record at the beginning of a phase, so that clients can read the phase.
+        """Store the record when the phase `execute`, `judge` or `apply` begins, so that clients can read the phase.
 
-        Do nothing for a dry run, for a phase that is not in `_STORED_PHASES`, or if the lease is lost. If the database
-        is unavailable, log a warning.
+        Do nothing for any other phase, for a dry run, or after the lease is lost. If the database is unavailable, only
+        log a warning.
         """
         if record.is_dry_run or record.phase not in _STORED_PHASES or not self._lease.is_held:
             return

@@ -1,4 +1,7 @@
-"""URLs in plans. Reports and commands show them, so they must be one line without invisible characters."""
+"""Field types that validate the URLs in plans.
+
+A URL must consist of visible ASCII characters, because reports and shell commands show it.
+"""
 
 from __future__ import annotations
 

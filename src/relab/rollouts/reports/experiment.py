@@ -1,4 +1,4 @@
-"""The texts about a rollout that a run of an experiment decided: the run and its gates, instead of windows."""
+"""Write the texts of reports about the experiment that decided a rollout: its run, its variants and its gates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
 
 
 def evidence_results(evidence: ExperimentEvidence) -> list[str]:
-    """Return the lines of the summary's section RESULTS: one line for each gate (condition) of the experiment."""
+    """Return the lines of the summary's section RESULTS: one line for each gate of the experiment."""
     return [f"- {_flat(gate.gate)}: {gate.verdict.value}, {gate_text(gate, evidence)}" for gate in evidence.gates]
 
 
 def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
-    """Return a row (gate, verdict, figures, reason) for each gate (condition), for the table on the rollout's page."""
+    """Return a row (gate, verdict, figures and reason) for each gate of the experiment, for the rollout's page.
+
+    A gate is a bound on the difference between the variant and the baseline.
+    """
     return [
         (_flat(gate.gate), gate.verdict.value, f"{gate_text(gate, evidence)}; {_flat(gate.reason)}")
         for gate in evidence.gates
@@ -31,7 +34,10 @@ def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
 
 
 def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
-    """Return the figures of a gate (condition) as one line: difference, interval, number of pairs, and power."""
+    """Return the figures of a gate as one line, such as the difference between variant and baseline with its interval.
+
+    The other figures are the number of pairs (of trials), the minimum detectable effect and the false-PASS rate.
+    """
     if gate.estimate is None:
         return "difference n/a"
     level = UNKNOWN if evidence.level is None else f"{100 * evidence.level:.4g}%"

@@ -1,10 +1,11 @@
-"""The history of rollouts: one JSON line for each rollout, appended only, and chained so that an edit is detected.
+"""Append to, read and verify the history of rollouts: a file with one JSON line for each rollout, as a hash chain.
 
-Each line has the hash of the line before it (`previous`) and its own (`hash`), which covers both its content and
-`previous`. A line is canonical JSON, so each changed byte is detected. The file may begin with lines of other programs,
-which have no hashes; they are kept, and `previous` of the first chained line is the digest of the last of them. The
-hashes have no key. They detect damage and edits, but neither a person who recomputes all hashes nor lines that are
-missing at the end.
+`hash` of a line is the hash of its content and of `previous`; `previous` is the `hash` of the line before it. A line is
+canonical JSON, so each changed byte is detected. Missing lines at the end are not detected. The hashes have no secret
+key, so a person who edits a line and recomputes all later hashes is not detected either.
+
+The file may begin with lines of other programs. They have no hashes and are kept. `previous` of the first line after
+them is the SHA-256 digest of the last of them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class HistoryProblem:
 
 
 def append_history(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append a line to a history of rollouts (a hash chain). The line is then on the disk.
+    """Append a line to a history of rollouts (a hash chain). The line is on the disk when the function returns.
 
     Several processes may append at once.
 
@@ -124,9 +125,10 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
-    """Repair an incomplete line at the end of a history, and return the last complete line; None without a line.
+    """Repair the last line of a history if it has no line end; return the last line of the repaired file.
 
-    A complete JSON object gets a line end. Any other incomplete line moves to a file with the suffix `.torn`.
+    If the line is a complete JSON object, a line end is added. Otherwise, the line is moved to a file with the suffix
+    `.torn`. Return None if no line is left.
     """
     lines = _last_lines(file)
     if lines and not lines[-1].endswith(b"\n"):

@@ -1,4 +1,7 @@
-"""The mini report: the key figures as text that parsers search, and as JSON. An unmeasured figure is null, never 0."""
+"""Write the mini report of a rollout (the key figures and the verdict) as text and as JSON.
+
+Other programs parse both. An unmeasured figure is `n/a` in the text and null in JSON, never 0.
+"""
 
 from __future__ import annotations
 
@@ -78,13 +81,13 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
 def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float | None:
     """Return the change of a figure from arm A (old flags) to arm B (new flags), in the unit of the figure.
 
+    With `change_pct`, the result is this percentage of arm A's mean. Otherwise, it is arm B's mean minus arm A's mean.
     Return None if the mean of an arm is unknown.
 
     Args:
         record: the rollout.
         name: the field of `ArmWindow` with the figure.
-        change_pct: the change of the figure in percent: the result is this percentage of arm A's mean. If None, the
-            result is arm B's mean minus arm A's mean.
+        change_pct: the judged change of the figure, in percent; None if the figure was not judged.
     """
     a, b = (_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B))
     if a is None or b is None:

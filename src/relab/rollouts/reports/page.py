@@ -93,9 +93,9 @@ def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
 
 
 def _interval_levels(effects: Sequence[tuple[int, Effect]]) -> str:
-    """Return one sentence with the levels of the intervals; "" without an interval.
+    """Return one sentence with the levels of the intervals, such as 99 %; "" without an interval.
 
-    The last interval, that of the verdict, has another level than the others if an early look ended the measurement.
+    If an early look ended the measurement, the last interval has a level of its own. Otherwise, all levels are equal.
     """
     levels = [f"{100 * effect.level:.4g} %" for _, effect in effects if effect.level is not None]
     if not levels:

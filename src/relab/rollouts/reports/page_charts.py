@@ -1,6 +1,7 @@
-"""The charts of a rollout's page as Vega-Lite specifications. relab writes their texts; only numbers come from outside.
+"""Make the charts of a rollout's page as Vega-Lite specifications. All texts in them are constants of relab.
 
-They are written as JSON, not with Altair, because Altair takes longer to load than most rollout commands run.
+The specifications are plain JSON values. Altair is not used, because it takes longer to load than most rollout commands
+run.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:
-    """Return an axis of the chart from the least to the greatest of `numbers`, with marks only at whole numbers."""
+    """Return a chart axis from the least to the greatest of the whole numbers `numbers`, with at most 16 marks."""
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
     return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 
@@ -152,7 +153,8 @@ def _counting(numbers: Sequence[Any]) -> Spec:
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
     """Return (lower end, upper end) of the vertical axis.
 
-    The axis shows 0, the thresholds, all estimates, and the interval of the last row with some space around it.
+    The axis shows 0, the thresholds, all estimates, and the last interval with some space around it. Earlier intervals
+    may be cut off, because they can be many times wider.
     """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None

@@ -1,4 +1,7 @@
-"""The summary of a rollout for a terminal: the sections of LabOps, an older tool, in a limited number of lines."""
+"""Write the summary of a rollout for a terminal, with a limited number of lines.
+
+Its sections are those of the summary of LabOps, an older tool.
+"""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def decision(record: RolloutRecord) -> str:
 def reason(record: RolloutRecord) -> str:
     """Return the reason for the result of a rollout, in one sentence.
 
-    The first one that exists is returned: the error of the rollout, the reason for its verdict, or why it has no
-    verdict.
+    It is the error of the rollout; without an error, the reason for the verdict; without a verdict, a sentence that
+    says so.
     """
     if record.error is not None:
         return record.error
@@ -94,7 +94,10 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _obstacles(record: RolloutRecord) -> tuple[str, ...]:
-    """Return the reasons why the rollout of a record cannot pass; empty if an experiment decides the rollout."""
+    """Return the reasons why a rollout can never pass, each from its plan or its equal arms (sets of flags).
+
+    The reasons concern measured windows. If an experiment decides the rollout instead, the result is empty.
+    """
     if record.experiment is not None:
         return ()
     return (*pass_obstacles(record.plan), *_equal_arms(record))

@@ -30,7 +30,7 @@ class ScreenedCandidate(_Value):
     Attributes:
         number: the number of the candidate in the search, from 1.
         values: `{field of the plan: value}`.
-        rollout_id: the id of the screening; None if the target rejected the values.
+        rollout_id: the id of the screening; None if the candidate was not measured, see `problem`.
         estimate_pct: change of the judged figure (the P95 latency, or the metric that the plan names) from arm A (old
             flags) to arm B (the candidate's flags), in percent.
         low_pct, high_pct: ends of the interval of `estimate_pct`.
@@ -92,7 +92,7 @@ class SearchResult(_Value):
     Attributes:
         search_id: the id of the search.
         spec: the content of the search file.
-        candidates: the candidates that were measured in short rollouts, in order.
+        candidates: the candidates so far, in order. After a dry run (`RolloutSearch.check`), they are not measured.
         confirmations: the full rollouts of the best candidates so far, in order.
         chosen: number of the candidate that a confirming rollout applied; None if none was applied.
         finished: whether the search has ended.
@@ -109,7 +109,7 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan of the screening that measures candidate `number`: a short rollout, which cannot reach a PASS.
+    """Return the plan of the screening (short rollout) of candidate `number`. It has too few rounds for a PASS.
 
     `values` are the candidate's values for fields of the search's plan. The reports are in a subfolder of `folder`.
     """

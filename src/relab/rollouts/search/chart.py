@@ -1,6 +1,6 @@
-"""The chart of a search's candidates as a Vega-Lite specification. Only the data in it come from outside.
+"""Make the chart of a search's candidates as a Vega-Lite specification.
 
-It is written as JSON, like the charts of a rollout's page.
+Values from the search file are only in the chart's data; all other texts are constants of relab.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Choose the candidate to measure next: the next combination, or the one with the greatest expected improvement. Pure.
+"""Choose the candidate that a search measures next. Pure.
 
-The expected improvement comes from a Gaussian process with a Matérn kernel (smoothness 5/2). The noise at each
-candidate is the standard error of the effect in its screening (short rollout). Sources: Rasmussen and Williams,
-"Gaussian Processes for Machine Learning", chapters 2 and 4; Jones, Schonlau and Welch, "Efficient Global Optimization",
-1998.
+The method `grid` takes the next combination. The method `bayesian` begins with candidates far apart, and then takes the
+candidate with the greatest expected improvement, by a Gaussian process with a Matérn kernel (smoothness 5/2). The
+noise at a candidate is the standard error of its measured effect. Sources: Rasmussen and Williams, "Gaussian Processes
+for Machine Learning", chapters 2 and 4; Jones, Schonlau and Welch, "Efficient Global Optimization", 1998.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def propose(
 ) -> Values | None:
     """Return the values of the next candidate of a search; None if the search is over.
 
-    It is over if `candidates` candidates or all combinations were measured. Equal arguments give equal results.
+    It is over if `candidates` candidates or all combinations were tried. Equal arguments give equal results.
 
     Args:
         parameters: the values to try for each field of the plan.
-        trials: the candidates that were measured so far.
+        trials: the candidates that were tried so far.
         method: `grid` or `bayesian`.
         candidates: the greatest number of candidates.
         seed: the seed of the random choices of `bayesian`.
@@ -117,7 +117,7 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
     """Return the candidates as points, one row for each candidate.
 
     A field with numbers has one coordinate: the rank of the value, scaled to 0..1. Any other field has one coordinate
-    for each of its possible values: the square root of 1/2 for the candidate's value, and 0 for the others.
+    for each possible value: √½ for the candidate's value, 0 for the others, so different values have the distance 1.
     """
     import numpy as np
 
@@ -137,7 +137,7 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return for each candidate in `pool` by how much it is expected to improve the best effect so far, as a log ratio.
+    """Return the expected improvement of each candidate in `pool` on the best effect so far, as a log ratio.
 
     A Gaussian process is fitted to the measured candidates. An effect is the log ratio of arm B (the candidate's flags)
     to arm A (the old flags).

@@ -1,7 +1,7 @@
-"""The use case of a search: screen candidates, confirm the best one by a rollout that may apply it, write the report.
+"""Run a search: measure candidates in short rollouts, confirm the best ones in full rollouts, and write the report.
 
-The state of a search is its rollouts in the database. A search that continues proposes the same candidates again; for a
-candidate with a finished rollout, it takes the stored result.
+A stopped search can be continued. It then proposes the same candidates again; if the database has a rollout of a
+candidate with a verdict, that rollout is used and not repeated.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class RolloutSearch:
         return None if record is None else screened(number, values, record)
 
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
-        """Return the stored rollout of a plan, or execute the plan; None if the rollout was stopped.
+        """Return the stored rollout of a plan; if there is none, execute the plan. None if the execution was stopped.
 
         `stored` has the rollouts of the search that have a verdict, by the path of their summary. `what` names the
         rollout in messages of progress, such as `candidate 3`.
@@ -219,7 +219,7 @@ def folder_of(search: SearchResult) -> str:
 
 
 def _known_candidates(spec: SearchSpec) -> list[Values]:
-    """Return the values of the candidates that are known before a measurement: all in a grid, otherwise one."""
+    """Return the candidates that are known before any measurement: all of a grid; with another method, the first."""
     if spec.method == "grid":
         return grid(spec.parameters)
     values = propose(spec.parameters, [], method=spec.method, candidates=spec.candidates, seed=spec.seed)

@@ -44,7 +44,7 @@ class Parameter(PlanSection):
         values: the list; None for a range.
         low, high: the ends of the range. If both are whole numbers, only whole numbers are tried.
         scale: how the values of a range are spaced: `linear` with equal differences, `log` with equal ratios.
-        points: number of tried values of a range; fewer are tried if rounded values are equal.
+        points: number of values of a range. Values that are equal after rounding are tried once.
     """
 
     values: _Values | None = None

@@ -35,7 +35,7 @@ class HttpFlagTarget:
         subject: the URLs, the template of the body, and the positions of values in answers.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: the log in which each repeated request is counted; None: repetitions are not counted.
+        retries: counts the requests that are repeated after an error; None: they are not counted.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The name of the flag for leases and messages: the URL to which changes are sent, in a normal form."""
+        """The name of the flag for leases and messages: the URL for changes, normalized by `flag_identity`."""
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
-        """Return the value of the flag, and its version if the plan names a pointer or a header for it.
+        """Return the value of the flag, and its version if the plan says where an answer has the version.
 
-        If processes of the service return different values, the state has all of them.
+        The flag is read as often as the plan says (`reads`). If the answers have different values, because processes of
+        the service differ, the state has all of these values.
         """
         return self._reader.read()
 
@@ -70,9 +71,9 @@ class HttpFlagTarget:
         """Return the value and the version of the flag in one answer to a read.
 
         Raises:
-            TargetUnavailableError: the answer has no value or no version where the plan says, or a value that could not
-                be restored.
-            SubjectError: the version cannot be used in a conditional change.
+            TargetUnavailableError: the answer has no value or version at the plan's JSON pointer, or it has a value
+                that the plan cannot send, so the value could not be restored.
+            SubjectError: the version header is missing, or has a weak tag, which `If-Match` does not allow.
         """
         document = answer.document
         try:
@@ -111,7 +112,7 @@ class HttpFlagTarget:
         return all(equal_json(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the value in `before`: a change to this value restores the flag, whatever `wanted` is."""
+        """Return the value that restores the flag: the value in `before`. `wanted` is ignored."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:
