@@ -93,7 +93,8 @@ def create() -> FastAPI:
 async def _otlp_grpc(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[None]:
     """Return a context manager that serves OTLP/gRPC while its block runs.
 
-    It serves nothing if the settings name no port for gRPC, or if the server serves only a part of relab.
+    It serves nothing if the settings name no port for gRPC, or if `serve_only` selects a single part of relab: single
+    parts receive no telemetry.
     """
     if services.settings.grpc.port is None or services.settings.serve_only != "all":
         yield

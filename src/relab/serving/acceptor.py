@@ -27,10 +27,10 @@ MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to the hard limit, and return the resulting soft limit.
+    """Raise this process's soft limit of open files, and return the resulting soft limit.
 
-    The soft limit is raised at most to `MAX_DESCRIPTORS`, which is also returned for an infinite soft limit. If the
-    system rejects the change, the limit stays.
+    The new soft limit is the hard limit, but at most `MAX_DESCRIPTORS`. A higher soft limit is not changed; if it is
+    infinite, `MAX_DESCRIPTORS` is returned. If the system rejects the change, the soft limit stays.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
@@ -60,7 +60,8 @@ class Acceptor:
     Args:
         listener: the listening socket.
         connections: decides which connections are admitted.
-        make_protocol: returns the protocol object for a client's address and the admission of the connection.
+        make_protocol: returns the protocol object of a new connection. Its arguments are the client's address, and the
+            result of `Connections.admit`.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
@@ -124,9 +125,10 @@ class Acceptor:
             accepted.close()
 
     def _make_room(self, error: OSError) -> None:
-        """Close idle connections, or answer one client with 503, after `accept` failed for lack of a file descriptor.
+        """Close idle connections after `accept` failed, because file descriptors or memory ran out.
 
-        Accepting pauses for `_PAUSE_S` seconds afterwards.
+        If no connection is idle, accept one new connection with the reserved descriptor, answer it with 503 and close
+        it. Afterwards, accept no connection for `_PAUSE_S` seconds.
         """
         open_count = self._connections.open_count
         # Close at most the oldest quarter, so that a health check that has just connected is not closed.

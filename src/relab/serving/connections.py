@@ -20,7 +20,7 @@ _log = get_logger("relab.serve")
 
 
 class Connection(Protocol):
-    """An open connection, as the registry (`Connections`) uses it."""
+    """The methods of an open connection that the registry (`Connections`) calls."""
 
     @property
     def is_waiting(self) -> bool:
@@ -32,7 +32,7 @@ class Connection(Protocol):
         ...
 
     def check(self, now_s: float) -> None:
-        """Close the connection if one of its time limits has passed; `now_s` is the event loop's time."""
+        """Close the connection if one of its time limits has passed; `now_s` is the event loop's time, in seconds."""
         ...
 
 
@@ -83,10 +83,11 @@ class Connections:
         return len(self._streams)
 
     def admit(self, client: str) -> Admission | None:
-        """Return which requests a new connection of `client` may send; None if the connection must be closed.
+        """Return which requests a new connection of `client` may send; None if the connection must be rejected.
 
-        If a limit is reached, the oldest connection that waits for a request is closed to make room. If no connection
-        can be closed, the new connection may only send health checks.
+        If a limit is reached, a connection that waits for a request is closed to make room. If no connection waits, the
+        new connection may send health checks only. If there are too many connections for health checks, too, and none
+        of them waits, the new connection is rejected.
 
         Args:
             client: the address of the client.
@@ -132,8 +133,8 @@ class Connections:
         """Count a connection as an event stream until `end_stream` is called; return whether this is allowed.
 
         An event stream does not count against the limit of connections of its client. Return False and change nothing
-        if there are too many event streams, or if the connection is for health checks only. For a connection that is
-        already closed, return True and change nothing.
+        if there are too many event streams, or if the connection is for health checks only. If the client has already
+        closed the connection, return True and change nothing: the response then ends by itself.
 
         Args:
             connection: the connection.
@@ -166,8 +167,8 @@ class Connections:
     def check_all(self, now_s: float) -> None:
         """Close each connection that has exceeded one of its time limits.
 
-        Also log, every 10 seconds, how many connections and requests were rejected repeatedly for the same reason.
-        `now_s` is the current time of the event loop, in seconds.
+        Also log the number of repeated rejections with the same code, every 10 seconds for each code. `now_s` is the
+        current time of the event loop, in seconds.
         """
         for connection in list(self._all()):
             connection.check(now_s)
@@ -212,7 +213,7 @@ class Connections:
 
     @staticmethod
     def _evict_one(connections: dict[Connection, None]) -> bool:
-        """Close the oldest of these connections that waits for a request; return False if none waits for one.
+        """Close the oldest of those `connections` that wait for a request; return False if none of them waits.
 
         The closed connection unregisters itself.
         """

@@ -1,6 +1,6 @@
-"""Limits of the HTTP server for clients that are not authenticated yet, and responses to requests above a limit.
+"""Limits that the HTTP server applies to each client before authentication, and responses to requests above a limit.
 
-Pure.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class HttpLimits:
     """The limits of one server. A request above a limit gets the stated HTTP status.
 
     Attributes:
-        max_request_line_bytes: the largest request target; above it 414.
+        max_request_line_bytes: the largest size of a request target; above it 414.
         max_header_bytes: the largest total size of a request's header fields; above it 431. Trailers (fields after the
-            body) have the same limit. Chunk framing has a similar limit; above it 400.
+            body) have the same limit.
         max_headers: the largest number of header fields of a request; above it 431.
         header_timeout_s: the longest time from the first byte of a request to the end of its headers; then 408. A new
             connection without a byte is closed after this time.
@@ -39,12 +39,13 @@ class HttpLimits:
         stalled_reader_timeout_s: a connection is closed if response bytes wait to be sent and the client has read none
             for this time.
         max_pipelined_requests: the largest number of requests that may wait on one connection behind the current
-            request.
+            request; above it 400.
         max_connections: the largest number of open connections, without event streams and health checks.
-        max_connections_per_client: the largest number of open connections from one address.
-        max_streams: the largest number of open event streams.
-        max_health_connections: the largest number of connections in addition to `max_connections`; they may send only
+        max_connections_per_client: the largest number of open connections from one address, without event streams and
             health checks.
+        max_streams: the largest number of open event streams.
+        max_health_connections: the largest number of connections that are accepted above the other limits. They may
+            send health checks only.
     """
 
     max_request_line_bytes: int = 8_192

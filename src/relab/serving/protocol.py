@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: a subclass of uvicorn's protocol (on httptools) that enforces the limits."""
+"""Serve HTTP/1.1 on one connection by a subclass of uvicorn's httptools protocol that enforces `HttpLimits`."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stalled_since = None
 
     def exclude_pause(self, paused_at: float) -> None:
-        """Exclude the pause in reading from the time limit of the current request; it began at `paused_at` (event loop's time, in s)."""
+        """Extend the current time limit by the pause in reading that began at `paused_at` (event loop's time, in s)."""
         self._since += self.loop.time() - max(paused_at, self._since)
 
     # Methods that the transport calls.
@@ -257,7 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RequestRejectedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
-        """Check the headers (raise `RequestRejectedError` if they are wrong); start the request, or queue it behind the current one."""
+        """Start or queue the request; raise `RequestRejectedError` if its headers are wrong, or too many are queued."""
         check_head(
             self.parser.get_http_version(),
             self.url,
@@ -300,7 +300,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
-        """Call the app so that it gets the complete request body, even if the client has disconnected."""
+        """Call the app; it gets the body of a complete request, even if the client has disconnected since then."""
         cycle = self._running
 
         # uvicorn would drop this body, but a client that stopped waiting (such as Alertmanager) has sent all its data.
@@ -336,7 +336,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Count `count` more received bytes of the request; raise `RequestRejectedError` if there are too many."""
+        """Add `count` to the received bytes of the head or body; raise `RequestRejectedError` if they are too many."""
         # This also limits incomplete fields, empty lines and chunk framing, which the parser does not report.
         self._raw_bytes += count
         limits = self._limits

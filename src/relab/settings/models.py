@@ -1,10 +1,11 @@
 """The settings of an operator, and the sources that they are read from.
 
-The precedence is: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
+The sources, from the highest precedence to the lowest, are: arguments of `load_settings`, environment variables,
+`$RELAB_HOME/.env`, `$RELAB_HOME/config.toml`, defaults.
 
-The variables that relab took over from AgentOps, such as `DATABASE_URL`, may be written without a prefix; with the
-prefix `RELAB_`, they have precedence. All other names begin with `RELAB_`; two underscores separate the section from
-the setting (`RELAB_JOBS__LEASE_S`). The `.env` of the working directory is not read, because `lab` runs inside other
+The variables that relab took over from AgentOps, such as `DATABASE_URL`, work with and without the prefix `RELAB_`; the
+name with the prefix has precedence. All other names begin with `RELAB_`; two underscores separate the section from the
+setting (`RELAB_JOBS__LEASE_S`). The `.env` of the working directory is not read, because `lab` runs inside other
 people's projects, whose `.env` may name their database.
 """
 
@@ -161,7 +162,7 @@ class Settings(BaseSettings):
 
     @property
     def provider_keys(self) -> dict[str, SecretStr]:
-        """The API keys that are set by a provider's own variable, such as `OPENAI_API_KEY`.
+        """The API keys that are set by a variable of one provider, such as `OPENAI_API_KEY`.
 
         The result is `{name of the language model provider: API key}`.
         """
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
 
     @property
     def has_model(self) -> bool:
-        """Whether a language model is configured: an API key is set, or the URL of a server."""
+        """Whether a language model is configured, by an API key or by the URL of a server."""
         return bool(self.provider_keys) or self.llm.api_key is not None or self.llm.base_url is not None
 
     @property
@@ -196,8 +197,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources of settings; an earlier source has precedence over a later one.
 
-        A source of variables (the environment, or the file `.env`) is left out if it has no variable of relab, because
-        reading it takes a millisecond.
+        The environment or the file `.env` is left out if it has no variable of relab. This saves a millisecond, the
+        time in which pydantic reads such a source.
         """
         given = init_settings()
         home = _current_home(given)
@@ -215,7 +216,7 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
 
     Args:
         home: the folder of the installation (`$RELAB_HOME`); None for the default folder.
-        options: values by the name of the field; they have precedence over every other source.
+        options: values of settings, by the name of the field; they have precedence over all other sources.
 
     Raises:
         ConfigurationError: a value is not valid; the error names the setting and never contains a secret.
@@ -242,7 +243,7 @@ def _current_home(given: Mapping[str, Any]) -> Path:
 
 @functools.cache
 def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
-    """Return the names, in lower case, of the environment variables that also work without the prefix `RELAB_`."""
+    """Return the environment variables that also work without the prefix `RELAB_`, in lower case, in both forms."""
     aliases = (field.validation_alias for field in settings_cls.model_fields.values())
     choices = (alias.choices for alias in aliases if isinstance(alias, AliasChoices))
     return frozenset(name.lower() for name in itertools.chain(*choices) if isinstance(name, str))
@@ -251,8 +252,8 @@ def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
 def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home: bool) -> bool:
     """Return whether at least one of these environment variables may set a setting of relab.
 
-    A variable may set one if its name begins with `relab_`, or if its name is in `plain_names`. If the name contains a
-    double underscore, only the part before the first one (the name of a section) must be in `plain_names`.
+    A variable may set one if its name begins with `relab_`, or if the part of its name before the first double
+    underscore is in `plain_names`. Without a double underscore, this part is the whole name.
 
     Args:
         variables: the names of the variables that have a value, in lower case.

@@ -100,9 +100,9 @@ class HttpSettings(_Section):
 
 
 class GrpcSettings(_Section):
-    """The address of OTLP over gRPC, which needs the extra `relab[grpc]`.
+    """Settings of the server for OTLP over gRPC, which needs the extra `relab[grpc]`.
 
-    The limits of the HTTP server apply to gRPC, too.
+    The limits in `HttpSettings` for headers, bodies and ingest requests in progress apply to gRPC, too.
     """
 
     host: str = "127.0.0.1"
@@ -252,7 +252,7 @@ class IncidentSettings(_Section):
 
 
 class NoticeSettings(_Section):
-    """The receivers of notices about incidents, and the people who may answer the notices in Slack."""
+    """Settings of notices: their receivers (Slack, PagerDuty), and the people who may answer notices in Slack."""
 
     slack_webhook_url: SecretStr | None = Field(
         None, description="The address of an incoming webhook of Slack, or of a compatible service."

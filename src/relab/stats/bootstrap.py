@@ -1,4 +1,4 @@
-"""The BCa bootstrap interval of the mean of clusters.
+"""Compute the BCa (bias-corrected and accelerated) bootstrap interval of a mean whose values form clusters.
 
 scipy.stats.bootstrap computes the same figures up to rounding. But it takes more than twice as long for samples of the
 usual sizes, and the import of scipy.stats takes longer than most commands. Speed matters because each false-PASS rate
@@ -31,7 +31,7 @@ def bca_of_mean(
     Args:
         sums: the sum of the values in each cluster, shape (clusters,).
         sizes: the number of values in each cluster, shape (clusters,).
-        outside: the probability outside the interval, 0..1.
+        outside: 1 minus the confidence level, such as 0.05 for a 95 % interval.
         resamples: number of bootstrap draws.
         random: the generator that draws the clusters, with replacement.
     """

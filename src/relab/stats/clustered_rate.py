@@ -1,4 +1,4 @@
-"""Confidence interval of a success rate whose trials depend on each other: repeats of a task, tasks from one source.
+"""Compute the confidence interval of a success rate if trials depend on each other, such as repeats of one task.
 
 Wilson's interval over all trials treats repeats as new tasks. In simulations with 3 to 5 repeats of 30 to 60 tasks, the
 coverage of Wilson's interval was 57 to 95 %, instead of the nominal 95 % (`evals/interval_coverage.py`).

@@ -1,4 +1,4 @@
-"""Confidence interval of a rate whose events come in bursts: the counts of time windows vary more than by chance."""
+"""Compute the confidence interval of an event rate from counts in time windows, even if events come in bursts."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ class Interval:
     """A confidence interval of a quantity.
 
     Attributes:
-        low, high: the ends, in the unit of the quantity; infinite where it is not bounded.
+        low, high: the ends, in the unit of the quantity; an end is infinite if the interval has no bound there.
         level: confidence level, the share of such intervals that contain the true value, 0..1.
-        method: name of the method, as shown to a reader.
+        method: name of the method, for people; `none: REASON` if no method could be used.
     """
 
     low: float
@@ -28,17 +28,17 @@ class Interval:
 
     @property
     def ends_text(self) -> str:
-        """The ends as text, such as `-0.1 to +0.3`; if both are infinite, `unbounded` with the reason, if known."""
+        """The ends as text, such as `-0.1 to +0.3`; the result of `unbounded_text` if both are infinite."""
         if math.isinf(self.low) and math.isinf(self.high):
             return unbounded_text(self.method)
         return f"{self.low:+.4g} to {self.high:+.4g}"
 
 
 def unbounded_text(method: str | None) -> str:
-    """Return a text for an infinite interval, such as `unbounded: the values do not vary`, or only `unbounded`.
+    """Return the text for an interval whose two ends are infinite.
 
-    `method` is the method of the interval, or `none: REASON` if no method could be used; None if it is unknown. The
-    text contains the reason, if there is one.
+    The text is `unbounded: REASON` if `method` has the form `none: REASON` (no method could be used), otherwise
+    `unbounded`. `method` is `Interval.method`, or None if it is not known.
     """
     reason = (method or "").partition("none: ")[2]
     return f"unbounded: {reason}" if reason else "unbounded"

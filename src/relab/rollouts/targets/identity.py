@@ -1,4 +1,7 @@
-"""Name flags that are changed over HTTP, so that a target has one name and one lease, however its URL is written."""
+"""Derive the name of flags from the URL at which they are changed.
+
+Different spellings of a URL give the same name. Rollouts lease flags by this name, so the flags have only one lease.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 
 
 def flag_identity(url: str) -> str:
-    """Return a name for the flags of a service that are changed at `url`: the URL in a normal form.
+    """Return a name for the flags that are changed at `url`: the URL in a normal form.
 
-    URLs that mean the same host, port and path have the same name, for example with and without the default port. A
-    digest replaces the query, which may contain a credential.
+    URLs with the same host, port and path have the same name, for example with and without the default port. A digest
+    replaces the query, because a query may contain a credential.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

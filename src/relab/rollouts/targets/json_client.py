@@ -1,6 +1,7 @@
 """Send JSON over HTTP, and read answers of limited size.
 
-Each request uses a new connection, so that it may reach another worker of the service.
+Each request uses a new connection. Repeated requests thus reach several workers of a service, and show whether the
+workers answer differently.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ class JsonAnswer:
         is_json: whether the body is JSON; an empty body is not.
         fault: why the body is not JSON, shortened to 300 characters; empty if it is.
         headers: the headers, by their names in lower case.
-        clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock, from the header
-            `Date`; negative if it is behind. 0.0 if the header is missing or unusable, or if the duration of the
-            request or the header's precision of one second may explain the difference.
+        clock_skew_s: the smallest possible difference between the server's clock and this machine's clock, in seconds.
+            It is positive if the server's clock is ahead. It is computed from the header `Date`, which has whole
+            seconds, and from the duration of the request. 0.0 if the header is missing or unusable, or if the clocks
+            may be equal.
     """
 
     status: int
@@ -83,12 +85,14 @@ class JsonAnswer:
 
 
 class JsonClient:
-    """Sends single requests and reads their JSON answers.
+    """Sends HTTP requests and reads the JSON answers.
+
+    `request` sends one request. The `get` methods repeat a request after a temporary failure.
 
     Args:
         timeout_s: time limit of a request, from its connection to the end of its answer.
-        headers: sent with each request; environment variables in them are already replaced (`with_environment`).
-        retries: counts the repeated GET requests.
+        headers: sent with each request. They must not contain `${NAME}` any more (see `with_environment`).
+        retries: counts the repeated GET requests; None: repetitions are not counted.
     """
 
     def __init__(
@@ -117,8 +121,8 @@ class JsonClient:
 
         Raises:
             RequestFailedError: the server does not answer, or its answer is not complete in time.
-            TargetUnavailableError: the request cannot be sent, the answer is larger than `MAX_BYTES`, or the server
-                accepts no connection and has not answered this client before.
+            TargetUnavailableError: the URL or a header is invalid, or the answer is larger than `MAX_BYTES`. Also if
+                the connection fails before this client has received its first answer: the URL is then probably wrong.
         """
         import httpx
 
@@ -178,7 +182,7 @@ class JsonClient:
             return answer.status_code, bytes(found), dict(answer.headers)
 
     def _context_for(self, url: str) -> ssl.SSLContext:
-        """Return the TLS context that checks the server's certificate; an empty context for plain HTTP."""
+        """Return the TLS context that checks the server's certificate; for plain HTTP, a context that is not used."""
         return self._unused_context if url.lower().startswith("http:") else self._context
 
     @functools.cached_property
@@ -194,7 +198,9 @@ class JsonClient:
         return httpx.create_ssl_context(verify=False, trust_env=False)
 
     def get(self, url: str) -> JsonAnswer:
-        """Send a GET request and return the answer, which has status 2xx and a JSON body; retry temporary failures.
+        """Send a GET request and return its answer, which always has status 2xx and a JSON body.
+
+        After a temporary failure (no answer, 5xx or 408), the request is repeated.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
@@ -208,7 +214,8 @@ class JsonClient:
         status, its answer is returned.
 
         Raises:
-            TargetUnavailableError: the last attempt has no answer, or the request cannot be sent.
+            TargetUnavailableError: the last attempt has no answer, the request cannot be sent, or the answer is larger
+                than `MAX_BYTES`.
         """
 
         def attempt() -> JsonAnswer:
@@ -229,8 +236,7 @@ class JsonClient:
         """Send `times` GET requests, up to 4 at the same time, and return the answers.
 
         Raises:
-            TargetUnavailableError: a request has no answer, or the status of an answer is not 2xx, or its body is not
-                JSON.
+            TargetUnavailableError: a request has no answer, or its status is not 2xx, or its body is not JSON.
         """
         if times == 1:
             return [self._get(url)]
@@ -238,12 +244,12 @@ class JsonClient:
             return list(threads.map(lambda _number: self._get(url, times), range(times)))
 
     def _get(self, url: str, times: int = 1) -> JsonAnswer:
-        """Send a GET request and return the answer.
+        """Send a GET request and return its answer, which always has status 2xx and a JSON body.
 
         Args:
             url: the URL.
-            times: how many requests to this URL the caller sends. The number is only used in the remedy of an error, if
-                the server rejects the request because there are too many.
+            times: how many requests to this URL the caller sends. If the server limits the rate of requests, the error
+                names this number.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
@@ -263,7 +269,7 @@ class JsonClient:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL without its query, which may hold a credential, for messages."""
+    """Return a URL without its query, for messages: a query may contain a credential."""
     return url.partition("?")[0]
 
 
@@ -280,9 +286,10 @@ def _failed(url: str, reason: str) -> RequestFailedError:
 
 
 def _clock_skew_s(headers: Mapping[str, str], began_s: float, ended_s: float) -> float:
-    """Return by how many seconds at least a server's clock is ahead, from the header `Date` of an answer.
+    """Return the smallest possible difference between a server's clock and this machine's clock, in seconds.
 
-    The result is negative if the server's clock is behind, and 0.0 if no difference is certain.
+    It is computed from the header `Date` of an answer. It is positive if the server's clock is ahead, negative if it is
+    behind, and 0.0 if the clocks may be equal.
 
     Args:
         headers: the headers of the answer, by their names in lower case.
@@ -350,13 +357,14 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 
 
 def curl(method: str, url: str, body: JsonValue | NoBody, headers: Mapping[str, str] | None = None) -> str:
-    """Return a curl command for a shell that sends `body` as JSON.
+    """Return a curl command, quoted for a shell. The command sends `body` as JSON.
 
     Args:
         method: the HTTP method.
         url: the URL.
         body: the JSON; `NO_BODY` for a request without a body.
-        headers: the headers of the plan. The shell replaces `${ROLLOUT_NAME}` in them by the environment variable.
+        headers: the headers of the plan. `${ROLLOUT_NAME}` in them stays unquoted, so that the shell replaces it by the
+            environment variable.
     """
     lines = [f"curl -X {method} {shlex.quote(url)}"]
     lines += [] if isinstance(body, NoBody) else ["-H 'Content-Type: application/json'"]
@@ -368,7 +376,7 @@ def curl(method: str, url: str, body: JsonValue | NoBody, headers: Mapping[str, 
 def _quoted(text: str) -> str:
     """Return a text as one quoted word of a shell command.
 
-    The shell replaces variables `${NAME}` whose name begins with `ROLLOUT_`, and leaves all other text as it is.
+    The shell replaces a variable `${NAME}` only if its name begins with `ROLLOUT_`. All other text stays as it is.
     """
     word, end = "", 0
     for found in _VARIABLE.finditer(text):

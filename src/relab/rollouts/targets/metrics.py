@@ -1,4 +1,7 @@
-"""Read the metric of one arm in one window from a JSON endpoint or from Prometheus."""
+"""Read the metric that decides a rollout, from a JSON endpoint or from Prometheus.
+
+Each read is for one arm (set of flags) and one window (the time span of one measurement).
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,12 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds after the end of a measurement until the source has all of its figures."""
+        """Seconds to wait after the end of a measurement before `read`, because the source has its figures late."""
         ...
 
     @property
     def absence(self) -> DataProblem:
-        """The problem to report if the metric has no value: where it was read, and what to check."""
+        """The problem to report if `read` finds no value of the metric: the source, and what to check there."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -56,8 +59,8 @@ class MetricSource(Protocol):
         `arm` is the text for `$arm` in URLs and queries (`RolloutTarget.label_of`).
 
         Raises:
-            TargetUnavailableError: the source does not answer.
-            ClockSkewError: the source's clock shows another time than this machine's clock.
+            TargetUnavailableError: the source does not answer, or its answer is not usable.
+            ClockSkewError: the source's clock differs from this machine's clock by more than a tenth of the window.
             SubjectError: the query is wrong.
         """
         ...
@@ -87,12 +90,12 @@ class JsonMetricSource:
 
     @property
     def delay_s(self) -> float:
-        """Seconds to wait after the end of a measurement, until the endpoint has its last values."""
+        """Seconds to wait after the end of a measurement before `read`, because the endpoint has its values late."""
         return self._subject.delay_s
 
     @property
     def absence(self) -> DataProblem:
-        """The problem to report if the metric has no value: where it was read, and what to check."""
+        """The problem to report if `read` finds no value of the metric: the source, and what to check there."""
         return DataProblem(
             f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}.",
             "Check the answer there and `pointer` in `subject.metric`; a source that has its values late needs `delay_s`.",
@@ -106,8 +109,9 @@ class JsonMetricSource:
         number of requests or errors is None, too.
 
         Raises:
-            TargetUnavailableError: the endpoint does not answer, or its answer is not JSON.
-            ClockSkewError: the URL names the window, and the endpoint's clock shows another time than this machine's.
+            TargetUnavailableError: the endpoint does not answer, its status is not 2xx, or the body is not JSON.
+            ClockSkewError: the endpoint's clock differs from this machine's clock by more than a tenth of the window.
+                This is only checked if the URL contains a time of the window, such as `$start`.
         """
         url = self._subject.url
         answer = self._client.get(_filled(url, arm, started_at, ended_at, quoted=True))
@@ -145,12 +149,12 @@ class PrometheusSource:
 
     @property
     def delay_s(self) -> float:
-        """Seconds to wait after the end of a measurement, until Prometheus has scraped its last values."""
+        """Seconds to wait after the end of a measurement before `read`, because Prometheus scrapes at intervals."""
         return self._subject.delay_s
 
     @property
     def absence(self) -> DataProblem:
-        """The problem to report if the metric has no value: where it was read, and what to check."""
+        """The problem to report if `read` finds no value of the metric: the source, and what to check there."""
         return DataProblem(
             f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}.",
             "Check its names, and that two scrapes fall into each window.",
@@ -165,14 +169,15 @@ class PrometheusSource:
         Args:
             arm: the text that replaces `$arm` in the queries.
             started_at: start of the measurement, in microseconds since 1970; replaces `$start`, in seconds.
-            ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds. The duration
-                between both replaces `$window`, such as `30s`.
+            ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds. The time
+                from start to end replaces `$window`, such as `30s`.
 
         Raises:
             TargetUnavailableError: Prometheus does not answer, or the answer is not in Prometheus's format.
-            ClockSkewError: Prometheus's clock shows another time than this machine's clock.
-            SubjectError: Prometheus rejects a query, or evaluates it at another time, or the result of a query is not
-                one value: it has several series, or it is neither a scalar nor an instant vector.
+            ClockSkewError: Prometheus's clock differs from this machine's clock by more than a tenth of the
+                measurement's length.
+            SubjectError: Prometheus rejects a query, or evaluates queries too early (`_check_evaluation`). Or the
+                result of a query is neither a scalar nor an instant vector, or has several series.
         """
         if not self._is_checked:
             self._check_evaluation(started_at, ended_at)
@@ -256,11 +261,11 @@ def metric_source(
 def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -> None:
     """Check that the clock of the metric's source shows the time of this machine.
 
-    With another time, the figures between `started_at` and `ended_at` (microseconds since 1970) would be those of another
-    window, and thus of another arm.
+    If the clocks differed, the source would return figures of another window, and perhaps of another arm. `started_at`
+    and `ended_at` are the limits of the window, in microseconds since 1970.
 
     Raises:
-        ClockSkewError: the clocks differ by more than a tenth of the window.
+        ClockSkewError: the clocks differ by more than a tenth of the window's length.
     """
     skew_s, window_s = answer.clock_skew_s, (ended_at - started_at) / 1e6
     if abs(skew_s) > _MAX_SKEW * window_s:

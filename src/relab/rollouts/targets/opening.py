@@ -1,4 +1,4 @@
-"""Builds the target of a rollout from the subject of its plan; no request is sent yet."""
+"""Build the target of a rollout from the section `subject` of its plan; no request is sent yet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RolloutTarget:
         subject: the section of the plan that describes flags, health and metric.
         flags: the flags of the target.
         health: the health check of the target.
-        metric: the source of the metric that decides the rollout; None for the P95 latency that the load measures.
+        metric: the source of the metric that decides the rollout. None: the P95 latency under load decides.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
         retries: counts the repeated requests for flags and for the metric.
     """
@@ -67,8 +67,9 @@ class RolloutTarget:
 
         Args:
             before: the flags before the rollout.
-            planned: the flags to set for each arm, from `flags_of`. They are used only if the plan changes a service's
-                flags, the JSON object `{control, routing}`. For any other flag, the plan itself names the values.
+            planned: the flags to set for each arm, from `flags_of`. They are used only for a service's flags (the JSON
+                object `{control, routing}`), and ignored for an HTTP flag and for a flag of relab. For these two, the
+                changes follow from the plan and `before`.
 
         Raises:
             SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.
@@ -98,15 +99,16 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of flags that serves the new flags (arm B) to a share of the traffic only.
+        """Return the change of flags that serves the new flags (arm B) to a share of the clients only.
+
+        Only a flag of relab can be served to a share. It identifies clients by targeting keys.
 
         Args:
             before: the flags before the rollout.
-            share_pct: the share of arm B, as a percentage of the targeting keys, which identify clients.
+            share_pct: the share of the clients with arm B, in percent.
 
         Raises:
-            SubjectError: the flags apply to all requests, so that they have no shares; or a flag of relab is disabled,
-                or lacks a variant that the plan names.
+            SubjectError: the target's flag is not a flag of relab, is disabled, or lacks a variant that the plan names.
         """
         if not isinstance(self.flags, ProductFlagTarget):
             raise SubjectError(

@@ -1,4 +1,7 @@
-"""A versioned feature flag of relab, which a service reads through OpenFeature. The arms are two of its variants."""
+"""Read and change a feature flag of relab for a rollout. The arms A and B are two variants of the flag.
+
+A service reads the flag through OpenFeature.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ AUTHOR: Final = "rollout"
 class ProductFlagTarget:
     """One of relab's own feature flags as the target of a rollout.
 
-    The value of the flag is the complete content of its current version.
+    The value in a `FlagState` is the complete content of the current version: all variants and rules (`FlagContent`).
 
     Args:
         flags: the service of flags.
@@ -51,7 +54,9 @@ class ProductFlagTarget:
         return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Add a version of the flag with the content `wanted`, if its version is `expected`. None skips this check.
+        """Add a version of the flag with the content `wanted`, if the current version is `expected`.
+
+        With `expected` None, the current version is not checked.
 
         Raises:
             FlagsRejectedError: the content is invalid.
@@ -78,19 +83,19 @@ class ProductFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the content in `before`: a change to this content restores the flag, whatever `wanted` is."""
+        """Return the content in `before`; `wanted` is ignored, because a change always sets the complete content."""
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the content in `before`, plus a rule that serves the new variant (arm B) to a share of all clients.
+        """Return the content in `before` with a rule that serves the new variant (arm B) to a share of the clients.
 
-        A targeting key identifies a client. A client that gets the new variant keeps it while the share grows. With a
-        share of 0 % or 100 %, the rule also applies to requests without a targeting key; with any other share, it does
-        not.
+        Rules with conditions that come earlier still decide first. A targeting key identifies a client. A client that
+        gets the new variant keeps it while the share grows. A request without a targeting key is served by this rule
+        only if the share is 0 % or 100 %.
 
         Args:
             before: the flag before the rollout.
-            share_pct: the share in percent, which is rounded to 0.01 %.
+            share_pct: the share in percent. It is rounded to 0.01 %.
 
         Raises:
             SubjectError: the flag is disabled, or lacks a variant that the plan names.

@@ -1,4 +1,4 @@
-"""What a rollout needs from the flags of a target: read them, change them, and undo the change."""
+"""Change the flags of a target and wait until they are in force; the protocol for all kinds of flags (`FlagTarget`)."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ class FlagTarget(Protocol):
         ...
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
-        """Return the change that undoes the change `wanted`: it gives the changed fields their values in `before`."""
+        """Return the change that undoes the change `wanted`: it restores the values in `before`."""
         ...
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a shell command that makes the change `wanted`, whatever the version of the flags."""
+        """Return a shell command that makes the change `wanted`. It does not check the version of the flags."""
         ...
 
 
@@ -150,12 +150,12 @@ def change_flags(
         wanted: the new values, in the form that the target accepts: a part of the flags document, or the whole value
             of a flag.
         expected: the version that the flags must have before the change; None accepts any version.
-        within_s: how long the target may take, in seconds.
-        repeats: whether to send the change again while parts of the target report different values. A service that
-            keeps its flags in the memory of each worker makes a change only in the worker that receives it.
+        within_s: how many seconds the target may take until the flags are in force.
+        repeats: whether to send the change again while parts of the target report different values. This helps with a
+            service that keeps the flags in the memory of each worker: a request then changes only one worker.
 
     Raises:
-        FlagsNotAppliedError: the flags are not in force within this time.
+        FlagsNotAppliedError: the flags are not in force within `within_s`.
         FlagsRejectedError: the target rejects the change as invalid.
         FlagsChangedError: the flags have another version than `expected`.
         TargetUnavailableError: the target does not answer.
@@ -184,9 +184,9 @@ def change_flags(
 
 
 def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> None:
-    """Send a change again. If the flags have no version, send it several times at once.
+    """Send a change again: once if the flags have a version, otherwise several times at once.
 
-    A service with several processes may accept each of these requests in another process.
+    If a service has several processes, these requests may reach different processes.
     """
     if version is not None:
         target.send(wanted, version)

@@ -1,4 +1,4 @@
-"""Read a flag by several requests, so that different values in the processes of a service are found."""
+"""Read a flag by several requests, to detect that the processes of a service have different values."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ class RepeatedReader:
     """Reads a flag by several requests, each over its own connection, and joins the answers.
 
     A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
-    The first read sends more requests than later ones, because an earlier change may have reached only some of the
-    processes. After a read with different answers, the next read also sends more.
+    The first read is thorough: it sends eight times as many requests, because an earlier change may have reached only
+    some of the processes. A read that follows a read with different answers is thorough, too. A thorough read ends
+    early if the first answers differ.
 
     Args:
-        read_at_once: sends this number of requests and returns the state of the flag in each answer.
-        reads: number of requests for one read. With 1, each read is a single request.
+        read_at_once: sends the given number of requests, and returns the state of the flag in each answer.
+        reads: number of requests of a normal read. With 1, no read is thorough: each read is a single request.
     """
 
     def __init__(self, read_at_once: Callable[[int], list[FlagState]], reads: int) -> None:

@@ -1,4 +1,4 @@
-"""Repeat requests after temporary failures, a few times with growing pauses, and count them for a warning."""
+"""Repeat a request after a temporary failure, a few times with growing pauses, and count the repetitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 
 
 class RetryLog:
-    """Counts the requests to a target that were repeated, for a warning in the report. Several threads may use it."""
+    """Counts the repetitions of requests to a target, for a warning in the report. Several threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,14 +28,14 @@ class RetryLog:
         self._reason = ""
 
     def add(self, error: RequestFailedError) -> None:
-        """Count a request that is repeated because of `error`, and log the error."""
+        """Count one repetition of a request, and log `error`, its reason."""
         _log.warning("rollout_request_repeated", error=error.message)
         with self._lock:
             self._number += 1
             self._reason = self._reason or error.message
 
     def sentences(self) -> tuple[str, ...]:
-        """Return one sentence with the number of repeated requests and the first reason; empty without repetitions."""
+        """Return one sentence with the number of repetitions and the first reason; an empty tuple if there are none."""
         with self._lock:
             if not self._number:
                 return ()
@@ -44,10 +44,11 @@ class RetryLog:
 
 
 def repeated(attempt: Callable[[], _Result], retries: RetryLog) -> _Result:
-    """Return the result of `attempt`; after a `RequestFailedError`, call it again, and count this in `retries`.
+    """Call `attempt` and return its result; after a `RequestFailedError`, call it again, and count this in `retries`.
 
-    It is called again at most four times, with growing pauses. The first repetition is always made, and no further one
-    once 5 s have passed. `attempt` must be idempotent: two calls must have the same effect as one call.
+    There are at most five calls, with growing pauses. If the first call fails, a second one always follows. A third or
+    later call follows only if at most 5 s have passed since the first one began. `attempt` must be idempotent: two
+    calls must have the same effect as one call.
 
     Raises:
         RequestFailedError: the last attempt failed.

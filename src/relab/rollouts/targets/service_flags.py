@@ -56,10 +56,9 @@ class ServiceFlagsTarget:
     def read(self) -> FlagState:
         """Return the flags.
 
-        A service may list, in the field `applied` of its answer, the version that each of its workers has. Then
-        `is_applied` is True if all workers have the current version. Without this list, the flags are read by several
-        requests, like an HTTP flag. If processes of the service return different flags, the result contains all these
-        flags.
+        The answer of the service may list the version of each worker in the field `applied`. Then one request is
+        enough: `is_applied` is True if all workers have the current version. Without this field, the flags are read by
+        several requests. If their answers differ, the result has all different values, and `is_applied` is False.
         """
         document = self._document(self._client.get(self._read_url).document)
         return _state_of(document) if _lists_workers(document) else self._reader.read()
@@ -100,11 +99,17 @@ class ServiceFlagsTarget:
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether all values in `state` have the fields and values of `wanted`; other fields may differ."""
+        """Return whether the fields in `wanted` have the wanted values in `state`, in all processes of the service.
+
+        Fields that `wanted` does not contain are not compared.
+        """
         return all(_holds(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
-        """Return the change that undoes the change `wanted`: the same fields with their values in `before`."""
+        """Return the change that undoes the change `wanted`: the same fields with their values in `before`.
+
+        Fields that `before` does not contain are left out, so they are not undone.
+        """
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
