@@ -1,4 +1,4 @@
-"""Decide a rollout by an experiment that compared a variant with the baseline, instead of by windows (measurements)."""
+"""Decide a rollout by an experiment, which has compared two variants, instead of by measurements of the target."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _USED_BY_CANARY: Final = frozenset(
 class GatedRollout:
     """The result of a rollout that an experiment decided.
 
-    `record` is the record of the rollout. If `is_repeat` is true, an earlier call had already decided the same plan by
-    the same comparison of variants: nothing was done, and `record` is the record of the earlier rollout.
+    `is_repeat` is true if an earlier rollout has already decided the same plan by the same comparison of variants. Then
+    nothing was done, and `record` is the record of the earlier rollout; otherwise, it is that of the new rollout.
     """
 
     record: RolloutRecord
@@ -56,10 +56,10 @@ class GatedRollout:
 def read_evidence(
     service: ExperimentService, question: ExperimentQuestion
 ) -> tuple[ExperimentEvidence, RolloutJudgement]:
-    """Compare a variant with the baseline in a run of an experiment; return `(figures, verdict)`.
+    """Compare a variant with the baseline in a run of an experiment; return `(figures, judgement)`.
 
-    The confidence level holds for all variants of the run together, so a person may choose the variant after seeing the
-    figures.
+    The confidence level holds for the intervals of all variants of the run together. It therefore stays correct if a
+    person sees the figures first and then chooses the variant.
 
     Args:
         service: reads the run.
@@ -117,7 +117,9 @@ def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that each given field of a plan has an effect in a rollout decided by an experiment.
+    """Check that a plan sets no field without an effect on a rollout that an experiment decides.
+
+    Such a rollout measures only its canary. Without a canary, the fields of load and metric have no effect.
 
     Raises:
         PlanInvalidError: a field has no effect; the message names each such field.
@@ -173,7 +175,7 @@ def earlier_decision(
 def _is_same(earlier: RolloutRecord, record: RolloutRecord) -> bool:
     """Return whether two rollouts have the same plan, apart from report files, and the same comparison of variants.
 
-    The result is False if `earlier` is a dry run.
+    The result is False if `earlier` is a dry run, which applies nothing, or if no experiment decides one of them.
     """
     if earlier.experiment is None or record.experiment is None or earlier.is_dry_run:
         return False

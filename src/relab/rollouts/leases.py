@@ -1,7 +1,8 @@
-"""The lease of a target: one process at a time may change its flags by a rollout.
+"""The lease of a target: the right of one process at a time to change the target's flags in a rollout.
 
-A lease has two parts. A lock on a file excludes local processes; the kernel releases it as soon as its process dies. A
-row in the database excludes processes on other machines; it expires.
+A lease has two parts. A lock on a file excludes other processes on this machine; the kernel releases the lock when the
+process that holds it dies. A row in the database excludes processes on other machines; the row expires unless the
+process extends it.
 """
 
 from __future__ import annotations

@@ -131,9 +131,10 @@ class Thresholds(_Value):
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
         max_drift: the greatest drift, in percent up or down, at which arm A counts as stable. The drift is the change
-            of the judged figure from the first to the last window (measurement) of arm A, by a linear trend.
-        max_window_sd: the greatest standard deviation of the judged figure over arm A's windows, in percent of their
-            mean, with which arm A counts as stable.
+            of the judged figure from the first to the last window (measurement) of arm A, by a linear trend. A drift
+            that is not significant is ignored.
+        max_window_sd: the greatest standard deviation, in percent, with which arm A counts as stable. It describes how
+            much the judged figure of arm A's windows varies around the linear trend.
     """
 
     model_config = ConfigDict(strict=True)
@@ -226,14 +227,16 @@ class RolloutJudgement(_Value):
         error_rate_pct: failed requests of arm B, in percent of its completed requests.
         error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
         ab_imbalance_pct: difference between the completed requests of arms A and B, in percent of the larger number.
-        windows: number of windows in complete rounds whose judged figure was measured, by arm.
+        windows: for each arm, the number of windows whose judged figure was measured. Windows of incomplete rounds do
+            not count.
         window_sd_pct: how much the change varies between rounds, about in percent: the standard deviation of the log
             ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
             rounds finds with a power of 80 %.
-        rounds_needed: number of rounds after which a change whose true size is `detected_pct` of the plan passes with a
+        rounds_needed: number of rounds with which a true change of `detected_pct` of the plan passes with a
             probability of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
-        false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
+        false_pass_rate: probability, 0..1, of a PASS by chance: the share of simulated rollouts with equal arms that
+            pass by this plan.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
         remedies: problems whose cause a person can remove, each followed by what to do.
@@ -274,8 +277,9 @@ class GateFigures(_Value):
         gate: the condition as text, such as `success>=-0.02` or `latency_ms is better`.
         verdict: the verdict of this gate.
         reason: the reason for the verdict, in one sentence.
-        estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. For a bound in
-            percent, such as `latency_ms<=5%`, it is the mean of the variant minus 1.05 times the mean of the baseline.
+        estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. For a gate
+            with a bound in percent of the baseline, it is the mean of the variant minus the bound. With
+            `latency_ms<=5%`, the bound is 1.05 times the mean of the baseline.
         low, high: ends of the interval of the estimate; None if the interval is unlimited on this side, or if there is
             no interval.
         interval_method: name of the method of the interval, or why it has no bounds; None if unknown.
@@ -319,15 +323,15 @@ class ExperimentEvidence(_Value):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentQuestion:
-    """A question to a run of an experiment: may a variant replace the baseline?
+    """A question that the results of an experiment's run answer: may a variant replace the baseline?
 
     Attributes:
         root: the project's folder, which contains the run.
         run: the folder or id of the run.
         variant: the variant; None for the only one besides the baseline.
         baseline: the variant to compare with; None for the baseline of the experiment's configuration.
-        metrics: metrics in which the variant must be better. If `metrics` and `gates` are both empty, these are the
-            primary metrics.
+        metrics: metrics in which the variant must be better. If `metrics` and `gates` are both empty, the variant must
+            be better in the primary metrics.
         gates: conditions on the differences, such as `success>=-0.02`.
     """
 

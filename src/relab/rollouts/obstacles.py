@@ -1,4 +1,4 @@
-"""Check before a rollout whether its plan can pass, and how many windows it measures in which time."""
+"""Check before a rollout whether its plan allows a PASS, and compute the number and the time of its windows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class PlannedTime:
 
     Attributes:
         least_windows, most_windows: the minimum and the maximum number of windows. The minimum is the number of windows
-            in the plan's first rounds; with `early_stop`, in the rounds up to the first look that can end the
-            measurement early.
+            in the rounds that are planned at first. With `early_stop`, only the rounds up to the first early look
+            count, because this look can end the measurement.
         least_s, most_s: the seconds of these windows, with their warm-ups and with the waits for a metric. The time of
             changes of flags and of health checks is not included.
     """
@@ -92,7 +92,7 @@ def _upper_pct(requests: int) -> float:
 
 
 def _requests_needed(limit_pct: float) -> int:
-    """Return the smallest number of requests that, if none fails, excludes an error rate of `limit_pct` percent."""
+    """Return how many requests are needed to show that the error rate is below `limit_pct` percent, if none fails."""
     low, high = 0, 1
     while _upper_pct(high) >= limit_pct and high < _MOST_REQUESTS:
         low, high = high, 2 * high

@@ -90,7 +90,7 @@ class RolloutExecution:
         return self._record
 
     def run(self) -> RolloutRecord:
-        """Execute the rollout to its end, and return its record. The flags are then restored, or the change is applied.
+        """Execute the rollout, and return its record. At the end, the new flags are in force only after a PASS.
 
         Raises:
             TargetUnhealthyError: the target is unhealthy; nothing was changed.

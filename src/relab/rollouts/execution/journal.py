@@ -1,6 +1,7 @@
-"""The state that an execution stores: after the death of its process, another one can restore the flags or continue.
+"""Store the state of a rollout while a process executes it.
 
-Windows (measurements) that are stored need not be measured again.
+If the process dies, another process can restore the flags or continue the rollout. It does not repeat stored windows
+(measurements).
 """
 
 from __future__ import annotations

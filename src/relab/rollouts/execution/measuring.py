@@ -224,9 +224,10 @@ def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
 
 
 def _check_metric(plan: Plan, target: RolloutTarget, clock: Clock) -> None:
-    """Read the metric once before the measurement, for a window that ends now; a missing value is no error.
+    """Read the metric once, so that a wrong address or query is found before the first change of flags.
 
-    A wrong address or query is then found before the first change of flags, and not after the first window.
+    The metric is read for a time of `window_sec` seconds that ended `delay_s` seconds ago. A missing value is not an
+    error.
 
     Raises:
         TargetUnavailableError, ClockSkewError, SubjectError: the metric cannot be read.
@@ -262,7 +263,8 @@ def require_figures(*windows: ArmWindow) -> None:
     """Check that each window (the record of one measurement) was measured without problems and has a usable figure.
 
     Raises:
-        MetricMissingError: a window does not; further windows are useless, because the verdict is then INVALID.
+        MetricMissingError: a window fails this check. Further measurements are useless, because the verdict would be
+            INVALID.
     """
     for window in windows:
         if not is_judgeable(window):

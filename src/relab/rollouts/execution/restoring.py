@@ -37,9 +37,10 @@ class RestoredFlags:
 
 
 def audit_after(record: RolloutRecord, change: OpenChange, result: RestoredFlags) -> tuple[AuditEntry, ...]:
-    """Return the audit of a rollout after the attempt to undo its unfinished change `change`.
+    """Return the audit of a rollout after an attempt to restore its flags: its entries so far, and perhaps a new one.
 
-    If `change` was a person's rollback and the flags are restored, the rollback is added to the audit.
+    `change` is the unfinished change of flags. If it belongs to a person's rollback, and the flags are now restored,
+    the entry of this rollback is added.
     """
     return record.audit if change.rollback is None or not result.restored else (*record.audit, change.rollback)
 
@@ -52,16 +53,16 @@ def restore_flags(
 ) -> RestoredFlags:
     """Restore the flags that a rollout may have changed, and read them back.
 
-    If another client has changed the flags, its change stays and the result has `restored` False.
+    If another client has changed the flags, its change stays, and `restored` of the result is false.
 
     Args:
         flags: the flags of the target.
         change: the values that the rollout may have set, and the inverse change.
-        within_s: how long to retry while the target does not answer, in seconds.
+        within_s: how long to retry, in seconds, after all errors below except `FlagsNotRestoredError`.
 
     Raises:
         TargetUnavailableError: the target does not answer within `within_s`. The flags may still be changed.
-        SubjectError: within `within_s`, no answer of the target has a version that can be used in a conditional change.
+        SubjectError: the answers of the target have no usable version of the flags, so they cannot be changed safely.
         FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
         FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
         FlagsChangedError: other clients change the flags again and again until `within_s` is over.

@@ -1,4 +1,4 @@
-"""The judgement of a rollout from its measured windows. Pure: windows and a plan go in, a verdict comes out.
+"""Judge a rollout from its measured windows. The functions are pure: they turn windows and a plan into a verdict.
 
 `docs/rollouts.md` says how to read a verdict; `evals/judge.py` measures how often it is wrong.
 """

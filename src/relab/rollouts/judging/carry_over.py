@@ -30,16 +30,22 @@ _LEAST_FREEDOM: Final = 4
 
 
 def carry_over(data: RolloutData) -> DataProblem | None:
-    """Return a problem if figures significantly depend on the flags of an earlier window; None otherwise.
+    """Return a problem if the figures of windows depend on the flags of an earlier window; None otherwise.
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
-    a linear trend, the window's own arm, and the arms of the two windows before it. The problem is returned if the
-    effect of one of the two earlier arms is significant, at least 0.5 %, and at least half as large as the effect of
-    the window's own arm.
+    a linear trend, the window's own arm, and the arms of the two windows before it. The effect of an earlier arm is a
+    problem if it meets three conditions:
 
-    A carry-over cannot be found if all arms are measured at the same time, if there are more than two arms, in fewer
-    than 6 rounds, or with the fixed orders `abab` and `abba`, in which a window's own arm determines one of the arms
-    before it (`blind_spots` says so).
+    - it is significant;
+    - it is at least 0.5 %;
+    - it is at least half as large as the effect of the window's own arm.
+
+    In these cases, the result is always None:
+
+    - all arms are measured at the same time;
+    - there are more than two arms;
+    - there are fewer than 6 rounds (one window of each arm);
+    - the order is `abab` or `abba`: a window's own arm then determines one of the arms before it.
 
     Source of the model: B. Jones and M. G. Kenward, "Design and Analysis of Cross-Over Trials", chapter 5.
     """
@@ -62,10 +68,10 @@ def carry_over(data: RolloutData) -> DataProblem | None:
 def _model(data: RolloutData) -> tuple[Floats, Floats]:
     """Return `(matrix, logarithms)` of the linear model, with one row for each usable window.
 
-    `logarithms` are those of the windows' judged figures, which the model explains by the columns of `matrix`. These
-    are: 1, the position in time, the window's own arm, and the arms of the two windows before it (0 for A, 1 for B).
-    The first two windows have no row, because a target that is still cold looks like one that changes late. There are
-    no rows if the arms are measured at the same time, or are not exactly A and B.
+    `logarithms` has the logarithm of each window's judged figure. The columns of `matrix` are: 1, the position in time,
+    the window's own arm, and the arms of the two windows before it (0 for A, 1 for B). The first two windows have no
+    row, because a window before them is missing. There are no rows if the arms are measured at the same time, or are
+    not exactly A and B.
     """
     windows = {window.index: window for window in data.every_window()}
     if data.is_live or {window.arm for window in windows.values()} != {Arm.A, Arm.B}:

@@ -1,7 +1,7 @@
-"""Test the data after each round before the last one (an early look), and stop as soon as a test decides the verdict.
+"""Test the data during the measurement (early looks), so that it can end as soon as a test decides the verdict.
 
-The levels of the tests are so strict that the probability of a wrong decision in any of the tests is at most the
-planned probability.
+Each test can decide wrongly by chance. The significance levels of the tests are therefore so strict that all tests
+together have at most the planned probability of a wrong decision.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
     A look ends the measurement in these cases:
 
-    - From `FAILURE_ROUNDS` rounds on: the change fails beyond chance, by the judged figure (P95 latency or metric) or
-      by the error rate.
-    - From `MIN_PASS_ROUNDS` rounds on: the change passes.
+    - After at least `FAILURE_ROUNDS` rounds, the change fails beyond chance: the whole interval of the judged figure's
+      change, or of the error rate, lies above its limit. The judged figure is the P95 latency or a metric.
+    - After at least `MIN_PASS_ROUNDS` rounds, the change passes.
 
     Args:
         windows: all windows (measurements) of the rollout so far; those of an incomplete round are not used.
@@ -94,15 +94,15 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 def certain_failure(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
     """Return why a change fails beyond chance, as a clause such as `the error rate is at least 7.10 %`; None otherwise.
 
-    A change fails beyond chance if the interval of its effect or of its error rate lies above the plan's limit. If the
-    limit of the effect is negative (an improvement), a change without any effect fails too.
+    A change fails beyond chance in two cases: the lower bound of its error rate is above `max_error_rate`, or the lower
+    bound of its effect is above `edge_delta_p95_max`. If `edge_delta_p95_max` is negative, the plan requires an
+    improvement, so a change without any effect fails too.
 
     Args:
         data: the measured rounds (a round has one measurement of each set of flags).
-        plan: the plan, with the limits of the error rate and of the change of the judged figure (P95 latency or
-            metric).
-        effect: the effect with its interval at the one-sided level `alpha`.
-        alpha: one-sided significance level, 0..1, of this interval and of the lower bound of the error rate.
+        plan: the plan, with these two limits.
+        effect: the change of the judged figure (P95 latency or metric), with its interval at the level `alpha`.
+        alpha: one-sided significance level, 0..1, of both lower bounds.
     """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:

@@ -159,7 +159,10 @@ _LARGEST_BOUND_LOG = math.log(1_000)
 
 
 def percent(log_ratio: float) -> float:
-    """Convert a log ratio to a change in percent, such as -10.0 for log(0.9); at most about 5 * 10^10."""
+    """Convert a log ratio to a change in percent, such as -10.0 for log(0.9).
+
+    Log ratios above 20 count as 20, so the result is at most about 5 * 10^10.
+    """
     # Rounded, so that a change of exactly -10 % does not miss its threshold by the rounding error of the logarithm.
     return round(100 * math.expm1(min(log_ratio, _LARGEST_LOG)), 9)
 

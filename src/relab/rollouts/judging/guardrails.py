@@ -1,4 +1,4 @@
-"""Compare the throughput, and the latency of each route, of old and new flags. Both comparisons only give warnings."""
+"""Find reasons for warnings, such as a lower throughput or a slower route. A warning does not change the verdict."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
 
 
 def _constant_figures(data: RolloutData) -> list[str]:
-    """Return one sentence for each arm (set of flags) whose judged figure is the same in all of its windows."""
+    """Return one sentence for each arm (set of flags) whose judged figure is the same in all of its windows.
+
+    The result is empty with fewer than 3 rounds.
+    """
     # Measured figures hardly ever repeat. An interval from rounded figures does not include the error of the rounding.
     if len(data.rounds) < _CONSTANT_ROUNDS:
         return []

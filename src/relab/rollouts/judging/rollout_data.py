@@ -1,4 +1,4 @@
-"""The windows of one rollout, sorted by round and arm."""
+"""Group the windows (measurements) of a rollout into rounds, and check which figures are usable."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Group the windows (measurements) of a rollout by round, and separate complete rounds from incomplete ones.
+        """Group the windows (measurements) of a rollout by round; keep complete rounds, and note incomplete ones.
 
-        `plan` says which arms (sets of flags) a complete round has.
+        A round is complete if it has a window of each arm (set of flags) of `plan`.
         """
         arms = set(arms_of(plan))
         by_round: dict[int, dict[Arm, ArmWindow]] = {}
@@ -96,9 +96,9 @@ class RolloutData:
         return tuple(window for found in self.rounds for window in found.values())
 
     def measured_windows(self) -> dict[Arm, int]:
-        """Return the number of windows whose figure can be judged, by arm, without windows of incomplete rounds.
+        """Return for each arm (set of flags) how many of its windows (measurements) have a figure that can be judged.
 
-        A window is one measurement of an arm (set of flags).
+        Windows of incomplete rounds do not count.
         """
         if not self.rounds:
             return {}

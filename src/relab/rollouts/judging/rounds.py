@@ -1,6 +1,6 @@
-"""Compute how many rounds a rollout needs, from the power of the two gates that a PASS must meet.
+"""Compute how many rounds a rollout needs, so that a good change probably meets both conditions (gates) of a PASS.
 
-The power is exact if the log ratios of the rounds are distributed normally.
+The computed probability of a PASS is exact if the log ratios of the rounds are distributed normally.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return the gates: the conditions on the effect of the new flags for a PASS, from the thresholds of a plan."""
+    """Return the two conditions (gates) for a PASS that a plan sets by `pass_delta_p95_max` and `alpha_share`."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 
@@ -145,10 +145,11 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
 
 
 def planning_factor(rounds: int) -> float:
-    """Return a factor that makes a standard deviation, measured in a number of rounds, a cautious value for planning.
+    """Return the factor by which a measured standard deviation is multiplied before rounds are planned with it.
 
-    A round has one measurement of each set of flags. The measured standard deviation times the factor is the upper
-    confidence bound, at the level 70 %, of the true standard deviation.
+    A measured value can be too small by chance. The product is the upper confidence bound, at the level 70 %, of the
+    true standard deviation. `rounds` is the number of rounds in which the value was measured; a round has one
+    measurement of each set of flags.
     """
     from scipy import special
 
@@ -168,13 +169,13 @@ def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Flo
 
     A round has one measurement of each arm: A (old flags) and B (new flags). "Probably" means with at least the
     probability `POWER`. The standard deviation describes how much the log ratio of arm B to arm A varies between
-    rounds. It is 0 if the number of rounds is too small for a PASS.
+    rounds. An element is 0 if its number of rounds is too small for a PASS.
 
     Args:
         gates: the conditions of a PASS.
         effect: the true log ratio.
-        least: the number of rounds at the first place of the result.
-        greatest: one more than the number of rounds at the last place.
+        least: the number of rounds of the first element.
+        greatest: one more than the number of rounds of the last element.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

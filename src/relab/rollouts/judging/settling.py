@@ -26,12 +26,14 @@ _BOTH: Final = 4
 
 
 def unsettled(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence if the windows right after a change of flags are slower beyond chance; else an empty tuple.
+    """Return one sentence if figures right after a change of flags are significantly higher; else an empty tuple.
+
+    The difference from the other windows must also be at least 5 %.
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
-    a linear trend, the window's own arm, the arm of the previous window, and whether both are arm B. Windows after a
-    change of flags have higher logarithms than other windows: the mean difference is -1/2 times the slope of the last
-    term.
+    a linear trend, the window's own arm, the arm of the previous window, and the product of these two arms (0 for A,
+    1 for B). The mean difference between windows right after a change and other windows is -1/2 times the slope of this
+    product.
 
     The effect cannot be found if all arms are measured at the same time, or if there are more than two arms. It cannot
     be found with the fixed orders either: with `abab`, the flags change before every window; with `abba`, before every

@@ -1,4 +1,4 @@
-"""Check whether the windows allow a verdict: missing data, lost requests, unequal arms, a drifting or noisy arm A."""
+"""Find problems that make a verdict impossible: missing data, lost or unequal requests, an unstable arm A."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ def missing_data(data: RolloutData) -> tuple[DataProblem, ...]:
 
     These are gaps:
 
-    - a missing or unusable window (one measurement of an arm, a set of flags);
+    - a round before the last one that has no window (measurement) of some arm (set of flags);
+    - a window with problems;
     - a window whose judged figure (the P95 latency, or the metric that the plan names) is missing or unusable;
     - an arm without completed requests.
 
-    One more problem follows if no round (one window of each arm) is complete.
+    If no round is complete, windows and arms are not checked; one more problem says that no round is complete.
     """
     found = [DataProblem(sentence) for sentence in data.missing]
     if not data.rounds:
@@ -116,10 +117,10 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[DataProblem
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[DataProblem]:
-    """Return a list with one problem if the arms (sets of flags) have very different numbers of completed requests.
+    """Return one problem if the arms (sets of flags) have very different rates of completed requests; else `[]`.
 
-    The list is empty if the numbers per second differ by less than `least_pct` percent, or if the difference is not
-    significant in a chi-square test for a sample ratio mismatch. `arms` has the windows (measurements) of each arm.
+    The rates are requests per second. They are very different if they differ by at least `least_pct` percent, and if a
+    chi-square test for a sample ratio mismatch is significant. `arms` has the windows (measurements) of each arm.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
@@ -141,10 +142,13 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> l
 
 
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[DataProblem, ...]:
-    """Return one problem for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
+    """Return one problem if the judged figure of arm A drifts too much, and one if it varies too much.
 
-    Arm A has the old flags; its judged figure (P95 latency or metric) drifts or varies between windows (measurements).
-    The result is empty if arm A is stable, or has too few windows to judge that.
+    Arm A has the old flags; the judged figure is the P95 latency, or the metric that the plan names. A linear trend is
+    fitted to the figures of arm A's windows (measurements). The figure drifts too much if the trend is significant and
+    exceeds `max_drift`. It varies too much if its standard deviation from the trend exceeds `max_window_sd`.
+
+    The result is empty with fewer than 4 usable windows.
     """
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]

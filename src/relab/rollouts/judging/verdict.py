@@ -1,4 +1,4 @@
-"""The verdict about a rollout: PASS, EDGE, FAIL or INVALID, with all figures behind it."""
+"""Judge a rollout: decide its verdict (PASS, EDGE, FAIL or INVALID), and compute the figures for its report."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def judge(
     Args:
         windows: all completely measured windows. An incomplete last round is ignored.
         plan: the plan with its thresholds and its policy.
-        stopped_early: whether an early look (interim analysis) ended the measurement. If so, and after at least
-            `MIN_PASS_ROUNDS` rounds, the verdict uses the wider interval of that look.
-        warnings: warnings about the measurement, which the judgement repeats first.
+        stopped_early: whether an early look (interim analysis) ended the measurement. The verdict then uses the wider
+            interval of that look, unless there are fewer than `MIN_PASS_ROUNDS` rounds.
+        warnings: warnings about the measurement; the judgement lists them before its own warnings.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
@@ -103,10 +103,11 @@ def judge(
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
     """Return the change from the old to the new flags after the complete rounds of `windows`, with its interval.
 
-    After only one round, the effect has no interval. The level of the interval is 99 %. It is higher if the plan's
-    `alpha_share`, the share of the error probability that this rollout may use, is below 1. A window is one measurement
-    of an arm (set of flags); a round has one window of each arm. Return None without a complete round, or if a window
-    lacks the judged figure (the P95 latency, or the metric that the plan names).
+    A window is one measurement of an arm (set of flags); a round has one window of each arm. After only one round, the
+    effect has no interval. The level of the interval is 99 %, or higher if the plan's `alpha_share` is below 1.
+
+    Return None without a complete round, or if a window lacks the judged figure (the P95 latency, or the metric that
+    the plan names).
     """
     pairs = RolloutData.of(windows, plan).pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
@@ -139,8 +140,9 @@ def _doubts(
     the flags of an earlier window). Arm A has the old flags, arm B the new ones. The plan's policy says which doubts
     are problems; the others are warnings:
 
-    - `seed`: missing data are a problem.
-    - `statistical`: all doubts are problems, but the last two are only warnings if the change fails beyond chance.
+    - `seed`: only missing data are problems.
+    - `statistical`: all doubts are problems. But if the change fails beyond chance, an unstable arm A and a carry-over
+      are only warnings.
 
     `running` is the effect after each round (one measurement of each arm); None if it cannot be computed.
     """

@@ -65,15 +65,15 @@ def _check_rounds(value: Any) -> Any:
 
 
 class EarlyStop(PlanSection):
-    """The section `early_stop`: test the data after each round, and end the measurement as soon as a test decides.
+    """The section `early_stop`: test the data between rounds, and end the measurement as soon as a test decides.
 
     A round has one measurement of each set of flags.
 
     In a plan of LabOps, an older tool whose plans relab accepts, `early_stop` is only true or false.
 
     Attributes:
-        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
-            after the last round adds its own probability, 0.5 %.
+        alpha: greatest probability, 0..1, that a change without effect passes in any test before the last round. The
+            final test, after the last round, is separate: its probability is 0.5 %.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -170,7 +170,8 @@ class ReportFiles(PlanSection):
     """The section `report` of a plan file: where the summary and the history are written.
 
     Attributes:
-        max_lines: greatest number of lines of the summary; the section ROLLBACK is never cut.
+        max_lines: greatest number of lines of the summary. Longer summaries are possible, because the section ROLLBACK
+            is never cut.
         output_path: path of the summary, relative to the folder of reports. This is the working directory for `lab
             rollout run`, and a folder below `RELAB_HOME/rollouts` for a rollout that a worker runs.
         history_path: path of the history of all rollouts, relative to the same folder.
@@ -250,10 +251,10 @@ class Plan(PlanSection):
 
     @property
     def detected_pct(self) -> float:
-        """The true change of the judged figure (P95 latency or metric), in percent, to be found with a power of 80 %.
+        """The true change of the judged figure (P95 latency or metric), in percent, for which rounds are planned.
 
-        The number of measurements is planned for this change. It is the plan's `detect_delta_p95`; without that, it is
-        derived from the threshold of a PASS.
+        With `rounds: auto`, the number of rounds is chosen so that a rollout finds this change with a power of 80 %.
+        The value is the plan's `detect_delta_p95`; without that, it is derived from the threshold of a PASS.
         """
         given = self.experiment.detect_delta_p95
         if given is not None:

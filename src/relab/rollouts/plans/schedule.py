@@ -1,4 +1,4 @@
-"""The order of a rollout's windows, the number of rounds that fit into the budget, and the flags of each arm. Pure."""
+"""Compute the order of a rollout's windows, how many rounds fit into its time budget, and the flags of each arm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow,
 
     A window is one measurement of an arm (set of flags); a round has one window of each arm.
 
-    A random order is drawn with the plan's seed and the rollout's id, so it differs between rollouts of a plan.
+    With `order: random`, the order is drawn with the plan's seed and the rollout's id as the random seed. It therefore
+    differs between rollouts of the same plan.
     """
     # Otherwise, a regular rhythm of the service could distort all rollouts in the same way.
     arms = arms_of(plan)
@@ -65,7 +66,8 @@ def blind_spots(plan: Plan) -> tuple[str, ...]:
 
     A carry-over means that changes of flags take effect late. With the order `abab`, a delay of one window
     (measurement) swaps the arms: each arm is measured with the flags of the other one, and a harmful change looks like
-    an improvement. With `abba`, a delay of two windows does the same.
+    an improvement. With `abba`, a delay of two windows does the same. Four arms (`factorial`) hide a delay too. Live
+    traffic and the order `random` with two arms give no sentence.
     """
     measured = plan.experiment
     if plan.subject.live or (measured.order is WindowOrder.RANDOM and not measured.factorial):
@@ -104,7 +106,7 @@ def rounds_that_fit(plan: Plan) -> int:
 def flags_of(plan: Plan, arm: Arm, before: Document) -> Document:
     """Return the flags to set for an arm (set of flags) of a plan about flow control and routing, as a JSON document.
 
-    The documents of all arms have the same fields.
+    The document has all fields that the plan changes in any arm, and no others.
 
     Args:
         plan: the plan.

@@ -1,4 +1,4 @@
-"""The base of all sections of a plan."""
+"""The base class of all sections of a plan; it rejects unknown fields and wrong types."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The subject of a rollout: the flag to change, the health check, the metric, and the kind of traffic to measure.
 
-Without a subject, a plan is about a service with the endpoints of the testbed's shop at the plan's `base_url`.
+If a plan has no section `subject`, the target is a service at `base_url` that has the endpoints of the testbed's shop.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class ServiceFlagsSubject(PlanSection):
 
     Attributes:
         read_path, write_path: the paths, below the plan's `base_url`, at which the flags are read and changed.
-        reads: the number of GET requests for one read of the flags, as for an HTTP flag (`HttpFlagSubject`). It has no
-            effect if the service lists its workers in the field `applied`; each read is then a single request.
+        reads: the number of GET requests for one read of the flags; all answers must agree. The first read sends more
+            requests, as `HttpFlagSubject.reads` describes. If the service lists its workers in the field `applied`,
+            `reads` has no effect, and each read is a single request.
         headers: HTTP headers of each request. In a header, `${NAME}` is replaced by the environment variable `NAME`;
             the name must begin with `ROLLOUT_`.
     """
@@ -61,14 +62,14 @@ class HttpFlagSubject(PlanSection):
             versions. A change sends the version in an `If-Match` header.
         version_header: the HTTP header with the flag's version in the answer to a read, such as `ETag`; used instead of
             `version_pointer`.
-        reads: the number of GET requests for one read of the flag, each over its own connection; all answers must
-            agree. The first read, and each read after a disagreement, has eight times as many. With 1, each read is a
-            single request.
+        reads: the number of GET requests for one read of the flag, each over its own connection. All answers must
+            agree. The first read sends eight times as many requests; so does a read if the answers to the previous
+            read were different. With 1, each read is always a single request.
         headers: HTTP headers of each request.
         a: the old value (arm A); None for the value that the flag has before the rollout.
         b: the new value (arm B).
-        sent_as: the JSON value that replaces `$value` for each value of the flag, by the flag's value as JSON text,
-            such as `{"true": "on", "false": "off"}`; None to send the value itself.
+        sent_as: a map from each value of the flag, as JSON text, to the JSON value that is sent in its place, such as
+            `{"true": "on", "false": "off"}`; None to send the flag's value itself.
     """
 
     kind: Literal["http"]
@@ -95,7 +96,11 @@ class HttpFlagSubject(PlanSection):
         return self
 
     def check_can_be_sent(self, value: JsonValue, name: str) -> None:
-        """Raise ValueError if `sent_as` lists values and `value` is not among them; the message names `name`."""
+        """Check that `sent_as`, if it is given, has an entry for the flag's value `value`.
+
+        Raises:
+            ValueError: there is no entry; the message contains `name`, the name of the value.
+        """
         if self.sent_as is not None and canonical_json(value) not in self.sent_as:
             raise ValueError(f"sent_as has no entry for {canonical_json(value)}, the value of {name}")
 
@@ -141,9 +146,11 @@ class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
     In the URL, `$start` and `$end` stand for the start and the end of the measurement, in seconds since 1970, with
-    decimals. `$start_s` and `$end_s` are whole seconds, `$start_ms` and `$end_ms` whole milliseconds; both lie within
-    the measurement. `$arm` stands for the measured arm (set of flags): its letter, such as `A`, or, if the rollout
-    changes one of relab's own flags, the name of the arm's variant.
+    decimals. `$start_s` and `$end_s` are whole seconds, `$start_ms` and `$end_ms` whole milliseconds: the start is
+    rounded up, the end down.
+
+    `$arm` stands for the measured arm (set of flags): its letter, such as `A`, or, if the rollout changes one of
+    relab's own flags, the name of the arm's variant.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
@@ -208,8 +215,8 @@ class Subject(PlanSection):
 
     Attributes:
         flags: the flag that is changed.
-        health: the health check. None: for the flags of a service, `/api/lab/config` below `base_url` is checked; for
-            other flags, no health is checked.
+        health: the health check. If it is None, the kind of `flags` decides: with `service`, `/api/lab/config` below
+            `base_url` is checked; with the other kinds, no health check is made.
         metric: the metric that decides the rollout; None for the P95 latency of the load's requests.
         live: whether to measure the service's own traffic instead of a generated load. The old flags (arm A) and the
             new flags (arm B) then each get a share of the traffic at the same time.
