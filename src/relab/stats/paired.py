@@ -10,8 +10,9 @@ Each end of an interval is the outer one of two ends: the end of Student's inter
 accounts for skewness. The need for both was measured in simulations of 400 to 500 runs each, with 999 draws. BCa alone
 misses the mean of normal differences in 29 % of the runs with 3 clusters and in 11 % with 10 clusters, instead of the
 nominal 5 %. If the variant loses 5 % of 80 tasks, Student's interval alone lies above the true difference in 10 % of
-the runs, instead of the nominal 2.5 %. Long tails stay difficult: with 12 log-normal differences (sigma 1) the upper
-end is too low in 9 % of the runs, so compare latency and cost by ratios instead.
+the runs, instead of the nominal 2.5 %. The interval can be too short for distributions with a long tail: with 12
+log-normal differences (sigma 1), its upper end is too low in 9 % of the runs. Latency and cost have long tails, so
+compare them by ratios instead.
 """
 
 from __future__ import annotations
@@ -198,12 +199,13 @@ def interval_of(
     clusters, Hall's interval (for skewed data) replaces the bootstrap. The result reaches from the lower of the two
     lower ends to the higher of the two upper ends.
 
-    With one cluster, or equal differences, the interval is infinite unless `bounds` are given.
+    With one cluster, or equal differences, neither method works. Without `bounds`, the interval is then infinite. With
+    `bounds`, each end lies between the mean and a bound, and nearer to the mean the more clusters there are.
 
     Args:
         clusters: the differences, summed by cluster.
         level: confidence level, 0..1.
-        bounds: smallest and largest possible difference, at which the interval is cut; None if there are no limits.
+        bounds: smallest and largest possible difference; the interval is cut there. None if there are no limits.
         seed: seed of the resampling.
         resamples: number of bootstrap draws.
 
@@ -344,7 +346,8 @@ def _generator(seed: int) -> np.random.Generator:
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
     """Return the confidence interval of the mean for clusters (groups) of equal differences, or for a single cluster.
 
-    `bounds` are the smallest and largest possible difference. If they are None, the interval is infinite.
+    `bounds` are the smallest and largest possible difference. If they are None, the interval is infinite. Otherwise
+    each end lies between the mean and a bound: it allows for differences that are so rare that none was observed.
     """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")

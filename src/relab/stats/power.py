@@ -43,9 +43,10 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the probability that a gate passes: the whole confidence interval of a mean must meet the gate's bound.
+    """Return the probability that a gate passes.
 
-    The probability is exact for normal differences and Student's interval.
+    A gate passes if the whole confidence interval of a mean meets the gate's bound. The probability is exact for
+    normal differences and Student's interval.
 
     Args:
         distance: distance of the true mean from the bound; negative if the true mean violates the bound.
@@ -67,10 +68,10 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
-    """Return how many differences are needed for a confidence interval that lies wholly on one side of a bound.
+    """Return how many differences are needed so that a confidence interval excludes a bound with probability `POWER`.
 
-    With this number of differences, the interval lies wholly on the side of the true mean with the probability `POWER`.
-    The result is None if a billion differences are too few, or if the true mean lies on the bound.
+    The interval must lie wholly on that side of the bound on which the true mean lies. The result is None if
+    a billion differences are too few, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.
@@ -132,8 +133,9 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
     Args:
         rate: the assumed success rate of both variants, 0..1.
         replications: repeats of a task with each variant.
-        task_share: the share of the variance that differences between tasks cause, 0..1. Pairing removes this share.
-            With 0, the result is an upper limit, provided that each task is equally hard for both variants.
+        task_share: the share, 0..1, of the variance of single results that exists because some tasks are harder than
+            others. It cancels in the difference of two variants on the same task. If it is unknown, use 0: the result
+            is then an upper limit, provided that each task is equally hard for both variants.
 
     Raises:
         ValueError: `rate` or `task_share` lies outside 0..1, or `replications` is below 1.

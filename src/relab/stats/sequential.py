@@ -1,4 +1,4 @@
-"""Always-valid inference about a mean: evidence, intervals and p-values that hold at every number of values at once.
+"""Always-valid inference about a mean: evidence, intervals and p-values that may be computed after each new value.
 
 An ordinary confidence interval keeps its level only if the number of values was chosen beforehand. If the data decide
 when to stop, such an interval misses the true mean more often. A confidence sequence has an interval for each number of
@@ -6,9 +6,9 @@ values. With the probability of its level, all these intervals contain the true 
 Both kinds of evidence below are averages of nonnegative martingales that have the mean 1 if the tested mean is the true
 mean. By Ville's inequality, the probability that the evidence ever exceeds 1/a is then at most a.
 
-For bounded values, the evidence is the gain from bets on the next value, with a fixed set of stakes (I. Waudby-Smith,
-A. Ramdas, J. R. Statist. Soc. B 86 (2024) 1-27). It is valid for every distribution within the bounds and every number
-of values.
+For bounded values, the evidence is the mean wealth of imaginary bettors, each with a fixed stake. They start with the
+wealth 1 and bet on each value against the tested mean (I. Waudby-Smith, A. Ramdas, J. R. Statist. Soc. B 86 (2024)
+1-27). It is valid for every distribution within the bounds and every number of values.
 
 For other values, the evidence is exp(l S - l^2 V / 2), averaged over normal l, where S is the sum of the deviations
 from the tested mean and V is the sum of their squares (V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard,
@@ -55,11 +55,11 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
+    """The evidence against a tested mean, as natural logarithms of two e-values, one for each direction.
 
-    A logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
-    value: if the tested mean is the true mean, an e-value ever exceeds 2 / a with a probability of at most a / 2.
-    -inf means no evidence.
+    A log e-value above log(2 / a) refutes the tested mean at the significance level `a`; -inf means no evidence. The
+    evidence may be computed again after each new value. If the tested mean is the true mean, the probability that an
+    e-value exceeds 2 / a at any time is at most a / 2.
 
     Attributes:
         above: the log e-value for a true mean above the tested mean.
@@ -167,12 +167,12 @@ def finding(
 ) -> tuple[MarginFinding, Interval] | None:
     """Return where the mean difference lies (above +margin, below -margin or between), and its always-valid interval.
 
-    Return None if there are too few values to decide. The function may be called after each new value.
+    Return None if the values do not decide this yet. The function may be called after each new value.
 
     Args:
         values: independent differences, in an order that was fixed before they were observed.
         margin: the smallest difference that matters, 0 or more.
-        alpha: probability that any of the repeated calls returns a wrong finding, 0..1.
+        alpha: the largest allowed probability, 0..1, that any of the repeated calls returns a wrong finding.
         bounds: smallest and largest possible difference; None if there are no such limits.
     """
     threshold = math.log(2 / alpha)
@@ -189,10 +189,10 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return the logarithms of the gains from bets against the tested mean on each of `values`.
+    """Return the logarithms of the gains from bets against the tested mean `mean`.
 
-    A gain is a factor: one bet multiplies the bettor's wealth by it. Each bet is made with each stake in `_STAKES`, a
-    share of the largest bet that cannot lose everything.
+    There is one bet for each value and each stake in `_STAKES`. The gain is the factor by which a bet multiplies the
+    bettor's wealth. The stake is the share of the wealth that the bet loses in the worst case.
 
     Returns:
         `(above, below)`: the gains of bets that the true mean is above `mean`, and of bets that it is below. Each array
@@ -249,8 +249,8 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
     """Return the evidence of `values` against each tested mean in `means`, as log e-values.
 
-    The values need no bounds. The evidence holds exactly if their distribution is symmetric about its mean, and
-    approximately for many values otherwise.
+    The values need no bounds. The evidence is exact if their distribution is symmetric about its mean. Otherwise it is
+    approximate, and needs many values. With fewer than `FIRST_VALUES` values it is -inf.
 
     Returns:
         `(above, below)`, each with the shape of `means`: the evidence that the true mean is above the tested mean, and

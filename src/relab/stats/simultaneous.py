@@ -73,8 +73,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
         errors: for each comparison, how much each cluster contributes to the error of the estimate. The correlations
             of the estimates are computed from these contributions. None for a comparison without known contributions.
         level: the joint level, 0..1.
-        draws: number of simulations. Each draws random errors of all estimates and keeps the largest; the level is
-            computed from the quantile `level` of these largest errors.
+        draws: number of simulations. Each draws a random error for every estimate, and keeps the largest absolute
+            error. The quantile of these largest errors at the probability `level` gives the level of each interval.
 
     Raises:
         ValueError: the level is not between 0 and 1.

@@ -51,10 +51,10 @@ def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: b
 
     The methods depend on the values. The first case that applies decides:
 
-    - `is_rate` is true, all values are 0 or 1, and in each sample every cluster has one value or all values are equal:
-      Newcombe's interval and Fisher's test.
-    - Neither sample varies, or a sample has only one cluster: an infinite interval, and the p-value 1.
-    - Otherwise: Welch's interval and test.
+    - Newcombe's interval and Fisher's test, with each cluster as one trial: `is_rate` is true, all values are 0 or 1,
+      and each sample meets one of two conditions. Each of its clusters has a single value, or all its values are equal.
+    - An infinite interval, and the p-value 1: neither sample varies, or a sample has only one cluster.
+    - Welch's interval and test: all other cases.
 
     Args:
         a: the values of the first sample, summed by cluster.

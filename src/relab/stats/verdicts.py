@@ -125,7 +125,7 @@ class Judgement:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
         estimate: the estimated difference, variant minus baseline; None if it cannot be computed. For a relative gate,
-            the variant minus (1 + threshold) times the baseline.
+            it is the variant minus (1 + threshold) times the baseline, so that the bound is 0.
         interval: the confidence interval of the estimate; None if it cannot be computed.
         windows: number of clusters from which the estimate was made. A cluster is a group of observations, such as the
             trials of one task; observations of different clusters are independent.
@@ -135,8 +135,8 @@ class Judgement:
             threshold; None if it was not simulated.
         rerun_chance: the probability that another run of this size gets the same verdict, if the true difference equals
             the estimate. None if unknown, or for a verdict other than PASS or FAIL.
-        needed: for the verdict EDGE (PASS and FAIL are both possible), sizes of a run that would decide the gate;
-            empty for other verdicts.
+        needed: for the verdict EDGE (PASS and FAIL are both possible), the sizes of a run that would decide the gate,
+            each under one assumed true difference. Empty for other verdicts.
     """
 
     verdict: Verdict
@@ -180,19 +180,19 @@ def false_pass_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float | None:
-    """Simulate the share (0..1) of samples that pass a gate by chance, although their true mean is on the threshold.
+    """Estimate how often (0..1) a sample passes a gate by chance if its true mean lies on the threshold.
 
-    Each simulated sample draws the clusters (groups of dependent values) with replacement, shifted so that their mean
-    lies on the threshold. Return None if the clusters do not vary.
+    The differences are shifted so that their mean is `threshold`. Each simulated sample draws from their clusters
+    (groups of dependent values) with replacement. Return None if there is only one cluster, or if clusters do not vary.
 
     Args:
         clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
-        threshold: the assumed true mean, in the unit of the differences; 0 for a relative gate, because its threshold
-            is already a part of the differences.
+        threshold: the assumed true mean, in the unit of the differences. Use 0 for a relative gate: its differences
+            are the variant minus (1 + the gate's threshold) times the baseline.
         bounds: smallest and largest possible difference; None if there are no limits.
         runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
-        resamples: bootstrap draws per sample; few draws make the rate of rare events less exact.
+        resamples: bootstrap draws per sample; with fewer draws, each interval and so the rate are less exact.
         seed: seed of the simulation.
         level: confidence level of the judged interval, 0..1.
 

@@ -180,13 +180,15 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 def aggregates(
     session: DatabaseSession, key: ColumnClause[str], value: ColumnElement[int], keys: Iterable[str]
 ) -> dict[str, int]:
-    """Return `{key: value}`: an aggregate, such as a count, over the rows of each key; keys without rows are left out.
+    """Return an aggregate, such as a count, of the rows of each key: `{key: aggregate}`.
+
+    Keys without rows are left out.
 
     Args:
         session: the session of the transaction.
         key: the column of the keys.
         value: the aggregate function.
-        keys: only these keys.
+        keys: the keys to return.
     """
     found: dict[str, int] = {}
     for some in chunks(keys):

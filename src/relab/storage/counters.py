@@ -133,15 +133,16 @@ def read(session: DatabaseSession, metrics: Sequence[StoredMetric]) -> list[Stor
 
 
 def bounded_label(session: DatabaseSession, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return the label value under which an event is counted: `value` if it may have its own series, otherwise `other`.
+    """Return the label value for an event: `value` if it is one of the first `limit` values, otherwise `other`.
 
-    The first `limit` values that are counted under `name` have series of their own.
+    Users choose the values, so without a limit the number of series could grow forever. The accepted values are stored
+    in a counter of their own: a call that returns `value` adds 1 to it.
 
     Args:
         session: the session of the transaction that counts the event.
-        name: the name under which the values with their own series are stored.
-        value: the value of the event, which a user has chosen.
-        limit: the largest number of values with their own series. Concurrent transactions may each add one more.
+        name: the name of the counter that stores the accepted values.
+        value: the value of the event.
+        limit: the largest number of accepted values. Concurrent transactions may each add one more.
         other: the label value for all other values.
     """
     statement = select(CounterRow.labels).where(CounterRow.name == name)

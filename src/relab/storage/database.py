@@ -91,8 +91,8 @@ class Database:
         """Return a context manager that gives the session of a read-only transaction; all its reads see one snapshot.
 
         Raises:
-            DiskFullError: the disk is full, so that a SQLite database cannot be opened. This occurs only if no other
-                process has the database open.
+            DiskFullError: the disk is full, and no other process has the SQLite database open. The first process that
+                opens it must write a file.
             DatabaseUnavailableError: the database cannot be used now.
         """
         with translate_errors(), self.disk.watching(), DatabaseSession(self._reader) as session:
@@ -136,7 +136,8 @@ class Database:
     def check_writable(self) -> None:
         """Check that the database can be written; the result is cached for a second.
 
-        On PostgreSQL, nothing is written: only a recent failure of this process is reported.
+        On SQLite, the check writes without changing data. On PostgreSQL it does not write: it fails only if the disk was
+        full at a write of this process in the last 30 seconds.
 
         Raises:
             DiskFullError: the disk is full or nearly full.
@@ -157,6 +158,8 @@ class Database:
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Return a context manager that converts driver errors of its block to errors of relab.
+
+    Driver errors of other kinds stay as they are, for example about an invalid SQL statement.
 
     Raises:
         ConstraintError: the block ended with the driver's error for a violated constraint.

@@ -63,6 +63,8 @@ class DatabaseDisk:
     def check(self) -> None:
         """Check that a write is possible; the result is cached for a second.
 
+        On PostgreSQL, this fails only if the disk was full at a write of this process in the last 30 seconds.
+
         Raises:
             DiskFullError: a write is not possible because the disk is full or nearly full.
             DatabaseUnavailableError: a write is not possible for another reason.

@@ -115,10 +115,10 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
 
 
 def _raise_interruption(context: ExceptionContext) -> None:
-    """Raise the KeyboardInterrupt during which an error of the driver occurred; do nothing after other errors.
+    """Raise the KeyboardInterrupt that a driver error hides; do nothing if the error hides none.
 
-    If Ctrl-C interrupts the check of a pooled connection, SQLAlchemy resets the connection while it is in use. The
-    driver's error about that would hide the interruption.
+    Ctrl-C can interrupt the check of a pooled connection. SQLAlchemy then resets the connection while it is in use, and
+    the driver raises an error about that.
     """
     interruption = context.original_exception.__context__
     if isinstance(interruption, KeyboardInterrupt):

@@ -57,7 +57,7 @@ class GroupWriter(Generic[Item, Result]):
 
     Args:
         write: stores a batch of items; returns, for each item in order, its result, or its error if the item failed.
-        max_batch: the maximum total weight of a batch. A heavier item forms a batch alone.
+        max_batch: the maximum total weight of a batch. An item with a greater weight forms a batch alone.
         max_waiting: `submit` waits while the total weight of the queued items is at least this number.
         on_commit: called after each batch, with the weight of the batch and its duration in seconds.
         name: the name of the thread.
@@ -104,8 +104,7 @@ class GroupWriter(Generic[Item, Result]):
 
         Args:
             item: the item to write.
-            weight: the size of the item in any unit, such as its number of rows; `max_batch` and `max_waiting` limit
-                sums of weights.
+            weight: the size of the item, such as its number of rows, in the unit of `max_batch` and `max_waiting`.
             answer: gets the item's result when the item is committed, or the error if the item could not be stored.
 
         Raises:

@@ -109,8 +109,9 @@ def _migration_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """Disable SQLite's foreign keys while the block runs a migration; the block must begin before the transaction.
+    """Return a context manager that disables SQLite's foreign keys while its block runs a migration.
 
+    The transaction must begin inside the block, because SQLite ignores the switch during a transaction.
     Source: https://www.sqlite.org/lang_altertable.html#otheralter
     """
     driver = connection.connection.driver_connection

@@ -10,7 +10,7 @@ from relab.storage.session import DatabaseSession
 def prefer_indexes(session: DatabaseSession) -> None:
     """Make PostgreSQL prefer index scans in the session's transaction; on SQLite, do nothing.
 
-    Use it for a transaction that reads a large table in parts of a few hundred ids.
+    Use it for a transaction that reads the rows of a few hundred ids at a time from a large table.
     """
     if session.get_bind().dialect.name == "postgresql":
         # The planner overestimates the rows of an id if they lie together, and would read the whole table for each

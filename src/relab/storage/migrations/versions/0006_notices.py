@@ -1,4 +1,4 @@
-"""Migration to revision 0006: notices about incidents, with their receivers, and the requests received from Slack."""
+"""Migration to revision 0006: tables for notices about incidents, their receivers, and requests from Slack."""
 
 from __future__ import annotations
 

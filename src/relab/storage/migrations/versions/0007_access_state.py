@@ -1,4 +1,7 @@
-"""Migration to revision 0007: store whether an installation is open, so that revoked tokens do not reopen it."""
+"""Migration to revision 0007: store whether an installation needs a token.
+
+Without this state, revoking the last token would open the installation to requests without a token.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ def downgrade() -> None:
 
 
 def _set_aside_other_values() -> None:
-    """Move values of `question` and `answer` other than texts to other fields, so that the run can still be read."""
+    """Rename the fields `question` and `answer` of stored runs if their values are not texts.
+
+    The new names are `question_as_sent` and `answer_as_sent`. This version could not read the run otherwise.
+    """
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     text = sa.cast(runs.c.data, sa.Text)
     wanted = sa.or_(*(text.contains(f'"{name}"', autoescape=True) for name in _NEW_TEXTS))
@@ -65,9 +68,10 @@ def _set_aside_other_values() -> None:
 
 
 def _count_outcomes() -> None:
-    """Add the counts of outcomes to the stored sums, in the rows of shard 0 (each sum is stored in several parts).
+    """Count the outcomes of the stored runs, and add the counts to the roll-ups.
 
-    They are counted in the same way as by `telemetry/overview/rollups.py` at this revision.
+    The sums of a period are stored in several parts, the shards. The counts are added to shard 0. They are counted as
+    in `telemetry/overview/rollups.py` at this revision.
     """
     counts: dict[tuple[int, int], dict[str, list[int]]] = {}
     found = op.get_bind().execute(

@@ -1,4 +1,4 @@
-"""Migration to revision 0010: log records of OTLP, by trace and time."""
+"""Migration to revision 0010: tables for log records, which relab receives over OTLP."""
 
 from __future__ import annotations
 

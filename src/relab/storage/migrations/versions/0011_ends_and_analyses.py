@@ -1,8 +1,9 @@
-"""Migration to revision 0011: runs that wait for the end of their trace, or for the analysis of their failure.
+"""Migration to revision 0011: columns and indexes for the end of traces and for analyses of new failed runs.
 
-Indexes find these runs by the time of the last write. Runs that are stored already wait for no analysis. The migration
-also adds columns for the confidence of a run's category, and for whether an analysis was started on the arrival of its
-run.
+- A column marks the runs whose analysis is not requested yet. Runs that are stored already are not marked.
+- Two indexes list the marked runs, and the runs whose trace has not ended, by the time of their last write.
+- A column has the confidence of a run's category.
+- A column marks the analyses that relab started itself when a run arrived.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def downgrade() -> None:
 def _resume_incomplete_runs() -> None:
     """Give incomplete runs the status `running`, because the earlier version does not know the status `incomplete`.
 
-    An outcome that follows from the run's errors stays.
+    The rule of their outcome becomes `not_finished` if it was `incomplete`. Other rules stay, such as one about errors.
     """
     found = op.get_bind().execute(sa.select(_runs).where(_runs.c.status == "incomplete")).fetchall()
     for run_id, _, rule, data in found:

@@ -1,4 +1,6 @@
-"""Migration to revision 0012: the tokens of a run by model, as the roll-ups add them up.
+"""Migration to revision 0012: a column for the tokens of a run, by model.
+
+The roll-ups, which are stored sums for the overview, include these tokens.
 
 The migration enqueues the job `telemetry.remap`, which computes the tokens of stored runs. Until then, the overview
 counts these runs as runs without an estimated cost. The cost that a run's reporter gave does not change.

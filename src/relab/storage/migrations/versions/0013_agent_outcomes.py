@@ -1,7 +1,7 @@
-"""Migration to revision 0013: the outcomes of the single agents of a run with several agents.
+"""Migration to revision 0013: a column for the outcome of each agent of a run.
 
-For stored runs, the new column is empty until the outcomes are decided again: by the job `telemetry.remap`, which this
-migration enqueues, or by `lab agent-runs remap`.
+The column is empty for stored runs. The job `telemetry.remap`, which this migration enqueues, fills it. The command
+`lab agent-runs remap` fills it, too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def downgrade() -> None:
 
 
 def _set_aside_other_agents() -> None:
-    """Move a value of `agents` other than a list of agents to another field, so that the run can still be read."""
+    """Rename the field `agents` of a stored run to `agents_as_sent` if its value is not a list of agents.
+
+    This version could not read the run otherwise.
+    """
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     wanted = sa.cast(runs.c.data, sa.Text).contains('"agents"', autoescape=True)
     for run_id, data in op.get_bind().execute(sa.select(runs.c.run_id, runs.c.data).where(wanted)).fetchall():

@@ -1,4 +1,7 @@
-"""Migration to revision 0014: rollouts, their windows, and the leases of their targets."""
+"""Migration to revision 0014: tables for rollouts, windows and leases.
+
+A window is one period of measurement in a rollout. A lease gives one rollout the exclusive use of its target.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Migration to revision 0015: an index of the runs whose newest spans are not projected yet, for their readers."""
+"""Migration to revision 0015: an index of unprojected runs.
+
+A run is unprojected if it is not computed from its newest spans yet. The index finds these runs, so that they can be
+computed before a reader gets them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0017: decisions of the optimizer of builds."""
+"""Migration to revision 0017: a table for the decisions of the build optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Migration to revision 0018: counters for `/metrics`, and indexes for the figures that a scrape reads from records."""
+"""Migration to revision 0018: a table of counters for `/metrics`, and indexes for other metrics.
+
+`/metrics` computes these other metrics from the stored builds, analyses, incidents and rollouts.
+"""
 
 from __future__ import annotations
 

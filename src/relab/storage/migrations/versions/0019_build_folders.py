@@ -1,4 +1,7 @@
-"""Migration to revision 0019: the folder of each build, and indexes for the retention of builds and decisions."""
+"""Migration to revision 0019: a column for the folder of each build, and indexes by time.
+
+The indexes find the old builds and the old decisions of the build optimizer, which retention deletes.
+"""
 
 from __future__ import annotations
 

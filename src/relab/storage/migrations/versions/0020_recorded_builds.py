@@ -1,4 +1,7 @@
-"""Migration to revision 0020: a unique key of the source of a recorded build, so that each build is recorded once."""
+"""Migration to revision 0020: a unique key for the source of a build.
+
+The source is the log, file or report that describes the build. The key prevents that one source is recorded twice.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Migration to revision 0021: the results of the tests of builds, and the groups of failures that share a cause."""
+"""Migration to revision 0021: a table for the test results of builds, and a column for the group of a failed build.
+
+The failed builds of a group share a cause.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Migration to revision 0022: suggestions for failed builds with their verdicts, and a key for each kind of failure."""
+"""Migration to revision 0022: a table for suggestions of fixes, and a column for the failure key of a build.
+
+Failed builds with the same kind of failure have the same failure key.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Migration to revision 0024: the failures of runs, by which failed runs that share a cause are clustered."""
+"""Migration to revision 0024: a table with the cluster of each failed run.
+
+The failed runs of a cluster share a cause.
+"""
 
 from __future__ import annotations
 

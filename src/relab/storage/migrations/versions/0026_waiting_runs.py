@@ -1,4 +1,8 @@
-"""Migration to revision 0026: when a worker will project an unprojected run, and the size of the run's trace."""
+"""Migration to revision 0026: columns for unprojected runs.
+
+A run is unprojected if it is not computed from its newest spans yet. The columns are the time at which a worker should
+compute the run, and the size of the spans.
+"""
 
 from __future__ import annotations
 

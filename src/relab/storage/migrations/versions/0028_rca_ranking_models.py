@@ -1,4 +1,7 @@
-"""Migration to revision 0028: ranking models that were trained on this installation's own labels."""
+"""Migration to revision 0028: a table for ranking models.
+
+A ranking model ranks the steps of a failed run. The stored ones are trained on labels of this installation.
+"""
 
 from __future__ import annotations
 

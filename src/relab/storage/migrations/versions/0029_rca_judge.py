@@ -1,4 +1,8 @@
-"""Migration to revision 0029: the method by which a language model judges an analysed run, and the model's answers."""
+"""Migration to revision 0029: a column for the judge of an analysis, and a table for its answers.
+
+The judge is a language model that is asked for the first wrong step of a run. The column says how
+it is asked; `off` if it is not asked.
+"""
 
 from __future__ import annotations
 

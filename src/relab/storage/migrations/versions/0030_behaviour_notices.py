@@ -1,4 +1,7 @@
-"""Migration to revision 0030: notices about behaviours, and the list of runs that must be searched for behaviours."""
+"""Migration to revision 0030: tables for notices about behaviours.
+
+A further table lists the runs in which relab must still search for behaviours.
+"""
 
 from __future__ import annotations
 
