@@ -136,8 +136,8 @@ class Database:
     def check_writable(self) -> None:
         """Check that the database can be written; the result is cached for a second.
 
-        On SQLite, the check writes without changing data. On PostgreSQL it does not write: it fails only if the disk was
-        full at a write of this process in the last 30 seconds.
+        On SQLite, the check writes without changing data. On PostgreSQL it does not write: it fails only if the disk
+        was full at a write of this process in the last 30 seconds.
 
         Raises:
             DiskFullError: the disk is full or nearly full.
