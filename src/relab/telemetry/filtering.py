@@ -1,4 +1,4 @@
-"""Conditions of queries: a filter of runs as SQL, and rows of any table that were not written recently."""
+"""Add conditions to SQL queries: select the runs that match a filter, or rows that were not written recently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     """Add the conditions of a filter to a query of runs, and return the query.
 
     The query leaves out runs that were never computed from their spans. It also leaves out traces without agent
-    activity, unless the filter includes them.
+    activity, unless the filter's `all_traces` is true.
     """
     statement = statement.where(SHOWN)
     if not run_filter.all_traces:
@@ -58,9 +58,9 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 def recent_times(now_us: int, quiet_us: int) -> range:
     """Return the range of write times, in microseconds since 1970, of rows that count as recently written.
 
-    A time is in the range if it is less than `quiet_us` before `now_us`, or at most `quiet_us` after it. A row with a
-    later time was written before the system clock was set back. It is not recent: otherwise it would stay recent until
-    the clock reaches this time.
+    A time is in the range if it is less than `quiet_us` before `now_us`, or at most `quiet_us` after it. A time further
+    in the future means that the system clock was set back. It does not count as recent: otherwise the row would stay
+    recent until the clock reaches this time.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 
@@ -74,7 +74,7 @@ def newest_quiet(
         session: the session of the transaction.
         statement: the query.
         written_at: the column with the time of writing.
-        recent: the times, in microseconds since 1970, that count as recent.
+        recent: the times, in microseconds since 1970, that count as recent (`recent_times`).
         limit: the maximum number of rows.
     """
     found: list[Row[*Columns]] = []

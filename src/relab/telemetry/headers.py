@@ -1,4 +1,4 @@
-"""The header of a stored run: its fields without the timeline, with the estimate of its cost."""
+"""Build the header of a stored run: its fields without the timeline, and the estimate of its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log records of a trace: as they are stored, and the warnings and errors among them as an analysis reads them."""
+"""Models of a trace's log records: the stored row (`StoredLog`), and a warning or error for analyses (`LogLine`)."""
 
 from __future__ import annotations
 

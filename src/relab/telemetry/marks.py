@@ -1,4 +1,4 @@
-"""Results of analyses that are stored beside a run, so that lists of runs can show them and filter by them."""
+"""Store results of analyses beside a run, so that lists of runs can show them and filter by them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ class RunMarks:
             agent_run_id: the id of the run.
             content_hash: the hash of the content that was searched.
             names: the behaviours that the search found.
-            kept: behaviours that were not searched for. The result of an earlier search for them stays, if it was for
-                the same content.
+            kept: behaviours that this search did not cover. Their stored results stay if they are for the same content.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
@@ -64,9 +63,9 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: content hash}` of the runs in which an analysis found the behaviour (a pattern).
+        """Return `{run id: content hash}` of the given runs in which an analysis found the behaviour (a pattern).
 
-        The hash is the hash of the content that was analysed; the run's content may have changed since then.
+        The hash is that of the analysed content; the run's content may have changed since then.
         """
         row = RunBehaviourRow
         found: dict[str, str] = {}

@@ -44,7 +44,7 @@ Items = Annotated[Limited[Item], FailFast()]
 def _or_default(default: Any, kind: Any) -> BeforeValidator:
     """Return a validator that replaces null by `default`: many clients send null for a field that they do not fill.
 
-    `kind` is the type of the field, including null, for the JSON Schema of the API.
+    `kind` is the type that the API's JSON Schema shows for the field: the field's type, or null.
     """
     return BeforeValidator(lambda value: default if value is None else value, json_schema_input_type=kind)
 
@@ -245,7 +245,7 @@ class RunCounts(BaseModel):
 
 
 class RunContent(BaseModel):
-    """The hash of a stored run's current content, and the time when content for this run id was first received."""
+    """The hash of a stored run's current content, and the time when a run with this id was first received."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""Queries of the export. Every function takes the session of a transaction."""
+"""Read the runs, timeline items, spans and log records that an export writes to a file, in a given transaction."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def iter_logs(session: DatabaseSession, trace_ids: Sequence[str]) -> Iterator[St
 
 
 def _streamed(session: DatabaseSession, statement: Select[*tuple[Any, ...]], rows: type[Base]) -> Iterator[Any]:
-    """Yield the rows that `statement` selects from the table of `rows`, in the order of its primary key."""
+    """Yield the rows that `statement` selects, sorted by the primary key of the table `rows` that it selects from."""
     ordered = statement.order_by(*table_of(rows).primary_key)
     yield from session.execute(ordered.execution_options(yield_per=ROWS_PER_FETCH))

@@ -3,8 +3,10 @@
 The runs to export are selected once, at the start, and their ids are stored in a file on disk.
 Then the runs are read in small groups, each in one short transaction. So every run that
 matched at the start is exported once, complete and consistent; runs that are deleted meanwhile
-are left out. Neither the memory nor the length of a transaction grows with the export
-(a transaction of minutes would make SQLite's log and PostgreSQL's dead rows grow).
+are left out.
+
+A larger export needs neither more memory nor a longer transaction. A transaction of minutes
+would make SQLite's log and the number of PostgreSQL's dead rows grow.
 """
 
 from __future__ import annotations
@@ -62,8 +64,8 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: a function that recomputes the runs with new spans, and then opens the read transaction for the
-            selection of the matching runs.
+        open_first: recomputes the runs that received new spans, and then opens a read transaction. The matching runs
+            are selected in this transaction.
         run_filter: selects the runs.
         what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.
@@ -238,7 +240,8 @@ def _origin_texts(
 ) -> dict[int, tuple[str, str, str]]:
     """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 
-    An origin is the resource and the scope that created spans or log records. `table` selects spans or log records.
+    An origin is the resource and the scope that created spans or log records. `table` is the table with the origins of
+    spans, or the one with the origins of log records.
     """
     origins = span_repository.load_origins(session, table, trace_ids)
     return {

@@ -28,8 +28,8 @@ class BatchWriter:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
-            Always 0 with SQLite.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other. Always 0 with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

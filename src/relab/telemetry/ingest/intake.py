@@ -34,12 +34,13 @@ class _Threads:
 
 
 class TelemetryIntake:
-    """Ingests runs, spans and log records: `write` stores them at once, `submit` with the next group commit.
+    """Ingests runs, spans and log records: `write` stores them immediately, `submit` with the next group commit.
 
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -102,7 +103,7 @@ class TelemetryIntake:
         return _submit_to(self._running().reader, read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs, spans and log records at once; return a receipt or an error for each item of the batch, in order.
+        """Store a batch immediately; return a receipt or an error for each of its items, in order.
 
         Every item with a receipt is durable when this returns.
 
@@ -127,9 +128,9 @@ class TelemetryIntake:
 class _Reading:
     """A task of the reader thread: call `read`, and queue the posted data that it returns for the next group commit.
 
-    The task drops its references to `read` and to the future `answer` before it ends. Otherwise the future, its error,
-    and the error's traceback, which refers to the task's variables, would form a reference cycle. The cycle would keep
-    the request's body in memory until a garbage collection, and garbage collections are rare.
+    The task drops its references to `read` and to the future `answer` before it ends, to avoid a reference cycle of the
+    future, its error and the error's traceback. Such a cycle would keep the request's body in memory until the next
+    garbage collection; garbage collections are rare.
     """
 
     def __init__(self, writer: GroupWriter[Posted, Receipt], read: Callable[[], Posted], answer: Future[Any]) -> None:

@@ -18,13 +18,13 @@ Receipt = IngestReceipt | OtlpReceipt
 
 @dataclass(frozen=True)
 class PostedRun:
-    """A complete run that was posted as JSON, as the rows to store."""
+    """A complete run that was posted as JSON, converted to the rows to store."""
 
     record: RunRecord
 
     @classmethod
     def of(cls, run: AgentRun) -> PostedRun:
-        """Return `run` as the rows that the writer stores for it."""
+        """Convert `run` to the rows that the writer stores for it."""
         from relab.telemetry.records import record_of
 
         return cls(record_of(run))

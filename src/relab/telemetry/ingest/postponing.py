@@ -42,12 +42,16 @@ def size_of(raw: bytes) -> int:
 def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
     """Return when to compute the run of a trace that has just received spans, in microseconds since 1970.
 
-    The run is due soon, after `QUIET_US`, if the trace is new, is small, has grown much since its run was computed,
-    was due soon already, or may have ended. Otherwise, the larger the run is, the later it is due.
+    The run is due after `QUIET_US` if at least one of these is true. Otherwise, the larger the run is, the later it is
+    due.
+
+    - The trace is new or small, or may have ended.
+    - The trace has grown much since its run was last computed. If the run was due earlier, that time stays.
+    - The run was already due within `QUIET_US` of its last change.
 
     Args:
         former: the stored run of the trace; None if the trace is new.
-        size: the size of all spans of the trace: 1 for each, plus 1 for each full 4,096 bytes of it.
+        size: the approximate size of the trace: 1 for each span, plus 1 for each full 4,096 bytes of the span.
         has_root: whether one of the new spans has no parent, so that the run may have ended.
         now_us: the current time, in microseconds since 1970.
     """
@@ -63,10 +67,11 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
 
 class Backlog:
-    """Decides whether runs may be computed from newly stored spans later, instead of at once. It is not thread-safe.
+    """Decides whether runs are computed from new spans later, or in the transaction that stores the spans.
 
-    Runs may be computed later as long as the spans of all uncomputed runs, of all processes together, have a size of at
-    most `MAX_WAITING`. The size of a span is 1, plus 1 for each full 4,096 bytes.
+    They are computed later if the total size of all uncomputed runs, of all processes, is at most `MAX_WAITING`. The
+    size of a run is the size of its spans: 1 for each, plus 1 for each full 4,096 bytes of the span. The object is not
+    thread-safe.
     """
 
     def __init__(self) -> None:
@@ -74,10 +79,9 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: DatabaseSession, size: int) -> bool:
-        """Add newly stored spans to the total size of waiting spans; return whether the total is within the limit.
+        """Add `size` to the total size of all uncomputed runs; return whether the total is within the limit.
 
-        A span waits as long as it is stored, but the run of its trace is not computed from it yet. `size` is the total
-        size of the new spans: each counts as 1, plus 1 for each full 4,096 bytes of it.
+        `size` is the size of spans that were just stored: 1 for each, plus 1 for each full 4,096 bytes of the span.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

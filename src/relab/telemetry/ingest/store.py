@@ -2,12 +2,11 @@
 
 Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same tables. Spans are stored as they were
 received, and their runs are marked as unprojected: `projector.py` computes the runs from the spans before they are
-read. Only if too many runs are unprojected, this transaction computes the runs of the batch itself.
+read. If too many runs are unprojected, this transaction computes the runs of the batch itself.
 
-Log records of a trace without a run wait for spans of this trace. The transaction that stores such records inserts a
-row for the run and deletes it again. The row is never visible, but it prevents other transactions from inserting a row
-with the same id until this transaction ends. So another transaction that creates the run waits, and its run includes
-the log records.
+Log records may arrive before the spans of their trace, so before the trace has a run. The transaction that stores such
+records inserts a row for the run and deletes it again. Other transactions never see the row. But one that creates this
+run at the same time waits until this transaction ends; therefore its run includes the log records.
 """
 
 from __future__ import annotations
@@ -105,8 +104,9 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
-        backlog: decides whether the runs of the traces may be computed after this transaction.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
+        backlog: decides whether the runs of the traces are computed later, or in this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
 
@@ -228,7 +228,7 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect the new and changed spans of stored traces, and mark these traces to be computed later.
+        """Collect the new and changed spans of stored traces, and the marks that the runs must be computed again.
 
         Args:
             stored: `{trace id: stored run}`.

@@ -93,7 +93,8 @@ class TraceAgents:
     def fields(self) -> list[dict[str, Any]] | None:
         """Return the fields of each agent (those of `ReportedAgent`), in the order in which the agents began.
 
-        Return None if the trace has only one agent or none.
+        Agents that only enclose other agents, and agents after the first `MAX_AGENTS`, are left out. Return None if the
+        trace has fewer than two agents.
         """
         if not self.names:
             return None
@@ -106,7 +107,7 @@ class TraceAgents:
         return [_fields_of(name, self._members[name], parents.get(name)) for name in shown[:MAX_AGENTS]]
 
     def _acting_spans(self) -> dict[str, list[SpanFacts]]:
-        """Return `{agent: its spans}` in order of time, with only the spans of agents, models and tools."""
+        """Return `{agent: its spans}`, sorted by start; only spans of agents, models, tools and retrievers."""
         found: dict[str, list[SpanFacts]] = {}
         for facts in self._spans:
             name = self.names.get(facts.span.span_id)
@@ -187,9 +188,12 @@ class TraceAgents:
         return None
 
     def _parents(self, around: Mapping[str, str | None]) -> dict[str, tuple[str, AgentRelation]]:
-        """Return `{agent: (parent, relation)}`; the parent is the agent that called the agent or handed over to it.
+        """Return `{agent: (parent, relation)}`; agents without a parent are left out.
 
-        Agents without a parent are left out. `around` is `{agent: agent around the agent's first span, or None}`.
+        The parent is the agent that last handed over to the agent before its first span. Without a hand-over, it is the
+        agent in `around`, or else the agent that last called the agent before its first span.
+
+        `around` is `{agent: the agent whose span encloses the agent; None if there is none}`.
         """
         arrivals: dict[str, list[Transfer]] = {}
         for transfer in self.to_agent.values():
@@ -243,8 +247,8 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
     """Find the tool calls that run an agent without a span of its own; return `{span id of the call: agent}`.
 
-    The arguments of such a tool call name the agent, and the span of the call encloses calls of a language model.
-    `around` is `{span id: the spans that enclose the span}`.
+    The arguments of such a tool call name the agent, and its span encloses a model call without another agent between
+    them. `around` is `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
     """
     named: dict[str, str] = {}
     for facts in spans:
@@ -267,12 +271,11 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
-    Model calls whose first user message has the same text belong to the same conversation. The result is empty if any
-    of these is true:
+    Model calls whose first user message has the same text belong to the same conversation. A conversation is complete
+    if its last model call has an answer, and has tool calls of earlier turns in its input.
 
-    - A model call has no user message.
-    - There are fewer than two conversations.
-    - In a conversation, the last model call has no answer, or its input has no tool calls from earlier turns.
+    The result is empty if a model call has no user message, if a conversation is incomplete, or if there are fewer than
+    two conversations.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -298,9 +301,9 @@ def _agent_label(facts: SpanFacts) -> str:
 
 
 def without_operation(name: str) -> str:
-    """Return the name of an agent's or a workflow's span without the operation.
+    """Return the name of a span without the operation `invoke_agent`, `create_agent` or `invoke_workflow` at its start.
 
-    For example, `invoke_agent planner` gives `planner`.
+    For example, `invoke_agent planner` becomes `planner`.
     """
     for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
         name = name.removeprefix(operation)
@@ -340,8 +343,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of one span of the called agent. This is the agent's first span that did
-    not start before the model call with the request, and that no other tool call uses.
+    Such a call gets the status and the answer of a span of the called agent: the first one that started no earlier than
+    the model call that requested the tool. Each span is used for one tool call only.
 
     Args:
         calls: the tool calls that have no span; changed in place.

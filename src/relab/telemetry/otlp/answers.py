@@ -26,8 +26,8 @@ class CapturedAnswer(NamedTuple):
 def answer_of(attributes: Attributes) -> CapturedAnswer:
     """Return the answer in the attributes of a model call's span.
 
-    Output messages without content do not prove that the model said nothing: OpenInference leaves out an empty content.
-    If the span also has the provider's own answer, that answer decides.
+    Use the output messages if they have content. Otherwise use the provider's own answer, if the span has it: output
+    messages without content do not prove that the model said nothing, because OpenInference omits an empty content.
     """
     given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
     shown = all_shown(given) if given is not None else None
@@ -66,9 +66,10 @@ def _in_provider_answer(value: Any) -> list[Message] | None:
 
 
 def _messages_in(answer: dict[str, Any]) -> list[Any] | None:
-    """Return the messages in an answer of a provider or in a result of LangChain's models; None for other objects.
+    """Return the messages in a model's answer; None if its format is not known or if it is not complete yet.
 
-    An answer has the format of an API of OpenAI, one message (Ollama's API, LlamaIndex), or no messages (Agno).
+    Known formats are those of OpenAI's APIs, `generations` (LangChain), one message (Ollama's API, LlamaIndex), and an
+    empty list of messages (Agno).
     """
     if answer == {"messages": []}:
         return []
@@ -96,9 +97,10 @@ _UNFINISHED: Final = frozenset(("queued", "in_progress"))
 
 
 def _with_media(choice: Any) -> Any:
-    """Return a choice of a chat completion; if its content is empty, other outputs of the model become the content.
+    """Return a choice of a chat completion; if its content is empty, its other outputs become the content.
 
-    These outputs are images, a sound (as its transcript, if any), and a tool request in the old field `function_call`.
+    Other outputs are images, audio (as its transcript, if any), and a tool request in the deprecated field
+    `function_call`.
     """
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict) or message.get("content"):
@@ -113,9 +115,9 @@ def _with_media(choice: Any) -> Any:
 
 
 def _generated(item: Any) -> Any:
-    """Return an entry of the list `generations` in a result of LangChain's models as a message.
+    """Convert an entry of LangChain's list `generations` to a message.
 
-    An entry with a message is returned unchanged; a text becomes the content of an assistant's message.
+    An entry that has a message is returned unchanged. The text of another entry becomes an assistant's message.
     """
     if not isinstance(item, dict) or isinstance(item.get("message"), dict):
         return item

@@ -1,7 +1,7 @@
-"""Tool calls that need a person's approval: find the spans of calls that were not executed.
+"""Correct the spans of tool calls that a person must approve: set the status of rejected calls, and hide spans that only waited.
 
 Frameworks ask a person before they execute a tool. A call that the person rejected was not executed, so its status is
-`skipped`. The model reads the rejection in place of a result; a rejection is no error.
+`skipped`. A rejection is not an error: the model reads it in place of a result.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def settle_approvals(spans: Sequence[SpanFacts]) -> Sequence[SpanFacts]:
     """Return the spans of a trace, corrected for tool calls that a person had to approve.
 
     - A call whose result is a rejection gets the status `skipped`.
-    - A span that ended when its call had to wait for a person is hidden (`NO_ITEM`), if the call was executed later,
-      in another span.
+    - Some frameworks report one call by two spans: the first ends when the call must wait for a person, the second is
+      the execution. The first one is hidden (`NO_ITEM`).
 
     Args:
         spans: the spans of the trace, sorted by start. If nothing changes, the result is `spans` itself.
@@ -65,10 +65,11 @@ def _skipped(facts: SpanFacts) -> SpanFacts:
 def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator[SpanFacts]:
     """Yield the spans of calls that had to wait for a person and were executed later, in another span.
 
-    Tool spans without a call id that have the same tool and equal arguments form a group. If a group has more spans
-    than the models requested such calls, the surplus spans are waits. A span may be a wait if it has no result, and if
-    no model call began between this span and the next span of the group: a call is executed right after its wait. Of
-    the spans that may be waits, the earliest are yielded, at most as many as the surplus.
+    Tool spans without a call id form a group if they have the same tool and equal arguments. The surplus of a group is
+    the number of its spans minus the number of such calls that models requested. It is 0 if models requested none.
+
+    A span may be a wait if it has no result, and no model call began between it and the next span of the group: a call
+    is executed right after its wait. The earliest of these spans are yielded, at most as many as the surplus.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):

@@ -24,11 +24,13 @@ def clean_arguments(value: Any) -> JsonValue:
 
 
 def given_arguments(value: Any) -> JsonValue:
-    """Return the arguments of a call from a value of the tool's span: JSON, or a dictionary as Python prints it.
+    """Return the arguments of a tool call from `value`, an attribute of the tool's span.
 
-    The result is a JSON value, without the objects in which instrumentations wrap arguments. If `value` is neither JSON
-    nor a printed dictionary, the result is its text. Do not use this function for arguments that a model wrote in its
-    request for a tool call: if they are not JSON, this is the model's mistake, and the timeline must show it unchanged.
+    If `value` is JSON or a dictionary as Python prints it, the result is a JSON value, without the objects in which
+    instrumentations wrap arguments. Otherwise, the result is the text of `value`.
+
+    For arguments in a model's request, use `clean_arguments`: if a model wrote a Python dictionary in place of JSON,
+    this is a mistake, and the timeline must show it.
     """
     arguments = clean_arguments(value)
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:
@@ -57,9 +59,10 @@ _WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
 
 
 def unwrapped_arguments(value: JsonValue) -> JsonValue:
-    """Return the arguments of a function without the `args` and `kwargs` in which instrumentations wrap them.
+    """Return the arguments of a function without the object in which instrumentations wrap them.
 
-    BeeAI wraps them in `input`, beside its own `options`.
+    Such an object has only the fields `args` and `kwargs`, or (from BeeAI) `input` and `options`, where `input` has the
+    arguments. Any other value is returned unchanged.
     """
     if not isinstance(value, dict) or not value:
         return value

@@ -1,4 +1,4 @@
-"""Spans of model calls that have a name and nothing else.
+"""Find the spans of model calls that have a name and no attributes, and give them the role of a model call.
 
 The Agent Development Kit for TypeScript writes the attributes of a model call when the answer has arrived. So the span
 of a call that failed or was cancelled has the name `call_llm`, no attributes and no error.
@@ -19,8 +19,8 @@ _NAME: Final = "call_llm"
 def find_bare_calls(spans: Sequence[SpanFacts]) -> Sequence[SpanFacts]:
     """Return the spans of a trace; the bare model calls among them get the role of a model call.
 
-    A bare model call has the name `call_llm`, no attributes, and the span of an agent as its parent; without such a
-    parent, the span is a program's own function. If no span changes, the result is `spans` itself.
+    A bare model call has the name `call_llm`, no attributes, and the span of an agent as its parent. With another
+    parent, such a span may be a function of any program. If no span changes, the result is `spans` itself.
     """
     bare = [facts for facts in spans if facts.span.name == _NAME and not facts.span.attributes]
     if not bare:

@@ -38,7 +38,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
     These spans are redundant:
 
     - Internal steps of a framework, unless they explain an error.
-    - The parts of a tool call that have spans of their own.
+    - Spans of the parts of a tool call. The span of the call gets what only they report.
     - The inner one of two nested spans that report the same model call. The outer span gets the fields of both.
     - The span that reports the end of a streamed answer. The span of the request gets the fields of both.
 
@@ -125,13 +125,14 @@ def _call_of_part(
 def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]) -> bool:
     """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
 
-    A span that names no tool is a part if it is an internal span of a framework. A span that names a tool, such as
-    that of an MCP server, is a part only if all of these hold:
+    The first case that applies decides. "Internal" means an internal span of a framework (`is_plumbing`). Arguments
+    differ only if both spans have arguments.
 
-    - No agent is between the two spans.
-    - It names the same tool as `outer`. An internal span may name the tool with or without a server's name as prefix.
-    - Its arguments do not differ from those of `outer`, or it is an internal span with exactly the same name of the
-      tool.
+    - `inner` names no tool: it is a part if it is internal.
+    - An agent is between the two spans: it is not a part.
+    - Both name the same tool: it is a part if it is internal or if the arguments do not differ.
+    - One tool name is the other one with a prefix: it is a part if it is internal and the arguments do not differ.
+    - The tool names differ: it is not a part.
     """
     name = text_attribute(inner.span.attributes, v.TOOL_NAME)
     if name is None:
@@ -147,16 +148,17 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
 
 
 def _is_qualified(one: str, other: str) -> bool:
-    """Return whether one name is the other name with a prefix: frameworks put a server's name before a tool's name."""
+    """Return whether one name is the other one with a prefix, such as the name of the tool's server."""
     shorter, longer = sorted((one, other), key=len)
     return longer.endswith(f"_{shorter}")
 
 
 def _with_parts(call: SpanFacts, parts: Sequence[SpanFacts]) -> SpanFacts:
-    """Return the tool call `call` with the arguments, the result and the error that only its parts report.
+    """Return the tool call `call`, completed by the arguments, the result and the error of its parts.
 
-    The error comes from the last part that failed and was not repeated with success. A call that reports an error of
-    its own keeps this error, unless its framework has removed the details.
+    Arguments and a result that the call reports itself stay. So does its own error, unless it is redacted (the
+    framework removed the details). Otherwise, the call gets the error of the last part that failed. A failed part is
+    ignored if a later part for the same tool succeeded.
 
     Args:
         call: the tool call.
@@ -260,8 +262,8 @@ def _join_model_calls(
 def _join_streams(spans: Sequence[SpanFacts], changed: dict[str, SpanFacts]) -> None:
     """Join each span that reports the end of a streamed answer to the span of its request.
 
-    The two spans have the same parent and the same input. The span of the request gets the fields and the end of the
-    other span, which gets `NO_ITEM`, so that the timeline does not show it.
+    The two spans have the same parent and the same input. The span of the request gets the fields and the end time of
+    the other one. The other one gets `NO_ITEM`, so that the timeline does not show it.
 
     Args:
         spans: the spans of the trace, sorted by start.

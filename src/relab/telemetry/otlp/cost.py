@@ -49,14 +49,14 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the successful model calls whose tokens are not known.
+    """Yield the successful model calls without reported tokens.
 
-    The tokens are not known if neither the span of the call nor a span inside or around it reports tokens.
+    Neither the span of such a call nor a span inside or around it reports tokens.
 
     Args:
         spans: the spans of the trace.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
-        billed: the spans that report the counted tokens.
+        billed: the spans whose tokens are counted.
     """
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
@@ -73,13 +73,13 @@ _Counts = dict[str, tuple[int, bool]]
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
-    """Return one dictionary of token counts for each model, sorted by the model's name.
+    """Return one dictionary of token counts for each model of each provider, sorted by model and provider.
 
     Return None if a span in `billed` names no model, or if there are more than `MAX_MODELS` models.
 
     Args:
         billed: the spans whose tokens are counted.
-        counts: the sums of the token counts over all spans in `billed`.
+        counts: the sums of the token counts over all spans in `billed`, to reuse if there is only one model.
     """
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:

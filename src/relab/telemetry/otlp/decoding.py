@@ -225,9 +225,9 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
     Args:
         batch: the batch to extend.
         group: the spans of one resource and scope.
-        parts: the number of parts (attributes, events and values) in the earlier groups of the request.
-        counts: whether to count the parts of small spans, too. False saves time for a request that is too small to
-            exceed the limit; the parts of a large span are always counted, for the limit of one span.
+        parts: the number of parts (attributes, events and values) counted in the earlier groups of the request.
+        counts: whether to count the parts of all spans. False: count only those of large spans, which saves time. Use
+            it for a request that is too small to exceed the limit of parts.
 
     Returns:
         `parts` plus the number of counted parts of the added spans.

@@ -1,4 +1,4 @@
-"""AutoGen's teams: the messages between its agents, as JSON on the spans of its runtime."""
+"""The dialect of AutoGen: read the messages between a team's agents from the JSON on spans of AutoGen's runtime."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_message(message: dict[str, Any], taken: list[dict[str, Any]], given: list[dict[str, Any]]) -> None:
-    """Add a message of AgentChat to the input (`taken`) or to the output (`given`) of the span.
+    """Convert a message of AutoGen's AgentChat, and append it to the input (`taken`) or the output (`given`) of a span.
 
-    Results of tools and texts of the user are input; requests of tools and all other texts are output. Messages of any
-    other type are ignored.
+    Tool results and texts of the user are input. Tool requests and all other texts are output. Messages of other types
+    are ignored.
     """
     kind, content = message.get("type"), message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []

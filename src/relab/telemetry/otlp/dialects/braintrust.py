@@ -1,7 +1,8 @@
-"""The dialect of Braintrust: attributes with names of its own, beside those of other conventions.
+"""The dialect of Braintrust: attributes `braintrust.*`, which a span may have beside those of other conventions.
 
-A value is a text (`braintrust.input`), or JSON (`braintrust.input_json`); an object is one JSON text
-(`braintrust.metrics`), or has one attribute for each of its fields (`braintrust.metrics.prompt_tokens`).
+The input and the output are text (`braintrust.input`) or JSON (`braintrust.input_json`). Any other object, such as the
+metrics, is one attribute with JSON (`braintrust.metrics`), or one attribute for each field
+(`braintrust.metrics.prompt_tokens`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def _translate(span: Span, values: Values) -> None:
 def _field(attributes: Attributes, owner: str, name: str) -> Any:
     """Return the field `name` of the object `owner`, such as `metadata`; None if the field is missing.
 
-    The field is an attribute of its own (`braintrust.metadata.NAME`), or is in the attribute with the object's JSON.
+    The field has an attribute of its own (`braintrust.metadata.NAME`), or is in the JSON of the object
+    (`braintrust.metadata`).
     """
     own = attributes.get(f"{_PREFIX}{owner}.{name}")
     if own is not None:

@@ -89,12 +89,13 @@ def _translate_interaction(span: Span, values: Values) -> None:
 
 
 def _answers(events: Sequence[SpanEvent]) -> Iterator[str | None]:
-    """Yield the text of each answer in `events`, and None for each event that shows a response without an answer.
+    """Yield the answers of a model in order of time; None stands for a response that is not an answer.
 
-    - A response of the model yields its text; None if the text is empty or hidden, or if the response requested a tool.
-    - A successful call of the tool by which a model answers (`_ANSWERING_TOOL`) yields the input of the tool.
-    - Any other tool result yields None if it has no request id: some response requested it. It yields nothing if it has
-      a request id, because the response with this id yields None.
+    - A response yields its text. It yields None if the text is empty or hidden, or if the response requested a tool.
+    - A successful call of `_ANSWERING_TOOL`, the tool with which a model gives an object as its answer, yields the
+      input of the tool.
+    - Any other tool result without a request id yields None: a response requested the tool, but it is not known which.
+    - Any other tool result with a request id yields nothing: the response with this id already yields None.
 
     `events` are the log events of a prompt, in order of time.
     """
@@ -118,9 +119,9 @@ def _is_shown(text: Any) -> bool:
 
 
 def _request(attributes: Attributes) -> dict[str, Any]:
-    """Return the tool request that belongs to a tool result, as a message of the assistant.
+    """Return an assistant's message with the tool request that led to a tool result.
 
-    `attributes` are the attributes of the log event that reports the result.
+    `attributes` are the attributes of the log event that reports the result; they include the request.
     """
     call = {"name": attributes.get("tool_name"), "arguments": attributes.get("tool_input")}
     return {"role": "assistant", "tool_calls": [{"id": attributes.get("tool_use_id"), "function": call}]}

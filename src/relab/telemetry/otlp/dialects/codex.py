@@ -1,6 +1,6 @@
-"""The dialect of OpenAI's Codex CLI: it exports spans of its own functions, and few of them describe the agent.
+"""The dialect of OpenAI's Codex CLI. Codex exports spans of its own functions; few of them describe the agent.
 
-Prompts, arguments and results are in log events. The spans have copies of these events without the texts.
+The texts (prompts, arguments and results) are in log events. The spans have copies of these events without the texts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The dialect of the coding agents Qwen Code and opencode: it identifies spans of hooks and of parts of tool calls.
+"""The dialect of Qwen Code and opencode: set the role of spans that report a hook or a part of a tool call.
 
-The other attributes of these agents have OpenTelemetry's GenAI names, or the names of the Vercel AI SDK.
+These coding agents use OpenTelemetry's GenAI names or the names of the Vercel AI SDK for all other attributes.
 """
 
 from __future__ import annotations

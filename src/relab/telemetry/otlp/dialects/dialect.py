@@ -1,4 +1,7 @@
-"""A dialect: the attribute names of one family of instrumentations, translated to the names of `vocabulary.py`."""
+"""Define what a dialect is (`Dialect`), and functions with which dialects translate attributes.
+
+A dialect translates the attribute names of one family of instrumentations to the names of `vocabulary.py`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Dialect:
             unless the name already has a value; so the first of several pairs with the same name has precedence.
         roles: `{attribute: {value: role}}`: the role of a span (such as model call or tool call) by the value of an
             attribute.
-        translate: a function of the span and the values found so far; it adds further values.
+        translate: a function that adds further values. Its arguments are the span and the values found so far.
     """
 
     name: str
@@ -50,7 +53,10 @@ def add(values: Values, name: str, value: Any) -> None:
 
 
 def add_messages(values: Values, given: Any, result: Any) -> None:
-    """Add the input and the output of a model call to `values`: as messages if they are such, otherwise as other values."""
+    """Add the input (`given`) and the output (`result`) of a model call to `values`.
+
+    Each is added as messages if it has the form of messages, otherwise as a plain value.
+    """
     add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
     add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
 

@@ -1,4 +1,7 @@
-"""The dialect of Gemini CLI: OpenTelemetry's GenAI names, but tool calls are objects of its own, not messages."""
+"""The dialect of Gemini CLI, which uses OpenTelemetry's GenAI names, but in part other formats of their values.
+
+The input and the output of a tool call are objects of Gemini CLI, not messages.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _translate_tool_call(values: Values) -> None:
-    """Read the arguments, the result and the error of a tool call from its request and its answer."""
+    """Read a tool call's arguments from its request (input), and its result and error from its answer (output)."""
     add(values, v.TOOL_CALL_ID, text_of(values, _CALL_ID))
     asked, done = _object(values.pop(v.INPUT_MESSAGES, None)), _object(values.pop(v.OUTPUT_MESSAGES, None))
     add(values, v.TOOL_ARGUMENTS, asked.get("args"))
@@ -49,7 +52,7 @@ def _translate_tool_call(values: Values) -> None:
 
 
 def _leave_out_context(values: Values) -> None:
-    """Remove the context of the session, which Gemini CLI puts before the first prompt, from the input of a model."""
+    """Remove from a model's input the session context, a text that Gemini CLI adds before the first prompt."""
     messages = parsed(values[v.INPUT_MESSAGES]) if isinstance(values.get(v.INPUT_MESSAGES), str) else None
     if not isinstance(messages, list):
         return
@@ -61,10 +64,10 @@ def _leave_out_context(values: Values) -> None:
 
 
 def _join_pieces(values: Values) -> None:
-    """Replace the output messages of a model, which are the pieces of one streamed answer, by one message.
+    """Join the pieces of a streamed answer, which Gemini CLI reports as several output messages, to one message.
 
-    Texts that follow each other become one text. A piece without content is null; if no piece has content, the model
-    said nothing, and the message has an empty text. Messages with other fields than a role and parts are no pieces.
+    Texts that follow each other become one text. Null is a piece without content. If all pieces are without content,
+    the message has an empty text. If a message has other fields than `role` and `parts`, change nothing.
     """
     pieces = parsed(values[v.OUTPUT_MESSAGES]) if isinstance(values.get(v.OUTPUT_MESSAGES), str) else None
     if not isinstance(pieces, list) or not pieces:
@@ -83,9 +86,9 @@ def _join_pieces(values: Values) -> None:
 
 
 def _is_text(part: Any) -> bool:
-    """Return whether a part of a message has the field `text` and no other field, as a text of the answer has.
+    """Return whether a part of a message is a text of the answer: it has the field `text` and no other field.
 
-    A thought, for example, has another field beside its text.
+    A part that is a thought also has a text, but has a second field.
     """
     return isinstance(part, dict) and part.keys() == {"text"} and isinstance(part["text"], str)
 
