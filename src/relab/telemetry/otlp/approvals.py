@@ -1,4 +1,4 @@
-"""Correct the spans of tool calls that a person must approve: set the status of rejected calls, and hide spans that only waited.
+"""Correct the spans of tool calls that a person must approve: mark rejected calls, and hide spans that only waited.
 
 Frameworks ask a person before they execute a tool. A call that the person rejected was not executed, so its status is
 `skipped`. A rejection is not an error: the model reads it in place of a result.
