@@ -57,7 +57,7 @@ class SpanFacts(NamedTuple):
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, answer and tool calls that the span's messages contain.
         is_plumbing: whether the span is an internal step of a framework. The timeline hides it unless it explains an
-            error. An internal span of a tool that lies inside a tool call is a part of this call, and no call itself.
+            error. An internal span of a tool is not a call of its own if another tool call encloses it.
     """
 
     span: Span
@@ -112,11 +112,11 @@ _SPEAKERS: Final = (Role.LLM, Role.AGENT, Role.CHAIN)
 
 
 def _without_printed_error(span: Span, outcome: SpanOutcome) -> tuple[Span, SpanOutcome]:
-    """Return a failed span and its outcome; if the span's output is the printed error, move it to the error message.
+    """Return a failed span without an output that only prints the error; this output becomes the error message.
 
-    BeeAI exports the printed error, with lines about its causes, as the output of a model or an agent. The output is
-    the printed error if its beginning is the class and the message of the span's error, followed by the end of the line
-    or of the text. Any other output is an answer: a model can answer although its span reports an error.
+    BeeAI exports the printed error, with lines about its causes, as the output of a model or an agent. An output prints
+    the error if its first lines are the class and the message of the span's error. Any other output is an answer: the
+    span and its outcome are returned unchanged. (A model can answer although its span reports an error.)
     """
     output, message = span.attributes.get(v.OUTPUT), outcome.error_message
     name = (outcome.error_class or "").rpartition(".")[2]

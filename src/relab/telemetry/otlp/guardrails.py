@@ -1,4 +1,7 @@
-"""Find the guardrails that stopped a step of an agent and that no span of a guardrail reports."""
+"""Find guardrail events in the facts of steps, for guardrails that have no span of their own.
+
+Examples are a model's refusal, a content filter, and a rejected answer.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ _TRIPWIRE: Final = re.compile(
 
 
 def guardrails_of(facts: SpanFacts) -> Iterator[tuple[str, str]]:
-    """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
+    """Yield `(type, message)` of the guardrail event in the span of a step; yield nothing if there is none.
+
+    The types are `refusal`, `content_filter`, `output_validation`, or the name of a guardrail that was triggered.
+    """
     error = facts.outcome.error_message
     reasons = [plain_reason(reason) for reason in facts.item.get("finish_reasons", ())]
     if REFUSAL in reasons:

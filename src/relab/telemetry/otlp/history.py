@@ -1,4 +1,7 @@
-"""The ids of tool calls in the messages of a trace, and which of these calls an earlier run has made."""
+"""Collect the ids of tool calls from the messages of a trace, and find the calls that an earlier run made.
+
+The history of a conversation, which a model gets as input, repeats the tool calls of earlier runs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from relab.telemetry.otlp.roles import Role
 
 
 def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of the tool calls that the messages of the spans request or have results of."""
+    """Return the ids of all tool calls whose request or result is in a message of these spans."""
     talks = [facts.talk for facts in spans]
     requests = (request.call_id for talk in talks for request in (*talk.requests, *talk.earlier))
     results = (result.call_id for talk in talks for result in talk.results)
@@ -18,11 +21,13 @@ def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
 
 
 def past_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of tool calls that earlier runs made, and that models of this trace only got as history.
+    """Return the ids of tool calls that earlier runs made. The models of this trace only got them as history.
 
-    A call counts as made by an earlier run if it comes before the user's newest text in the input of a model, and if
-    neither an earlier model call nor a tool's span of this trace has its id. `spans` are all spans of the trace, sorted
-    by start.
+    An earlier run made a call if both hold: the call comes before the user's newest text in the input of a model; and
+    its id is neither in an earlier model call nor in a tool's span of this trace.
+
+    Args:
+        spans: all spans of the trace, sorted by start.
     """
     models = [facts for facts in spans if facts.role is Role.LLM]
     if not any(facts.talk.recalled for facts in models):

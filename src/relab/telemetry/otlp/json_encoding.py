@@ -1,4 +1,4 @@
-"""OTLP's JSON encoding: the JSON encoding of protobuf, but with trace and span ids in hex."""
+"""Read and write OTLP's JSON encoding: the JSON encoding of protobuf, but with trace and span ids in hex."""
 
 from __future__ import annotations
 

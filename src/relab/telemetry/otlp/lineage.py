@@ -1,8 +1,7 @@
-"""Find the nearest ancestors of each span in a trace: its step, tool call and agent.
+"""Find the nearest step, tool call and agent that enclose each span of a trace.
 
-Parents may be missing (late, or in another system) and may even form a cycle. All spans of a
-cycle count as spans without a parent, so that the result does not depend on the span at which
-the search starts.
+The parent of a span may be missing, because it is late or in another system. Parents may even form a cycle. All spans
+of a cycle count as spans without a parent, so that the result does not depend on the span at which the search starts.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class Ancestors(NamedTuple):
         agent: the span id of the nearest ancestor that is an agent; None if there is no such ancestor.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
         is_billed: whether the token counts of an enclosing model's span include the tokens of this span. It is true if
-            a model's span around this one reports tokens, unless an agent of the same process lies between the two: the
-            model calls of such an agent are not part of the outer call. (Google ADK for TypeScript runs the agent that
-            takes over inside the model call that handed over.)
+            such a model's span reports tokens. Exception: it is false if an agent of the same process lies between the
+            two spans, because the tokens of this agent's model calls are not part of the outer call. (In Google ADK for
+            TypeScript, a model call that hands over to an agent encloses this agent.)
         biller: the resource (process) of that model's span; None if there is no such span, or if a span between the
-            two is of another process.
+            two belongs to another process.
         is_in_model: whether any ancestor is a call of a language model.
     """
 
@@ -83,10 +82,12 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
     """Return whether at least one agent is complete: no span that encloses the agent's span is still to arrive.
 
-    A span has a missing parent if its parent is in the same process and not in `spans`. An agent is incomplete if its
-    own span, or the outermost known span around it, has a missing parent. Exception: if only spans other than the
-    program's own functions have missing parents, all agents are complete. Many programs export only the spans of
-    agents, so that the parents of these spans never arrive.
+    A span has a missing parent if its parent is in the same process and not in `spans`.
+
+    - If a function of the program itself (`_is_own_function`) has a missing parent, missing parents are expected to
+      arrive. An agent is then incomplete if its span, or the outermost known span around it, has a missing parent.
+    - Otherwise all agents are complete. Many programs export only the spans of agents, so that the parents of these
+      spans never arrive.
 
     Args:
         agents: the spans of agents to examine, in a trace without a root.
@@ -114,8 +115,8 @@ def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> 
 def _is_own_function(facts: SpanFacts) -> bool:
     """Return whether a span reports a function of the program itself, not an activity of an agent.
 
-    Operations of OpenTelemetry's GenAI conventions and requests to MCP servers are activities of agents here: programs
-    that export only the spans of their agents export these spans too.
+    Activities of an agent are the spans with a known role, with an operation of OpenTelemetry's GenAI conventions, or
+    with a method of MCP (Model Context Protocol).
     """
     attributes = facts.span.attributes
     return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes
@@ -129,8 +130,8 @@ def _climb(
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
-        outside: `{span id: what encloses this span}`; the results are added here.
-        inside: `{span id: what encloses each child of this span}`: a cache that is read and filled here.
+        outside: `{span id: nearest ancestors of this span}`; the function adds its results to it.
+        inside: `{span id: nearest ancestors of each child of this span}`; a cache that the function reads and fills.
     """
     path: dict[str, None] = {}
     here = span_id
@@ -175,10 +176,11 @@ def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
 
 
 def delegating_models(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the span ids of the model calls that requested tools and enclose an agent that took over.
+    """Return the span ids of the model calls that requested tools and handed over to an agent inside their span.
 
-    Such a span ends after the agent inside it, although its model answered before the agent began. An agent inside a
-    tool call did not take over: it answers the agent that called the tool.
+    The span of such a model call ends after the agent's span, although the model answered before the agent began.
+
+    An agent inside a tool call does not count: it did not take over, because it answers the agent that called the tool.
     """
     by_id = {facts.span.span_id: facts for facts in spans}
     seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""Log records of OTLP: decode a request, and add some of its records to spans as events.
+"""Decode OTLP requests of log records, and add some of the records to spans as events.
 
-A record with a trace id belongs to the run of that trace. Some records are read as events of the span in which they
-were written, as if the span itself had reported them: events of models and agents (`_SPAN_EVENTS`), and exceptions
-(`joins_exception`). All other records are log lines. They are not used to compute a run.
+A record with a trace id belongs to the run of that trace. If it was written in a span, two kinds of records become
+events of this span, as if the span itself had reported them: events of models and agents (`_SPAN_EVENTS`), and
+exceptions (`joins_exception`). All other records are log lines, which are not used to compute a run.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 
     The facts of a span with such events are computed again, from the span's bytes and the events.
 
-    Exception events are added only if the span failed, or is a model or tool call without a status, because agents and
-    models also log exceptions that they handle.
+    An exception event is added only if the span failed, or if it is a tool call or retrieval without a status. Other
+    spans may have handled the exception: agents and models also log exceptions that they handle.
 
     Args:
         spans: `(facts of the span, the span as protobuf bytes)`.
@@ -277,9 +277,9 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 def _event_name(record: LogRecord) -> str:
     """Return the name of the event that a log record reports; empty if it reports none.
 
-    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. Older SDKs may leave out
-    a prefix of `_SPAN_EVENTS`, such as `gen_ai.`, in the attribute, and write the full name into the body of the
-    record; then the body is returned.
+    The name is the field `event_name`. The attribute `event.name` (of older SDKs) is used instead if the field is
+    empty, or if only the attribute has a prefix in `_SPAN_EVENTS`, such as `gen_ai.`. If neither has a prefix, but the
+    body of the record is the name with a prefix, the body is returned.
     """
     name = record.event_name
     if not name.startswith(_SPAN_EVENTS):

@@ -1,4 +1,7 @@
-"""Recognise images, sounds, videos and files in messages and tool results: a timeline cannot show their data."""
+"""Recognise images, sounds, videos and files in messages and tool results, and replace their data with short texts.
+
+A timeline shows the text, such as `[image]`, because it cannot show the data.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +63,11 @@ _MIN_DATA_CHARS: Final = 200
 def content_text(content: Any) -> str | None:
     """Return the content of a message or of a tool result as text; None if `content` is None.
 
-    A list of text parts and media is returned as one line for each of them. A medium that holds its data becomes
-    `[image]` or the like. A single text part, a single medium with data, and the content of a result of the Model
-    Context Protocol are treated in the same way. Other texts are returned unchanged, and other values as JSON.
+    - A text part becomes its text.
+    - A medium (image, sound, video or file) whose part contains the data becomes `[image]`, `[audio]`, `[video]` or
+      `[file]`.
+    - A list of such parts becomes one line for each part. This includes the content of an MCP result.
+    - Any other text is returned unchanged, and any other value as JSON.
     """
     given = content
     if isinstance(content, str):
@@ -88,7 +93,7 @@ _OF_TEXTS: Final = frozenset(("type", "text", "annotations", "meta", "_meta", "i
 
 
 def _is_mcp_result(value: Mapping[str, Any]) -> bool:
-    """Return whether an object with a `content` is a result of MCP, without fields that a tool has added."""
+    """Return whether an object that has a field `content` is an MCP tool result, and has no other fields than MCP's."""
     return not _OF_RESULTS.isdisjoint(value) and value.keys() <= _OF_RESULTS | _BESIDE_RESULTS
 
 

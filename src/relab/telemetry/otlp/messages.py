@@ -1,9 +1,8 @@
 """Read the messages of language models, in each format that clients and instrumentations send.
 
-A message has a role, a text, requests of tool calls, and results of tool calls. The formats differ only in the names of
-these fields: OpenTelemetry's parts, chat completions and responses of OpenAI, contents of Anthropic, Gemini and
-Bedrock, LangChain's serialized messages, those of the Vercel AI SDK and of pydantic-ai. Texts in other formats stay
-texts.
+A message has a role, a text, tool requests and tool results. The formats name these fields differently. They are the
+formats of OpenTelemetry, OpenAI (chat completions and responses), Anthropic, Gemini, Bedrock, LangChain, the Vercel AI
+SDK and pydantic-ai. A message in another format is read as a text.
 """
 
 from __future__ import annotations
@@ -50,9 +49,10 @@ class ToolResult(NamedTuple):
 class Message(NamedTuple):
     """One message of a conversation with a model.
 
-    `role` is `system`, `user`, `assistant`, `tool` or another text; empty if unknown. `text` is the author's own text,
-    without reasoning, tool requests and tool results; None if the message has only these, or no text; empty if its only
-    text is empty.
+    `role` is `system`, `user`, `assistant`, `tool` or another text; empty if unknown.
+
+    `text` is what the author wrote, without reasoning, tool requests and tool results; None if the message has no text.
+    It is empty if the message has only empty texts, and neither tool requests nor tool results.
     """
 
     role: str
@@ -351,7 +351,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Return the result of a tool call. `value` is the attribute of the tool's span that contains the result."""
+    """Return the result of a tool call, read from `value`: the attribute with the result, on the span of the tool."""
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None

@@ -30,7 +30,7 @@ def place_errors(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) ->
 
     Args:
         spans: all spans of a trace, sorted by start.
-        around: `{span id: what encloses the span}`.
+        around: `{span id: nearest ancestors of the span}`.
     """
     silent = [facts for facts in spans if _failed_silently(facts)]
     stopping = [facts for facts in spans if facts.role is Role.GUARDRAIL and v.STOPS_AGENT in facts.span.attributes]

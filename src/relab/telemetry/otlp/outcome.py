@@ -108,8 +108,8 @@ def _in_group(stack: object) -> tuple[str, str] | None:
 def _named_in_stack(stack: str) -> str | None:
     """Return the class of a JavaScript error, read from its printed stack; None if the stack does not name it.
 
-    OpenTelemetry for JavaScript reports the field `code` of an error, if it has one, in place of its class: the code
-    of an aborted request is 20 (AbortError), that of `AbortSignal.timeout` is 23 (TimeoutError).
+    The stack is needed if an error has a field `code`: OpenTelemetry for JavaScript then reports this number in place
+    of the class. For example, it reports 20 for an AbortError, and 23 for a TimeoutError.
     """
     named = _NAMED_ERROR.match(stack)
     return named["name"] if named is not None and named["name"] not in _UNNAMED_JS else None

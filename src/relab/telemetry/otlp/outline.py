@@ -1,10 +1,12 @@
-"""Outlines of OTLP's messages: protobuf classes that decode a message, but leave its parts as bytes.
+"""Build the outlines of OTLP's messages: protobuf classes that decode one level of a message and no deeper one.
 
-Protobuf can decode a length-delimited field as `bytes` instead of a message, so these classes decode an OTLP request
-one level at a time. Requests of traces, logs and metrics have the same field numbers, so one outline reads all three.
-This has four advantages: spans are counted before memory is allocated for them; a span that cannot be decoded does not
-affect others; spans are stored as the received bytes; and repeated attributes are decoded once. Field numbers are those
-of OTLP 1.x (opentelemetry-proto, `trace.proto`, `logs.proto`, `metrics.proto` and their services), which never change.
+The parts of the message stay bytes, so an OTLP request is decoded one level at a time. This has three advantages: spans
+are counted before memory is allocated for them; a span that cannot be decoded does not affect others; and spans are
+stored as the received bytes.
+
+Requests of traces, logs and metrics have the same field numbers at these levels, so one outline reads all three. The
+numbers are those of OTLP 1.x (opentelemetry-proto: `trace.proto`, `logs.proto`, `metrics.proto` and their services).
+They never change.
 """
 
 from __future__ import annotations

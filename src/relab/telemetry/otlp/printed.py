@@ -1,6 +1,6 @@
-"""Read values that Python printed.
+"""Convert values that Python printed (`repr`) to JSON values.
 
-Instrumentations without a format of their own export the `repr` of arguments and results.
+Some instrumentations export the `repr` of arguments and results, instead of JSON.
 """
 
 from __future__ import annotations

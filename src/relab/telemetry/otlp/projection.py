@@ -1,9 +1,9 @@
-"""Compute the agent run of a trace from its spans (project it): a pure function of the set of spans.
+"""Compute (project) the agent run of a trace from its spans: a pure function of the set of spans.
 
-The order of arrival does not matter, because the spans are sorted by start and id first. If spans are missing, the
-result is the run as far as it is known. Its status is then `running` until the root span has ended, or until the
-agent's span has ended if the root span is in another system. If no more spans are expected, the status is `incomplete`
-instead.
+The order of arrival does not matter, because the spans are sorted by start and id first. If spans are missing, the run
+is computed from the received ones. The status of a run is `running` until its outermost agent and chain spans have
+ended (or its root spans, if it has neither). Before a root span is received, only an agent's span can end the run. If
+no more spans are expected, the status is `incomplete` instead of `running`.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ class _Projection:
     def _has_whole_agent(self) -> bool:
         """Return whether the span of an agent may end the run, although the root span was not received.
 
-        Only the spans that decide the status of the run are examined. The span of an agent may end the run if the agent
-        did not succeed. It also may if all spans around it were received (`is_any_complete`): a span that is still
-        missing could be that of an enclosing agent.
+        Only outermost agents are examined. One of them may end the run if it did not succeed, or if all spans around it
+        were received (`is_any_complete`). If such a span is missing, it may be that of an enclosing agent, which
+        has not ended.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)
@@ -178,8 +178,7 @@ class _Projection:
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
         name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
-        user. The same rule applies to a trace that a trial of an experiment exported: the trial itself is stored as
-        another agent run. Late spans may change the result.
+        user. Late spans may change the result.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)
@@ -210,9 +209,10 @@ class _Projection:
         return None
 
     def _question(self) -> str | None:
-        """Return the user's question: that of the run's main span, or else that of the first span with a question.
+        """Return the user's question; None if no span has a question.
 
-        Return None if no span has a question.
+        The question of the run's main span has precedence: the first outermost agent or chain span, if there is one.
+        If the main span has no question, that of the earliest span with a question is returned.
         """
         return self._principal.talk.question or next(
             (facts.talk.question for facts in self._spans if facts.talk.question), None
@@ -328,9 +328,9 @@ class _Projection:
             yield call.item["tool_name"], call.status
 
     def _event(self, facts: SpanFacts, kind: str, message: str) -> tuple[StoredItem, dict[str, Any]]:
-        """Return `(timeline item, fields)` of a guardrail event that a step's own span reports.
+        """Return `(row to store, JSON object)` of a guardrail event that was found in the span of a step (`facts`).
 
-        `kind` is the type of the event. Its time is the end of the span.
+        `kind` is the type of the event. The time of the event is the end of the span.
         """
         span = facts.span
         at = max(span.end_us or 0, span.start_us)

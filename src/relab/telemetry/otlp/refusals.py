@@ -1,4 +1,7 @@
-"""The words of a model that refuses to answer; OpenAI's messages have them in place of a content."""
+"""Read the text with which a model refuses to answer.
+
+OpenAI's messages do not have this text as an ordinary content, but in a field or a part named `refusal`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ _DETAILS: Final = "additional_kwargs"
 
 
 def refusal_of(message: dict[str, Any]) -> str | None:
-    """Return the words of a refusal in `message`; None if the message is no refusal.
+    """Return the text of the refusal in `message`; None if the message is no refusal.
 
-    A message with other content or tool requests is no refusal: its field `refusal` belongs to a structured answer.
-    OpenAI's responses have the words in parts of the content; its chat completions have them in a field of the message.
+    OpenAI's Responses API has this text in parts of the content, and its Chat Completions API in the message's field
+    `refusal`. A message with other content, or with tool requests, is no refusal: a structured answer may have a field
+    of this name too.
     """
     content, details = message.get("content"), message.get(_DETAILS)
     if message.get("tool_calls"):

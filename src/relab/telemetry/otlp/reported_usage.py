@@ -71,9 +71,9 @@ def usage_of_exports(
 
 
 def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple[Cost, str | None]:
-    """Return `(tokens and cost, model)` of the run that is computed from the spans of a trace.
+    """Compute the run of a trace, and return `(tokens and cost, model)` of the run.
 
-    `spans` is `{span id: (protobuf bytes, attributes of the process)}`. The model is None if the run names no model.
+    The model is None if the run names no model. `spans` is `{span id: (protobuf bytes, attributes of the process)}`.
     """
     record = project(trace_id, [facts_of(read_span(raw), resource) for raw, resource in spans.values()])
     run = from_json(record.row.data)

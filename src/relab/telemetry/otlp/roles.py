@@ -1,7 +1,7 @@
-"""The role of a span in an agent's run.
+"""Determine the role of a span in an agent's run, such as a model call or a tool call.
 
-It is read from OpenTelemetry's GenAI operation name, or from the role that a dialect declares. OpenTelemetry's
-conventions for agent spans still change. A change of the mapping increases `MAPPER_VERSION`.
+The role is read from OpenTelemetry's GenAI operation name; or else from the role that a dialect declares; or else from
+attributes such as the name of a tool or a model. If you change these rules, increase `MAPPER_VERSION`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MAPPER_VERSION: Final = 21
 
 
 class Role(StrEnum):
-    """What a span reports of an agent's run: an agent, a model call (`llm`), a tool call, and so on.
+    """The kind of work that a span reports in an agent's run: an agent, a model call (`llm`), a tool call, and so on.
 
-    A step in the timeline has the role of its span in the field `span_kind`.
+    The field `span_kind` of a step in the timeline is the role of the step's span.
     """
 
     AGENT = "agent"
@@ -66,7 +66,7 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return what a span stands for in an agent's run (its role), such as a model call, a tool call or an agent.
+    """Return the role of a span in an agent's run, such as a model call, a tool call or an agent.
 
     `attributes` are the attributes of the span, with the names of `vocabulary.py`. Return `OTHER` if they show no role.
     """

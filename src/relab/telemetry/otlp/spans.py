@@ -61,7 +61,7 @@ Attributes = dict[str, Any]
 
 
 class InvalidItemError(ValueError):
-    """A span, a log record or a metric cannot be accepted; the message states the reason for the sender."""
+    """A span, a log record or a metric cannot be accepted. The error message states the reason."""
 
 
 class SpanEvent(NamedTuple):
@@ -117,7 +117,7 @@ class PackedGroup:
 
 
 def too_many_parts() -> TooLargeError:
-    """Return (do not raise) the error for a request that has too many items, resources or scopes, or attributes."""
+    """Return (do not raise) the error for a request with too many items, resources, scopes, or parts of items."""
     return TooLargeError(
         f"The request contains more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
@@ -154,10 +154,10 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` messages of a group, in the order of `group.items`, the bytes of the spans.
+    """Return the `Span` messages of a group; pass each of them to `check_span`, with its bytes from `group.items`.
 
-    Pair both with `zip`, and pass each pair to `check_span`. If the group came as JSON, is too large or contains an
-    invalid span, the result is an endless sequence of None: `check_span` then decodes the bytes of each span.
+    If the group came as JSON, is too large or contains an invalid span, the result is an endless sequence of None. For
+    None, `check_span` decodes the bytes itself. The order is that of `group.items`, so pair both with `zip`.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:

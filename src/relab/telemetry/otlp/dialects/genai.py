@@ -1,4 +1,4 @@
-"""Former versions of OpenTelemetry's GenAI conventions: older names, and messages that are sent as span events.
+"""The dialect of former versions of OpenTelemetry's GenAI conventions: older names, and messages in span events.
 
 Semantic Kernel, AutoGen, AWS Strands and OpenTelemetry's instrumentation of OpenAI use them.
 """

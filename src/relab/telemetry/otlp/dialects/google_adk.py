@@ -1,4 +1,8 @@
-"""Google's Agent Development Kit: Gemini's requests and responses as JSON texts, beside the GenAI names."""
+"""The dialect of Google's Agent Development Kit (ADK).
+
+It reads Gemini's requests and responses, which are attributes with JSON texts. Other attributes have OpenTelemetry's
+GenAI names.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +63,10 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _without_pieces(value: Any) -> Any:
-    """Return the messages of a model's answer without the pieces in which the answer was streamed.
+    """Return the messages of a model's answer (`value`) without the pieces in which the answer was streamed.
 
-    If the text of the last message equals the joined texts of the messages before it, those are the pieces, and a list
-    with only the last message is returned. In all other cases, and if a piece requests a tool, `value` is returned
-    unchanged.
+    The messages before the last one are pieces if their joined texts equal the text of the last message, and if none of
+    them requests a tool. Then the result is a list with only the last message; otherwise `value` unchanged.
     """
     given = read_messages(value) if value is not None else None
     if given is None or len(given) < 2 or "".join(message.text or "" for message in given[:-1]) != given[-1].text:

@@ -1,8 +1,11 @@
-"""Spans of hand-written instrumentation that follows no convention.
+"""The dialect of hand-written instrumentation that follows no convention.
 
-Two habits are recognised. The name of a span says what kind of span it is (`tool: order_lookup`, `agent: order_desk`,
-`llm call`), and the span has attributes such as `input` and `output`. Nested values are flattened into attributes with
-dots in their names (`request.messages.0.content`, `tool.parameters.order_id`).
+Two habits are recognised:
+
+- The name of a span says what kind of span it is (`tool: order_lookup`, `agent: order_desk`, `llm call`), and the span
+  has attributes such as `input` and `output`.
+- Nested values are flattened into attributes with dots in their names (`request.messages.0.content`,
+  `tool.parameters.order_id`).
 """
 
 from __future__ import annotations
@@ -87,7 +90,10 @@ def _add_by_name(span: Span, values: Values) -> None:
 
 
 def _add_texts_of_operation(attributes: Attributes, values: Values) -> None:
-    """Add the input and output of a span that has OpenTelemetry's operation name, but none of its names for texts."""
+    """Add the input and output of a span with OpenTelemetry's operation name from attributes such as `input`, `result`.
+
+    Do nothing if `values` already has an input or output, messages, or arguments or a result of a tool.
+    """
     if not _TEXTS.isdisjoint(name for name, value in values.items() if value is not None):
         return
     operation = values[v.OPERATION]

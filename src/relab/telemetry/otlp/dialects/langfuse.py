@@ -75,7 +75,7 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the first object in `usage` with one of these names, or an empty object."""
+    """Return the object in `usage` under the first of `names` that is present; an empty one if none is present."""
     found = _first(usage, *names)
     return found if isinstance(found, dict) else {}
 

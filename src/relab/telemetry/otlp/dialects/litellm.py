@@ -57,7 +57,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_caller(attributes: Attributes, values: Values) -> None:
-    """Add the tokens and the cost that LiteLLM's proxy reports for a model call, and the client's session and user."""
+    """Add the data that LiteLLM's proxy reports for a model call: tokens, cost, and the client's session and user."""
     add(values, v.COST_USD, attributes.get("gen_ai.cost.total_cost"))
     add(values, v.USER_ID, text_of(attributes, "metadata.user_api_key_end_user_id", "llm.user"))
     metadata = text_of(attributes, "metadata.requester_metadata")

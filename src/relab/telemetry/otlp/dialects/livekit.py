@@ -1,7 +1,7 @@
-"""The dialect of LiveKit Agents: the texts of turns and model calls, which have LiveKit's names beside OpenTelemetry's.
+"""The dialect of LiveKit Agents: it reads the texts of turns and model calls, which have LiveKit's attribute names.
 
-The model's requests are in messages with OpenTelemetry's names on an inner span. An answer without a text and without
-a request leaves no message there; only LiveKit's attributes show that it is empty.
+The tool requests of a model are not read here: an inner span has them in messages with OpenTelemetry's names. An answer
+without a text and without a tool request has no such message; only LiveKit's attributes show that the answer is empty.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The dialect of Logfire's instrumentation of the OpenAI Agents SDK.
 
-The names of its spans are templates of messages, such as `Function: {name}`, and do not name the agent or the tool: the
-span's own attributes have the values. Its calls of models have OpenTelemetry's names.
+The name of a span is a template, such as `Function: {name}`, so the names of agents and tools are read from attributes.
+The spans of model calls need no translation, because they use OpenTelemetry's attribute names.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _with_requests(message: Any) -> Any:
-    """Return a message in which tool requests printed as text (`repr`) by the SDK are structured parts."""
+    """Return a message in which each tool request that the SDK printed as text (`repr`) is a structured part."""
     parts = message.get("parts") if isinstance(message, dict) else None
     return {**message, "parts": [_request(part) or part for part in parts]} if isinstance(parts, list) else message
 

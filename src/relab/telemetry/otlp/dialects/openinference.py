@@ -70,7 +70,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _translate_work(span: Span, values: Values) -> None:
-    """Translate the attributes of a span that reports the work of an agent, a model or a tool."""
+    """Add the role, messages, model, agent and tool of a span that is more than an event (`_is_event`) to `values`."""
     attributes = span.attributes
     if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
         # smolagents prints its own state to this attribute.
@@ -108,7 +108,7 @@ def _translate_work(span: Span, values: Values) -> None:
 
 
 def _is_event(span: Span) -> bool:
-    """Return whether a span only reports an event, such as an error, of the span around it."""
+    """Return whether a span reports no work, but an event (such as an error) that happened in the span around it."""
     path = span.attributes.get("metadata.path")
     return isinstance(path, str) and path.endswith(f".{span.name}") and "metadata.class_name" not in span.attributes
 
@@ -235,19 +235,19 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
 
 
 def _is_last_chance(messages: Any) -> bool:
-    """Return whether the last message to a model ends with CrewAI's demand for an answer at its limit of iterations.
+    """Return whether an agent of CrewAI reached its limit of iterations, so that its model must give a final answer.
 
-    The demand follows the text of the agent's last step, in the same message.
+    `messages` are the messages to the model. At the limit, CrewAI adds this demand to the end of the last message.
     """
     return isinstance(messages, list) and bool(messages) and _LAST_CHANCE in str(messages[-1])[-_MAX_DEMAND_CHARS:]
 
 
 def _add_raw_end(attributes: Attributes, values: Values) -> None:
-    """Add the finish reason of a model's answer to `values`, if only the span's raw output has it.
+    """Add the finish reason of a model's answer to `values`, read from the raw output of the span.
 
-    If the model refused, OpenAI's message has an empty content, and the text of the refusal in its field `refusal`. The
-    finish reason is then `refusal`, and this text becomes the answer. If the content is not empty, the field is a part
-    of a structured answer, and is ignored. The finish reason is also read from answers that Python printed (`repr`).
+    - If the answer has no content or tool request and the output has a text in a field `refusal`, the model refused.
+      The finish reason becomes `refusal`, and this text becomes the answer.
+    - Otherwise, if `values` has no finish reason yet, it is read from an output that Python printed (`repr`).
     """
     output = text_of(attributes, "output.value")
     if output is None:

@@ -1,4 +1,4 @@
-"""pydantic-ai and Logfire: the attributes that they report in addition to OpenTelemetry's GenAI names."""
+"""The dialect of pydantic-ai and Logfire: their attributes in addition to OpenTelemetry's GenAI names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""All dialects, and the translation of a span by each dialect that the span uses.
+"""List all dialects, and translate a span with each dialect that the span uses.
 
-A new dialect is one module with one `Dialect`, and one line in `DIALECTS`. If two dialects of a span contradict each
-other, the earlier one in `DIALECTS` is used. OpenTelemetry's current names always have precedence.
+To add a dialect, write a module with one `Dialect`, and add a line to `DIALECTS`. Dialects are applied in this order.
+The tables of a dialect (`roles`, `names`) do not replace values that the span has under OpenTelemetry's current names,
+or that an earlier dialect has added. Its function `translate` may replace them.
 """
 
 from __future__ import annotations
@@ -141,10 +142,12 @@ def normalize(span: Span) -> Span:
 # lines.
 @functools.lru_cache(maxsize=_MAX_CACHED_SETS)
 def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
-    """Return how the attributes of a span are translated to the names of `vocabulary.py`, in the order of `DIALECTS`.
+    """Return a translation to the names of `vocabulary.py` for each dialect of a span, in `DIALECTS` order.
 
-    There is a translation for each dialect (names of an instrumentation) that the span uses. `present` are the names of
-    those attributes of the span that at least one dialect reads.
+    A dialect is the set of attribute names of one instrumentation.
+
+    Args:
+        present: the names of the span's attributes, without those that no dialect reads.
     """
     return tuple(
         _Translation(

@@ -1,4 +1,4 @@
-"""The dialect of Spring AI, whose observations Micrometer exports: each value is a text."""
+"""The dialect of Spring AI, which exports spans by Micrometer: the value of each attribute is a text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Read the JSON Schema of a tool's arguments from the attributes in which dialects report it.
+"""Read the JSON Schema of a tool's arguments from the attributes of spans.
 
-Every model call repeats the definitions of all tools, which are large. Therefore the vocabulary has no names for them,
-and schemas are read only for tools whose calls failed, for the analysis.
+Every model call repeats the definitions of all tools, which are large. Therefore a schema is read only if a call of its
+tool failed: the analysis of the failure needs it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class GivenSchemas:
     Each definition is read at most once, and only if a schema is needed.
 
     Args:
-        spans: the attributes of the spans of models and agents. The first definition of a tool that has a schema is
-            used.
+        spans: the attributes of the spans of models and agents. If a tool has several definitions, the first one
+            with a schema is used.
     """
 
     def __init__(self, spans: Iterable[Attributes]) -> None:

@@ -66,9 +66,9 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _saved_message(given: Any) -> list[Any] | None:
-    """Return a list with the assistant's message that VoltAgent saved to its memory; None for another message.
+    """Return a list with the message that VoltAgent saved to its memory; None if the assistant did not write it.
 
-    `given` is the input of the span that records the saving.
+    `given` is the input of the span that reports the writing to memory, as JSON text.
     """
     saved = parsed(given) if isinstance(given, str) and given.startswith("{") else None
     message = saved.get("message") if isinstance(saved, dict) else None
