@@ -1,6 +1,6 @@
-"""The rows that are stored for a run: its row of `agent_runs` with the search text, and the rows of its timeline.
+"""Build the rows to store for a run: its row of `agent_runs` with the search text, and the rows of its timeline.
 
-`run_record` makes them from `RunFields`, for runs sent as JSON and for runs computed from spans. If a field of the run
+`run_record` builds them from `RunFields`, for runs sent as JSON and for runs computed from spans. If a field of the run
 has the name of a column of `agent_runs`, it is copied to this column.
 """
 
@@ -55,7 +55,10 @@ class RunRecord:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether to analyse the run: it failed, completed with unrecovered errors, or is incomplete with errors."""
+        """Whether the run needs an analysis.
+
+        It does if it failed, completed with unrecovered errors, or is incomplete with errors.
+        """
         row = self.row
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
@@ -97,7 +100,7 @@ def run_record(
         data: the JSON of the run without its lists of steps, calls and events.
         content_hash: the digest of the run and its items.
         calls: `(tool, status)` of each tool call.
-        search_parts: texts of the items that people search for, the most important first.
+        search_parts: texts from the items to add to the search text of the run, the most important first.
         mapper_version: the version of the rules (`MAPPER_VERSION`) by which the run was computed from spans; None for a
             run sent as JSON.
     """
@@ -129,8 +132,8 @@ def token_usage(fields: RunFields) -> str:
     """Return the numbers of tokens of a run as JSON text, an object with two fields.
 
     - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a number is null if it was not reported.
-    - `models`: `[provider, model, prompt, cached, cache_write, completion]` of each model; null if the tokens or the
-      name of a model are not known.
+    - `models`: a list with one `[provider, model, prompt, cached, cache_write, completion]` per model. The list is null
+      if the name, the prompt tokens or the completion tokens of any model are not known.
 
     The object is empty if the run has no `cost`.
     """
@@ -157,8 +160,8 @@ def decide(
 
     Args:
         fields: the fields of the run.
-        items: the rows of the run's timeline. They are only read for a run sent as JSON: if a step or call names an
-            agent, the run may have several agents, each with an outcome of its own.
+        items: the rows of the run's timeline. If the run was sent as JSON, they show whether steps or calls name their
+            agents. They are not read for a run computed from spans.
         activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
         source: how the run was received: `json`, or `otlp` if it was computed from spans.
     """
@@ -184,12 +187,12 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the items of a run, in the form that the rules of its outcome read."""
+    """Yield the steps and tool calls among the items of a run, as the input of the rules that decide the outcome."""
     return activities_with((item, from_json(item.data)) for item in items)
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run, in the form that the rules of its outcome read.
+    """Yield the steps and tool calls among the items of a run, as the input of the rules that decide the outcome.
 
     `items` are pairs `(stored item, its parsed JSON)`.
     """
@@ -245,9 +248,9 @@ def version_key(agent_name: str, environment: str | None, agent_version: str | N
 
 
 def join_search_text(parts: Iterable[str | None]) -> str:
-    """Join the texts that people search for into one lower-case text, without duplicates.
+    """Join the texts of a run into one lower-case text in which people search for runs; omit duplicates.
 
-    It is cut at `MAX_SEARCH_TEXT` characters, so the most important texts must come first.
+    The result is cut at `MAX_SEARCH_TEXT` characters, so the most important texts must come first.
     """
     taken: dict[str, None] = {}
     length = 0

@@ -101,7 +101,7 @@ def replace_runs(session: DatabaseSession, rows: Sequence[dict[str, Any]]) -> No
 
 
 def set_outcomes(session: DatabaseSession, runs: Sequence[StoredRun]) -> None:
-    """Write the outcomes (of run and agents), token counts and mapper versions (`MAPPER_VERSION`) of stored runs."""
+    """Update outcomes (of runs and of their agents), token counts, and the versions of the rules that decided them."""
     if not runs:
         return
     table = table_of(AgentRunRow)
@@ -128,8 +128,8 @@ def set_outcomes(session: DatabaseSession, runs: Sequence[StoredRun]) -> None:
 def list_quiet_traces(session: DatabaseSession, recent: range, limit: int) -> list[tuple[str, int]]:
     """Return `(run id, number of timeline items)` of at most `limit` running traces that were not written recently.
 
-    The traces whose last write is the longest ago come first. `recent` has the write times, in microseconds since 1970,
-    that count as recent. A trace is running if its run has not ended and is not marked as incomplete.
+    A trace is running if its run has not ended and is not marked as incomplete. The trace with the oldest last write
+    comes first. A write is recent if its time, in microseconds since 1970, is in the range `recent`.
     """
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
@@ -232,7 +232,7 @@ def get_run(session: DatabaseSession, agent_run_id: str) -> StoredRun | None:
 
 
 def require_run(session: DatabaseSession, agent_run_id: str) -> None:
-    """Check that a run with this id is stored, even if it was never computed from its spans.
+    """Raise an error if no run with this id is stored; a run that was never computed from its spans is accepted.
 
     Raises:
         AgentRunNotFoundError: there is no run with this id.
@@ -242,7 +242,7 @@ def require_run(session: DatabaseSession, agent_run_id: str) -> None:
 
 
 def get_content(session: DatabaseSession, agent_run_id: str) -> RunContent | None:
-    """Return the content hash of a run, and the time when content for its id was first received.
+    """Return the content hash of a run, and the time when a run with its id was first received.
 
     Return None if the run is not stored or was never computed from its spans.
     """

@@ -1,7 +1,7 @@
-"""Retention: delete old runs in batches so small that other writers are hardly delayed.
+"""Retention: delete old runs, old log records of traces without a run, and stored sums that are zero.
 
-Runs are deleted oldest first, along the index of start times, with one batch per transaction. A stop
-at any time, even by `kill -9`, leaves only complete runs, and the next start continues from there.
+Runs are deleted oldest first, one batch per transaction. The batches are so small that other writers hardly wait. The
+process may stop at any time, even by `kill -9`: a run is never deleted in part, and the next start continues.
 Every function takes the session of a transaction.
 """
 
@@ -76,7 +76,8 @@ def delete_runs(session: DatabaseSession, run_ids: Iterable[str], *, shard: int)
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -103,7 +104,8 @@ def prune_oldest(
         before_us: a time in microseconds since 1970.
         after: the `reached` of the previous batch; None for the first batch.
         limit: the maximum number of runs.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.
@@ -179,16 +181,19 @@ def count_spans(session: DatabaseSession, before_us: int) -> int:
 
 
 def prune_empty_sums(session: DatabaseSession, length_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete the stored sums over the runs of an hour or minute (a bucket) if these sums are zero.
+    """Delete the stored sums of those buckets whose sums are zero; one call examines some of the buckets.
+
+    A bucket is an hour or a minute; its sums include the runs that started in it.
 
     Args:
         session: the session of the transaction.
-        length_us: the length of the buckets, in microseconds.
+        length_us: the length of the buckets to examine, in microseconds: an hour or a minute.
         before_us: only buckets that end at or before this time are examined, in microseconds since 1970.
-        after_us: the start of the last examined bucket, in microseconds since 1970; -1 in the first call.
+        after_us: only buckets that start after this time are examined, in microseconds since 1970. In the first call
+            it is -1, in each further call the result of the call before.
 
     Returns:
-        The `after_us` of the next call; None if no bucket is left.
+        The start of the last examined bucket, in microseconds since 1970; None if no bucket is left.
     """
     # A run that one process adds and another one subtracts leaves rows of two shards that add up to zero.
     table = table_of(RunRollupRow).c

@@ -1,6 +1,6 @@
-"""Queries of the list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
+"""Queries over the list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
-The database stores whether searches are on, so that all processes agree.
+The database also stores whether searches are switched on, so that all processes have the same setting.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def is_on(session: DatabaseSession) -> bool:
 
 
 def switch_on(session: DatabaseSession) -> None:
-    """Store that new runs are added to the list of runs to search."""
+    """Switch searches on: from now on, new runs are added to the list of runs to search."""
     session.execute(insert_into(session, table_of(RunSearchSwitchRow)).values(name=_ON).on_conflict_do_nothing())
 
 
 def switch_off(session: DatabaseSession) -> None:
-    """Store that new runs are not added to the list of runs to search, and empty the list."""
+    """Switch searches off: empty the list of runs to search, and add no new runs to it from now on."""
     session.execute(delete(table_of(RunSearchSwitchRow)))
     session.execute(delete(table_of(RunSearchRow)))
 
 
 def remove(session: DatabaseSession, searched: Mapping[str, int], *, before_us: int) -> None:
-    """Remove the searched runs from the list of runs to search, and all that were written before `before_us`.
+    """Remove the searched runs from the list of runs to search, and all runs that were written before `before_us`.
 
     Args:
         session: the session of the transaction.
-        searched: `{run id: time of its last write before the search}`. A run that was written again since then stays in
-            the list. Times are in microseconds since 1970.
-        before_us: older runs are removed, searched or not.
+        searched: `{run id: time of its last write before the search}`, in microseconds since 1970. A run that was
+            written again since then stays in the list.
+        before_us: runs written before this time are removed, searched or not, in microseconds since 1970.
     """
     table = table_of(RunSearchRow)
     for run_id, written_at in sorted(searched.items()):

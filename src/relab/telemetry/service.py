@@ -1,6 +1,6 @@
 """Use cases of telemetry: store, read, delete and aggregate agent runs.
 
-Modules that a list of runs does not need are imported only where they are used, because a command should start fast.
+Functions import the modules that a list of runs does not need, so that a command that lists runs starts fast.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXACT_STEPS = 2_000
 def usage_of_exports(
     exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
 ) -> ReportedUsage:
-    """Return the tokens and cost that OTLP requests, each `(body, encoding)`, report: see `otlp/reported_usage.py`."""
+    """Return the tokens and cost in OTLP requests; the arguments are those of `reported_usage.usage_of_exports`."""
     from relab.telemetry.otlp import reported_usage
 
     return reported_usage.usage_of_exports(exports, from_us=from_us, prices=prices)
@@ -59,7 +59,7 @@ def usage_of_exports(
 class TelemetryService(TelemetryParts):
     """Stores and reads agent runs, spans and log records.
 
-    The methods `submit_*` need the intake, which stores submissions in group commits; only a server starts it.
+    The methods `submit_*` store data in group commits. They need the intake, which only a server starts.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -99,7 +99,7 @@ class TelemetryService(TelemetryParts):
         self._intake.start(on_commit)
 
     def stop_intake(self) -> None:
-        """Commit all submissions and accept no more."""
+        """Stop to accept submissions, and commit those that were accepted."""
         self._intake.stop()
 
     @property
@@ -126,9 +126,9 @@ class TelemetryService(TelemetryParts):
     ) -> Future[OtlpReceipt]:
         """Queue an OTLP request for the next group commit; return a future of its receipt.
 
-        The future is done when all accepted data are durable (metrics are only counted). It fails with
-        `MalformedBodyError`, `TooLargeError` or `DatabaseUnavailableError`. `body` returns the request's bytes; it is
-        called on another thread.
+        The future is done when all accepted spans or log records are durable; metrics are counted, but not stored. It
+        fails with `MalformedBodyError`, `TooLargeError` or `DatabaseUnavailableError`. `body` returns the bytes of the
+        request; it is called on another thread.
 
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
@@ -152,7 +152,7 @@ class TelemetryService(TelemetryParts):
         return header_of(run, self._usable_prices)
 
     def get_content(self, agent_run_id: str) -> RunContent:
-        """Return the hash of the run's current content, and the time when content for this run id was first received.
+        """Return the hash of the run's current content, and the time when a run with this id was first received.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -271,7 +271,7 @@ class TelemetryService(TelemetryParts):
         return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
     def log_lines(self, agent_run_id: str) -> list[LogLine]:
-        """Return the warnings and errors in the log of a run's trace, oldest first; empty if there are none."""
+        """Return the warnings and errors in the log of a run's trace, oldest first, at most 500 (`MAX_LINES`)."""
         from relab.telemetry.otlp.logs import read_lines
         from relab.telemetry.received import log_repository
 
@@ -279,9 +279,9 @@ class TelemetryService(TelemetryParts):
             return read_lines(log_repository.list_lines(session, agent_run_id))
 
     def delete(self, agent_run_id: str) -> None:
-        """Delete a run and its timeline.
+        """Delete a run with all its telemetry data: its timeline, spans and log records.
 
-        A job then deletes what other parts of relab store for the run, such as analyses.
+        A job then deletes the data that other parts of relab store for the run, such as analyses.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -296,8 +296,9 @@ class TelemetryService(TelemetryParts):
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
         """Delete the runs that started before `before_us`, oldest first; yield the counts of each transaction.
 
-        At the end, log records of the same age in traces without a run are deleted. The iteration may stop at any time;
-        the next call continues. `before_us` is in microseconds since 1970. A transaction deletes at most `batch` runs.
+        Then delete the log records of traces without a run, if the newest record of the trace was received before
+        `before_us`. The iteration may stop at any time; the next call continues. `before_us` is in microseconds since
+        1970. A transaction deletes at most `batch` runs.
         """
         from relab.telemetry import retention
         from relab.telemetry.overview.rollups import BUCKET_LENGTHS_US
@@ -365,11 +366,11 @@ class TelemetryService(TelemetryParts):
         return RunExport(self._database, reading, run_filter, what, self.prices.usable())
 
     def history(self, run: AgentRun) -> list[PastRun]:
-        """Return runs of two versions of an agent, oldest first: the version in `run` and the version before it.
+        """Return the runs of two versions of an agent, oldest first: the version of `run` and the previous version.
 
-        An analysis compares the two versions. For each version, these are the newest runs that started no later than
-        `run`; `run` itself may be among them. The list is empty if `run` names no version, if there is no previous
-        version, or if `run` is a trial of an experiment, whose version is a variant.
+        For each version, the newest 200 runs are returned that started no later than `run`, which may be one of them.
+        The list is empty if `run` names no version, if no previous version is stored, or if `run` is a trial of an
+        experiment: the variants of an experiment run side by side, so that none of them is a previous version.
         """
         from relab.telemetry import trial_runs, version_repository
         from relab.telemetry.records import version_key
@@ -381,9 +382,9 @@ class TelemetryService(TelemetryParts):
             return version_repository.list_two_versions(session, run, key, RUNS_PER_VERSION)
 
     def overview(self, hours: float) -> MetricsOverview:
-        """Return the metrics of the runs that started within the last `hours`, rounded out to whole minutes.
+        """Return the metrics of the runs that started in the last `hours` hours; partial minutes count as whole ones.
 
-        After a burst of spans, some runs may be left out; `unprojected_runs` is their number.
+        After a burst of spans, some runs may be missing or have old values; `unprojected_runs` is their number.
         """
         from relab.telemetry.overview import rollup_repository
         from relab.telemetry.overview.rollups import HOUR_US, window

@@ -4,9 +4,9 @@
 guardrail events in one table, because they are mostly read as a timeline: a page is one range scan of the primary key.
 The column `data` has the JSON object as it was sent.
 
-Other tables have modules of their own, because mapping a table takes time and a list of runs reads none of them: the
-spans and log records received over OTLP (`span_tables.py`, `log_tables.py`), the sums for the overview
-(`rollup_tables.py`), and the runs to search for behaviours (`search_tables.py`).
+Other tables have modules of their own: the spans and log records received over OTLP (`span_tables.py`,
+`log_tables.py`), the sums for the overview (`rollup_tables.py`), and the runs to search for behaviours
+(`search_tables.py`). A command that only lists runs does not import these modules, so that it starts faster.
 
 `StoredRun` and `StoredItem` are the rows as Python reads and writes them, with the columns in the order of the tables.
 Their JSON columns are text, so that JSON is neither parsed nor formatted when rows are copied.
@@ -126,7 +126,7 @@ class RunBehaviourRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of the table `agent_runs`, without the columns that only queries use.
+    """One row of the table `agent_runs`, without the search text and the columns that mark runs for later work.
 
     JSON columns are text; times are in microseconds since 1970.
     """
@@ -173,7 +173,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """A run as it is stored before a write, with only the columns that the write needs."""
+    """The values that are stored for a run before a write changes it; it has only the columns that writers need."""
 
     run_id: str
     source: str
@@ -205,9 +205,9 @@ class FormerRun(NamedTuple):
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """`(content hash, size of the trace, time of the last write)`.
+        """The state of the stored run: `(content hash, size of the trace, time of the last write)`.
 
-        A changed value shows that another process wrote the run.
+        If the value differs between two reads, another process has written the run between them.
         """
         return self.content_hash, self.waiting_size, self.updated_at
 

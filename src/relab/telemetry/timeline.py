@@ -1,8 +1,8 @@
 """The timeline of a run: its steps, tool calls and guardrail events merged by time.
 
-The order is total and stable: by time, then steps before calls before events, then in the
-order in which they were sent. A tool call without a start time is placed at the start
-of its step, or at the start of the run if its step is not known.
+Items are sorted by time. At the same time, steps come before tool calls, and tool calls before guardrail events. Items
+of one kind are then in the order in which they were sent or, if the run was computed from spans, in the order of their
+ids. A tool call without a start time is placed at the start of its step, or of the run if its step is not known.
 """
 
 from __future__ import annotations

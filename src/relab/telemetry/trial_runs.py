@@ -14,10 +14,11 @@ _TRIAL_ID: Final = re.compile(r".+\.trial_\d+")
 
 
 def is_trial(run: RunFields) -> bool:
-    """Return whether a run is a trial of an experiment, or a trace that the harness of a trial exported.
+    """Return whether a run belongs to a trial of an experiment.
 
-    The version of such a run is its variant. Variants run side by side, so none of them is the previous version of
-    another.
+    It is either the run of the trial itself, or a trace that the harness (the program that a trial executes) exported.
+    The version of both is the variant of the experiment. Variants run side by side, so none of them is the previous
+    version of another.
     """
     if run.environment != ENVIRONMENT:
         return False
@@ -28,5 +29,5 @@ def is_trial(run: RunFields) -> bool:
 
 
 def trial_ids(correlation_ids: Iterable[str]) -> list[str]:
-    """Return those of the correlation ids of a trace that are the ids of trials' agent runs (`<run>.trial_<n>`)."""
+    """Return the correlation ids that have the form of a trial's run id, `<run>.trial_<n>`."""
     return [name for name in correlation_ids if _TRIAL_ID.fullmatch(name)]

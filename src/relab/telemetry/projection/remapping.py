@@ -1,8 +1,8 @@
-"""Recompute (remap) stored runs that an older version of relab computed, and end incomplete traces.
+"""Recompute (remap) stored runs that an older version of relab computed, and mark runs without an end as incomplete.
 
-Runs are taken oldest first, in batches so small that other writers are hardly delayed. A stop at any time, even by
-`kill -9`, leaves only complete runs; the next start continues, because each run has the version that computed it.
-Every function takes the session of a transaction.
+Runs are recomputed oldest first, in batches so small that other writers hardly wait. The process may stop at any time,
+even by `kill -9`: a run is never stored in part. The next start continues, because each run stores the version that
+computed it. Every function takes the session of a transaction.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of a transaction that recomputed runs of an older version of relab.
+    """The result of a transaction that recomputed outdated runs (computed by an older version of relab).
 
-    `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
+    `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch. It is None if there was no
+    outdated run.
     """
 
     counts: RemapCounts
@@ -81,7 +82,7 @@ def count_outdated(session: DatabaseSession, since_us: int) -> int:
 def remap_oldest(
     session: DatabaseSession, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Recompute up to `limit` runs that an older version of relab computed, oldest first.
+    """Recompute up to `limit` outdated runs (computed by an older version of relab), oldest first.
 
     Args:
         session: the session of the transaction.
@@ -89,7 +90,8 @@ def remap_oldest(
         after: the `(start, id)` of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     prefer_indexes(session)
     candidates = list_outdated(session, since_us, after, limit)
@@ -103,23 +105,34 @@ def remap_oldest(
 def remap_runs(session: DatabaseSession, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Recompute runs by the current rules; return the numbers of recomputed and changed runs.
 
-    Runs that an older version of relab computed from spans, or that have new spans, are computed from their spans. Of
-    all other runs, only the outcome and the tokens are determined again. `now_us` is in microseconds since 1970. Each
-    sum of the overview has 16 rows; `shard`, 0 to 15, is the row to change.
+    A run received as spans is computed from its spans again if new spans have arrived, or if an older version of relab
+    computed it. For all other runs, only the outcome and the token counts are determined again.
+
+    Args:
+        session: the session of the transaction.
+        run_ids: the ids of the runs.
+        now_us: the current time, in microseconds since 1970.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
 
 
 def end_traces(session: DatabaseSession, run_ids: list[str], recent: range, *, now_us: int, shard: int) -> int:
-    """Set the status of runs without an end to `incomplete`; return the number of changed runs.
+    """Set the status of running traces to `incomplete`; return the number of changed runs.
+
+    A run is skipped if it was sent as JSON, or if it is not running. It is also skipped if its trace has received data
+    recently.
 
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        recent: times in microseconds since 1970. A run whose last span or log record was received then is not changed.
+        recent: a range of times, in microseconds since 1970. A trace has received data recently if its newest span or
+            log record was received within this range.
         now_us: the current time, in microseconds since 1970.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
@@ -130,28 +143,31 @@ def write_projected(
 ) -> list[str]:
     """Write runs that were computed from their traces; return the ids of the runs that must be recomputed.
 
-    A run is returned, and not written, if its trace has received data since `traces` was read. Deleted runs, and runs
-    that another process has written, are skipped.
+    If a trace has received data since `traces` was read, its run is not written, and must be recomputed. A run is
+    skipped if it was deleted, or if another process has already computed it.
 
     Args:
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
 
 def leave_unprojected(session: DatabaseSession, run_id: str, *, shard: int) -> None:
-    """Stop attempts to compute a run from its spans, because they failed.
+    """Stop the attempts to compute a run from its newest spans, after an attempt failed.
 
-    A run that was computed before stays as it is; otherwise it becomes a run of the agent `unknown`. The next span of
-    the trace, or `lab agent-runs remap`, starts a new attempt.
+    If the run was computed before, its content stays unchanged. Otherwise, it is stored as a running run of the agent
+    `unknown`, with an empty timeline. The run is computed again when the next span of the trace arrives, or by `lab
+    agent-runs remap`.
 
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -179,7 +195,7 @@ def leave_unprojected(session: DatabaseSession, run_id: str, *, shard: int) -> N
 
 
 class _Remap:
-    """Recomputes runs, and writes the changed runs, timelines and sums over runs, in the transaction of `session`."""
+    """Recomputes runs in the transaction of `session`; writes the changed runs, timelines and sums of the overview."""
 
     def __init__(self, session: DatabaseSession, now_us: int) -> None:
         self._session = session
@@ -271,7 +287,7 @@ class _Remap:
         All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the run with the values that the stored sums over all runs include.
+            former: the run as it was stored before; the sums of the overview include its values.
             run: the stored row of the same run.
             items: the run's timeline.
         """

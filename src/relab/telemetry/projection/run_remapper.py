@@ -1,6 +1,6 @@
-"""Recompute (remap) stored runs that an older version of relab computed, at once or by background jobs.
+"""Recompute (remap) stored runs that an older version of relab computed: all at once, or some in each background job.
 
-The module also sets the status of traces that stay incomplete.
+The module also marks running traces as incomplete if they have received nothing for some time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class RunRemapper:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the shard (0 to 15) of the overview's sums to change. Each sum has one row per shard, so that parallel
+            writers rarely wait for each other.
         job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
@@ -94,9 +95,9 @@ class RunRemapper:
     def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch | None:
         """Recompute up to `limit` outdated runs (computed by an older version of relab), in one transaction.
 
-        If one of them cannot be computed, nothing is changed. With `limit` 1, the result then counts this run as
-        skipped, so that the caller continues after it. With a higher limit, the result is None, so that the caller
-        tries fewer runs.
+        If a run cannot be computed, the transaction changes nothing, and the result is None. The caller then tries
+        again with a lower limit. If `limit` is 1 already, the result counts the run as skipped instead, and the caller
+        continues with the next run.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry.projection import remapping
@@ -132,10 +133,10 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """Mark at most 500 running traces as incomplete; return their number.
+        """Mark running traces that have received nothing for `quiet_s` seconds as incomplete; return their number.
 
-        They are traces that received nothing for `quiet_s` seconds; those that were quiet for the longest time come
-        first. If a span arrives later, its run is no longer incomplete.
+        One call marks at most 500 traces. The traces without data for the longest time come first. If a span of a
+        marked trace arrives later, its run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.
@@ -176,9 +177,9 @@ class RunRemapper:
             return 0
 
     def count_outdated(self, since_us: int = 0) -> int:
-        """Return the number of runs started at or after `since_us` that `remap` would recompute.
+        """Return the number of outdated runs (computed by an older version of relab).
 
-        `since_us` is in microseconds since 1970.
+        Only runs that started at or after `since_us`, in microseconds since 1970, are counted.
         """
         from relab.telemetry.projection import remapping
 

@@ -1,4 +1,4 @@
-"""Spans and log records as they were received over OTLP.
+"""Store the spans and log records that were received over OTLP, and read them again.
 
-In: decoded requests. Out: rows, stored once each, and read back for a projection or an export.
+In: decoded requests. Out: one row per span or log record; later reads compute runs from the rows, or export them.
 """

@@ -104,7 +104,7 @@ def list_logs(
 def list_lines(session: DatabaseSession, trace_id: str) -> list[StoredLog]:
     """Return the warnings and errors in the log of a trace, oldest first, at most `MAX_LINES`.
 
-    Records that belong to a span as its events, such as the messages of a model call, are left out.
+    Log records that relab reads as events of a span, such as the messages of a model call, are left out.
     """
     columns = [table_of(LogRecordRow).c[name] for name in StoredLog._fields]
     statement = (

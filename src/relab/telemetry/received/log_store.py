@@ -1,6 +1,6 @@
-"""Store the log records of traces, once each, in the transaction that also computes the runs of the traces.
+"""Store the log records of traces, each record once, in the transaction that also stores the spans of the traces.
 
-The caller must have locked the traces (see `store.py`), so that no other transaction adds records to them meanwhile.
+The caller must have locked the traces (see `ingest/store.py`), so that no other transaction adds records to them.
 """
 
 from __future__ import annotations

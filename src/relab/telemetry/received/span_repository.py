@@ -83,8 +83,8 @@ def load_origins(session: DatabaseSession, table: OriginTable, trace_ids: Iterab
 def load_resources(session: DatabaseSession, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
     """Return the attributes of the processes that created the spans of the traces.
 
-    The result is `{(trace id, key of the span's origin): attributes}`. Do not change the attributes: traces with the
-    same origin (process and library) share one dictionary.
+    The result is `{(trace id, key of the span's origin): attributes}`. An origin is a process and a library. Do not
+    change the attributes, because all traces with the same origin share one dictionary.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     parsed: dict[int, dict[str, Any]] = {}

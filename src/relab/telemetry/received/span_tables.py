@@ -10,7 +10,7 @@ from relab.storage.base import Base, column
 
 
 class SpanRow(Base):
-    """One span as it was received; several reports of the same span are joined."""
+    """One span of a trace. If a span was received several times, the row has the joined content (`otlp/joining.py`)."""
 
     __tablename__ = "spans"
 

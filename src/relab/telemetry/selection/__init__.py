@@ -1,4 +1,5 @@
-"""Lists of runs for other parts of relab.
+"""Find the runs that other parts of relab process or compare.
 
-In: filters. Out: runs that wait for an analysis, that failed, that are to be searched, that did the same task, or that show no agent.
+In: filters. Out: runs that wait for an analysis, failed runs, runs to search for behaviours (patterns), succeeded runs
+to compare with a failed one, and the number of traces without agent activity.
 """

@@ -1,4 +1,4 @@
-"""The runs that wait for a root cause analysis: runs that failed, or that have errors worth an analysis.
+"""List, count and clear the runs that wait for a root cause analysis.
 
 A run waits from the transaction that writes it until its analysis is requested.
 """
@@ -23,7 +23,8 @@ class AwaitingRuns:
     It waits from the transaction that writes it until its analysis is requested.
 
     Attributes:
-        searches: the list of ended runs that need no analysis, but a search for behaviours (patterns).
+        searches: the list of runs to search for behaviours (patterns). Only ended runs without a need for an analysis
+            are in it.
     """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
@@ -45,7 +46,7 @@ class AwaitingRuns:
     def count(self) -> int:
         """Return the number of runs that wait for their analysis.
 
-        A run is counted only after it was computed from its spans.
+        A run that was never computed from its spans is not counted.
         """
         with self._database.read() as session:
             return awaiting_repository.count_awaiting(session)

@@ -21,7 +21,7 @@ class FailedRun(NamedTuple):
     Attributes:
         run_id: the id of the run.
         started_at: its start, in microseconds since 1970.
-        content: the hash of its current content, and the time when content with its id was first received.
+        content: the hash of its current content, and the time when a run with its id was first received.
     """
 
     run_id: str

@@ -1,8 +1,8 @@
-"""Traces without agent activity: the spans of programs that are instrumented but ran no agent.
+"""Count the traces without agent activity: traces of instrumented programs in which no agent ran.
 
-Coding agents and other programs export spans of their own functions, such as queries of a database, as traces of
-their own. The run of such a trace is stored like all others and found by its id, but lists and sums leave it out.
-`otlp/projection.py` decides which traces these are. A late span of an agent can turn such a trace into an agent run.
+Coding agents and other programs export separate traces with spans of their own functions, such as database queries. The
+run of such a trace is stored and can be read by its id, but lists and sums leave it out. `otlp/projection.py` decides
+which traces have no agent activity. If the span of an agent arrives later, the trace becomes an agent run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class NoAgentActivity:
-    """Counts traces without agent activity: the spans of programs that ran no agent.
+    """Counts the traces without agent activity: traces of instrumented programs in which no agent ran.
 
     Args:
-        projector: computes runs from their newest spans before `count` reads them.
+        projector: computes runs from their newest spans before `count` reads the runs.
     """
 
     max_counted: Final = 1_000

@@ -1,4 +1,4 @@
-"""Find runs that succeeded at the same task as a failed run, to compare the failed run with them."""
+"""Find succeeded runs with the same task or version as a failed run, to compare the failed run with them."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class PassingReader:
         """Return at most 20 succeeded runs with the same agent and task as `run`, newest first.
 
         If there are no such runs, return at most 20 succeeded runs with the same agent and version. Only the newest
-        2,000 runs of the agent are searched. `run` itself is never returned.
+        2,000 runs of the agent are searched, without those that have more than 100 tool calls. `run` itself is never
+        returned.
 
-        If `run` is a trial of an experiment, only trials are returned. If `run` is a trace that a trial's harness (the
-        program that an experiment runs) exported, only such traces are returned. Traces of trials that did not succeed
-        are left out, because the trace of a failed trial may have no error.
+        If `run` is a trial of an experiment, only trials are returned. A harness (the program that a trial executes)
+        may export a trace of its own. If `run` is such a trace, only such traces are returned, without the traces of
+        failed trials: a trial can fail even if its trace contains no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.
@@ -108,9 +109,10 @@ def _runs(session: DatabaseSession, run: AgentRun, like: tuple[str, str]) -> tup
 
 
 def _of_failed_trials(session: DatabaseSession, run_ids: list[str]) -> list[str]:
-    """Return the ids in `run_ids` whose runs are traces of trials that did not succeed.
+    """Return those of `run_ids` that are traces of trials that did not succeed.
 
-    A trace names its trial; the trial's own run must be stored, because the trial's success is read from it.
+    The trial's own run, whose id the trace contains, has the result of the trial. If this run is not stored, the trace
+    is not returned.
     """
     row = AgentRunRow
     correlated = session.execute(select(row.run_id, row.data["correlation_ids"]).where(row.run_id.in_(run_ids)))

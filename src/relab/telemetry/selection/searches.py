@@ -1,7 +1,7 @@
 """The list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
-The transaction that writes a run adds it to the list (`search_repository.collect`) if searches are on and the run needs
-no analysis.
+The transaction that writes a run adds the run to the list (`search_repository.collect`) if searches are switched on,
+the run has ended, and it needs no root cause analysis.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RunSearches:
     def done(self, searched: Mapping[str, int]) -> None:
         """Remove the searched runs from the list of runs to search.
 
-        Runs that waited for more than an hour are removed too.
+        Runs that have waited for more than an hour are removed unsearched.
 
         Args:
             searched: `{run id: time of its last write before the search}`. A run that was written again since then
