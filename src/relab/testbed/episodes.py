@@ -1,8 +1,9 @@
-"""Secrets between the processes of a testbed, and the route that ends an episode (one test of a responder).
+"""Check the secrets in requests between the processes of a testbed, and provide the route that ends an episode.
 
-Some servers keep running when the testbed is reset. The supervisor notifies each of them of the new episode, by a POST
-with the supervisor's secret. While a responder is measured, the chaos server can also require a secret from the program
-that injects faults (the breaker).
+An episode is one test of a responder. Some servers keep running when the testbed is reset for a new episode: the
+supervisor sends each of them a POST with its secret, so that they drop the state of the previous episode. A second
+secret protects the chaos server while a responder is measured: only the program that injects faults (the breaker) knows
+it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def breaker() -> Callable[[Request, str], None]:
     The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. A
     request without this secret is rejected with `NotTheBreakerError`.
 
-    If the variable is not set, every request from a program on this machine is accepted. A request that a web page
-    sends through a browser is rejected with `PageRefusedError`.
+    If the variable is not set, no secret is required. A request is then rejected with `PageRefusedError` only if it may
+    come from a web page, or if its header `Host` does not name this machine.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 

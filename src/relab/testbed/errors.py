@@ -1,4 +1,4 @@
-"""Errors of a testbed. The base class of each error says how the caller should react."""
+"""Errors of a testbed. The base class of each error names its kind, such as a conflict or invalid input."""
 
 from __future__ import annotations
 

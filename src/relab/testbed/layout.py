@@ -1,4 +1,4 @@
-"""The paths of a testbed's files and folders, its public ports, and the reading of its `state.json`."""
+"""Define the paths and the public ports of a testbed; read the testbed's state file and write JSON files."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Layout:
 
     @property
     def control_socket(self) -> Path:
-        """The Unix socket on which the supervisor answers."""
+        """The Unix socket on which the supervisor accepts requests, such as to start or stop components."""
         return self.root / "control.sock"
 
     @property
@@ -122,7 +122,7 @@ class Layout:
 
     @property
     def search(self) -> Path:
-        """Folder with the products that the target searches, and the files of its search engine."""
+        """Folder of the target's search: the products to be searched, and the files of the search engine."""
         return self.root / "search"
 
     @property
@@ -157,7 +157,7 @@ class Layout:
 
     @property
     def audit(self) -> Path:
-        """Audit log of all actions on the testbed, across episodes (tests of a responder)."""
+        """The audit log: all actions on the testbed. It is not cleared for a new episode (a test of a responder)."""
         return self.root / "actions.jsonl"
 
     @property
@@ -167,7 +167,7 @@ class Layout:
 
     @property
     def report_order(self) -> Path:
-        """The file with the parameters of the report job, a batch job: number of processes, priority, duration."""
+        """The parameter file of the report job (a batch job): number of processes, priority, duration."""
         return self.settings / "report-job.json"
 
     @property
@@ -202,7 +202,7 @@ class Layout:
 
     @property
     def templates(self) -> Path:
-        """Folder with the templates: prepared data folders, which each new testbed in relab's home folder copies."""
+        """Folder with the templates (prepared data folders). All testbeds share it; each new testbed copies a template."""
         return self.home / "cache" / "testbed"
 
 

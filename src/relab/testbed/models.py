@@ -1,4 +1,8 @@
-"""Values shared by the supervisor, the links and their callers. The end of a field's name gives its unit."""
+"""Define the data that the processes of a testbed exchange with each other and with their callers.
+
+Examples are toxics, the status of components, and changes of settings. The end of a field's name gives its unit, such as
+`_ms` for milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
 
 
 class Strict(BaseModel):
-    """Base of values that are read from files or requests: unknown fields are rejected."""
+    """Base class of data from files and requests: unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -293,8 +297,8 @@ class TestbedState(BaseModel):
         ports: the ports, by the name of the component or server that listens on them.
         control_socket: the path of the supervisor's socket.
         versions: the versions of the installed programs, such as PostgreSQL, by name.
-        template: the name (a digest) of the template, the prepared data folders of the database and the search engine
-            that were copied to this testbed.
+        template: the name (a digest) of the testbed's template. A template is prepared data of the database and the
+            search engine, which is copied to a new testbed.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Turn errors into problem documents (RFC 9457) with a code, a detail and each wrong field."""
+"""Make the testbed's servers answer every error with a problem document (RFC 9457).
+
+The document has a code for programs and a message for people. For invalid input, it also lists the wrong fields.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
 def add_problems(app: FastAPI, more: Statuses = ()) -> None:
-    """Make an app answer errors with problem documents, and reject bodies over 64 KiB without reading them.
+    """Make a server answer errors with problem documents (RFC 9457), and limit the size of request bodies.
 
-    Bodies of unknown length (with the header Transfer-Encoding) are rejected, too.
+    A body over 64 KiB, or of unknown length (header Transfer-Encoding), is rejected and not read.
 
     Args:
-        app: one of the testbed's servers.
-        more: further `(error class, HTTP status)` pairs, which take precedence over the common ones.
+        app: the FastAPI app of one of the testbed's servers.
+        more: `(error class, HTTP status)` pairs that take precedence over the statuses common to all of relab.
     """
 
     async def problem(_: Request, error: Exception) -> Response:

@@ -1,4 +1,7 @@
-"""Values of the chaos server: parameters and symptoms of faults, and injections with their phase."""
+"""Define the data types of the chaos server, which injects faults, and its errors.
+
+The types describe the parameters and symptoms of faults, and the state of injections.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 class InjectionPhase(StrEnum):
     """The phase of an injection.
 
-    - `waiting`: the delay has not ended.
-    - `active`: the injection has begun.
+    - `waiting`: the injection is requested, but its delay has not ended; the fault is not yet active.
+    - `active`: the fault is active.
     - `stopped`: the injection ended on request.
     - `expired`: the injection ended after its duration.
     - `failed`: the injection could not begin.
@@ -33,10 +36,9 @@ class FaultParameters(BaseModel):
     """The parameters that every fault and noise event (harmless event) has; subclasses add their own.
 
     Attributes:
-        intensity: the strength of the fault, above 0 and at most 1; a fault with a ramp reaches it at the end of the
-            ramp.
+        intensity: the strength of the fault, above 0 and at most 1.
         seed: the seed of all random choices of the fault.
-        ramp_s: time in seconds in which the fault grows to its `intensity` (ramp); 0 to begin at this intensity.
+        ramp_s: time in seconds in which the fault grows from a low strength to `intensity`; 0 to begin at `intensity`.
         period_s: length of one on-off cycle of an intermittent fault, in seconds; 0 for a constant fault.
         duty: share of each period, between 0 and 1, in which an intermittent fault is on.
     """
@@ -52,12 +54,12 @@ class FaultParameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """The symptoms of a fault, as sentences for people.
+    """The symptoms of a fault, described for people.
 
     Attributes:
-        shows: symptoms in health, metrics and logs that the fault has in common with the faults in `look_alikes`.
-        tells_apart: the findings of an investigation that occur only with this fault.
-        look_alikes: names of other faults with the symptoms in `shows`.
+        shows: the symptoms in health, metrics and logs. Other faults (`look_alikes`) show the same symptoms.
+        tells_apart: what an investigation finds only with this fault, and not with those in `look_alikes`.
+        look_alikes: names of the other faults with the same symptoms.
     """
 
     shows: str

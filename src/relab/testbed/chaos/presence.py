@@ -1,4 +1,7 @@
-"""Tests of whether a fault is present, by means that a responder can neither see nor influence."""
+"""Test whether an injected fault is still present.
+
+A responder (the program under test) can neither see nor influence these tests.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class Presence:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection; `is_there` compares with it. The base class records nothing."""
+        """Record the state right after the injection, if `is_there` needs it for comparison.
+
+        This base class needs no record and does nothing; subclasses override this method.
+        """
 
     def is_there(self) -> bool | None:
         """Return whether the fault is present; None if the component that must be queried does not answer."""
@@ -48,10 +54,10 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Compare the document with its state when this object was created, and record the values that differ.
+        """Record the values that the fault has set.
 
-        The recorded values are those that the fault has set. The caller must call this method right after the
-        injection.
+        These are the values of the document that differ from those at the creation of this object. The caller must call
+        this method right after the injection.
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {

@@ -1,4 +1,4 @@
-"""The chaos server's HTTP interface: `POST /api/v1/break/{fault}` and related routes."""
+"""The HTTP routes of the chaos server: inject faults, list injections and end them (`/api/v1/break/…`)."""
 
 from __future__ import annotations
 

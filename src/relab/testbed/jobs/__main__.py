@@ -23,7 +23,7 @@ class ReportJobParameters(BaseModel):
     """The parameters of the report job, a batch job that runs beside the target.
 
     Attributes:
-        processes: number of processes; each creates reports about an equal part of the shop's products.
+        processes: number of processes; each reports on an equal part of the shop's products.
         nice: nice value of the processes, from 0 (usual priority) to 19 (lowest).
         seconds: how long the job works, in seconds; None to work without an end.
     """
@@ -36,9 +36,9 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Create reports for the time in the job's parameter file; then do nothing until a signal ends the process.
+    """Create reports until the job's duration has passed; then do nothing until a signal ends the process.
 
-    If the file gives no time, create reports without an end. Return the exit code.
+    The duration is `seconds` in the job's parameter file; without it, the reports never end. Return the exit code.
     """
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")

@@ -1,4 +1,4 @@
-"""The report: for each product, the number of sold items, and the products with the most similar texts."""
+"""Compute and write the sales report: for each product, the number sold and the products with the most similar texts."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def read_sales(folder: Path) -> Counter[int]:
 def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
     """Yield the lines of the report for one part of the products: every `parts`-th product, from index `part` on.
 
-    Each line lists the products that are most similar to the line's product, among all products.
+    The similar products of a line can come from any part.
 
     Args:
-        products: all products.
+        products: the products of all parts.
         sold: number of sold items of each product, by id.
-        part: index, from 0, of the first product of the part.
+        part: number of the part, from 0.
         parts: number of parts.
     """
     for product in products[part::parts]:

@@ -1,4 +1,4 @@
-"""Client of the links for other processes of a testbed: one request, one answer, over the Unix socket."""
+"""Send requests to the process of the links (TCP proxies), over its Unix socket, and return the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A client's connection through a link, and the connection to the server behind it."""
+"""Forward bytes between a client's socket and a server's socket, with the toxics of a link (a TCP proxy) applied.
+
+Toxics are simulated network faults.
+"""
 
 from __future__ import annotations
 
@@ -183,8 +186,8 @@ class Pair:
     def received(self, way: Way, data: bytes) -> None:
         """Pass bytes from the client (`way` is `up`) or from the server (`down`) on to the other side.
 
-        If a toxic (a simulated network fault) for this direction has a limit `after_bytes`, and `data` reaches the
-        limit, reset the connection instead; `data` is then lost.
+        A toxic (a simulated network fault) can limit the total number of bytes in this direction (`after_bytes`). When
+        the total reaches the limit, the connection is reset, and `data` is lost.
         """
         if way == "up":
             self._statistics.bytes_up += len(data)
@@ -207,10 +210,10 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one socket: close the other socket after it has sent its queued bytes.
+        """Handle the end of one socket: deliver the bytes queued for the other socket, then close the other socket.
 
-        Reset the other socket at once instead if three conditions hold: an error ended the socket, no bytes are queued,
-        and delivery is not suspended.
+        Exception: if an error ended the socket, no bytes are queued for the other socket and delivery to it is not
+        suspended, the other socket is reset at once.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's socket has ended.
@@ -229,12 +232,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause or resume reading from one side, because the other side's send buffer is full or has room again.
+        """Pause or resume reading from one socket, because the send buffer of the other socket is full or has room again.
 
         Args:
-            way: `up` for the client's send buffer, which pauses or resumes reading from the server. `down` for the
-                server's send buffer, which pauses or resumes reading from the client.
-            full: True to pause, because the buffer is full; False to resume, because the buffer has room again.
+            way: the socket whose send buffer has changed: `up` for the client's socket, `down` for the server's socket.
+            full: True if the buffer is full, to pause reading; False if it has room again, to resume reading.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -1,7 +1,8 @@
-"""The delivery of bytes in one direction of a connection through a link: at once, later, more slowly, or suspended.
+"""Deliver the bytes of one direction of a connection through a link (a TCP proxy): at once, later, slowly, or not yet.
 
-Without toxics, bytes are written as they arrive. With toxics, bytes wait in a queue of pieces, and each piece has an
-earliest delivery time. The end of the stream is a piece too, so that it is delayed like the bytes before it.
+Toxics (simulated network faults) decide this. Without toxics, bytes are written as they arrive. With toxics, bytes wait
+in a queue of pieces, and each piece has an earliest delivery time. The end of the stream is a piece too, so that it is
+delayed like the bytes before it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MIN_SLICE: Final = 64
 
 
 class Sink(Protocol):
-    """The receiving half of a connection; a `ByteQueue` delivers bytes to it."""
+    """The socket to which a `ByteQueue` delivers bytes."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the receiver."""
@@ -64,8 +65,8 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
     The lowest bandwidth applies, and latencies add up.
 
     Args:
-        toxics: each toxic with the source of its random numbers. Toxics that neither delay nor limit nor hold bytes are
-            ignored.
+        toxics: each toxic with the source of its random numbers. Only toxics of the kinds `latency`, `bandwidth` and
+            `blackhole` count.
     """
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
@@ -120,8 +121,8 @@ class ByteQueue:
     def change(self, conditions: Conditions) -> None:
         """Replace the conditions (delays, maximum throughput, suspension) under which bytes are delivered.
 
-        If the new conditions have no effect (`Conditions.clear`), deliver all queued bytes at once. Otherwise each
-        queued byte keeps its delivery time.
+        If the new conditions have no effect (`Conditions.clear`), deliver all queued bytes at once. Otherwise the queued
+        bytes keep their delays, but the new maximum throughput and suspension apply to them, too.
         """
         self._conditions = conditions
         if conditions.clear:
@@ -149,7 +150,7 @@ class ByteQueue:
     def sink_is_full(self, full: bool) -> None:
         """Pause reading from the sender if the receiver's buffer is full; otherwise resume reading.
 
-        Do not resume reading while too many bytes are queued.
+        While too many bytes are queued, reading stays paused in both cases.
         """
         self._paused_by_sink = full
         if full:

@@ -1,4 +1,6 @@
-"""The process of the links: all proxies of a testbed, and a Unix socket for adding and removing their toxics.
+"""Run all links (TCP proxies) of a testbed in one process, and serve the Unix socket that controls them.
+
+Requests on this socket list the links, and add or remove toxics (simulated network faults).
 
 Requests and answers on the socket are JSON objects, one per line. The requests are:
 
@@ -100,10 +102,11 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the JSON request in a line, and return the answer as JSON: `ok` and the result.
+        """Execute a request, one line of JSON, and return the answer, an object to be sent as JSON.
 
-        If the request is invalid, or names an unknown link (TCP proxy) or toxic (simulated network fault), the answer
-        has `ok: False` and the message `error`. The docstring of the module lists the requests.
+        The answer has `ok: True` and the fields of the result. If the request is invalid, or names an unknown link (TCP
+        proxy) or toxic (simulated network fault), the answer has `ok: False` and `error`, a message for people.
+        The docstring of the module lists the requests.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}

@@ -1,4 +1,4 @@
-"""The users of a testbed: a background load of requests, through which faults become noticeable."""
+"""Send a background load of requests to a testbed, as its users would, so that faults become noticeable."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """JSON paths in the syntax of chaostoolkit's library (jsonpath2), limited to the part that scenarios need.
 
 Supported are `$`, `.name`, `["name"]`, `.*`, `[*]`, `[2]`, `[-1]` and filters, for example
-`[?(@.error_rate < 1 and @.state = "up")]`. A filter keeps the current value if the expression is true for this value.
-Operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `and`, `or`.
+`[?(@.error_rate < 1 and @.state = "up")]`. A filter tests each value that the path before it selects, not the items of
+this value; `@` is the tested value. Operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `and`, `or`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class JsonPath:
     """A parsed JSON path.
 
     Attributes:
-        steps: one function for each segment of the path: it returns the values that the segment selects from a value.
+        steps: one function for each segment of the path. It takes a value, and returns the list of values that the
+            segment selects in it.
     """
 
     steps: tuple[Step, ...]

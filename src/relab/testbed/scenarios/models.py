@@ -1,4 +1,8 @@
-"""chaostoolkit's experiment format, as far as it is supported here. Other features are rejected, never ignored."""
+"""Define and validate the content of scenario files, which have chaostoolkit's experiment format.
+
+Features that relab does not support are rejected, with three exceptions that are accepted and ignored: a strategy for
+rollbacks, the `secrets` of an activity, and `extensions` of other programs.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
 
 
 class _Part(BaseModel):
-    """A part of a scenario file. Unknown fields are rejected; otherwise, a misspelt `rollbacks` would be ignored."""
+    """A part of a scenario file. Unknown fields are rejected, so that a misspelt field name is not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -63,8 +67,8 @@ class HttpProvider(_Part):
     Attributes:
         arguments: the query of a GET request, or the body of another request. A body is sent as JSON if the header
             Content-Type is `application/json`. Otherwise, a mapping is sent as a form, and a text unchanged.
-        timeout: time limit in seconds; None for 10 s. A list has two limits: the first for connecting, the last for the
-            rest of the request.
+        timeout: time limit in seconds; None for 10 s. In a list, the first value is the limit for connecting, and the
+            last value the limit for the rest of the request.
         verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
         secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
@@ -122,10 +126,10 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that reads the field `name` of a value, for Pydantic's discriminator.
+    """Return a function by which Pydantic chooses the class of a dict or object: it reads the field `name`.
 
-    The function returns the value in angle brackets, such as `<http>`. Pydantic puts this text into the location of an
-    error; there, the brackets distinguish this text from the name of a field.
+    The function returns the content of this field as a tag in angle brackets, such as `<http>`. Pydantic adds the tag to
+    the location of an error. The brackets distinguish a tag from the field names in this location.
     """
     # pydantic chooses the class by this text. Error messages recognise it in a location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
@@ -167,8 +171,9 @@ class JsonPathTolerance(_Part):
 
     Attributes:
         target: the field of the output in which to search; None for the whole output.
-        count: the required number of values; None for at least one value. With `expect`, `count` is ignored.
-        expect: the exact values that the path must find; None for any values.
+        count: the required number of found values; None for at least one. It is ignored if `expect` is given.
+        expect: the list of values that the path must find, or the only one. If the field is absent, any values are
+            accepted; if it is null, the path must find exactly one null.
     """
 
     type: Literal["jsonpath"]
@@ -250,7 +255,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step of a scenario that repeats an activity (an action or probe) defined elsewhere in the scenario.
+    """A step that names an activity (an action or probe) of the scenario, and so performs this activity again.
 
     Attributes:
         ref: the name of the activity.
@@ -293,7 +298,7 @@ class Runtime(_Part):
 
 
 class FromEnvironment(_Part):
-    """A variable of a scenario with the value of an environment variable.
+    """A scenario's variable whose value is read from an environment variable.
 
     Attributes:
         key: name of the environment variable.
