@@ -1,4 +1,4 @@
-"""Values of OTLP: the receipt of a request, and pages of the spans and log records that were received."""
+"""Models of the answers about OTLP data: the receipt of an OTLP request, and pages of stored spans and log records."""
 
 from __future__ import annotations
 

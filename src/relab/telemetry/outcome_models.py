@@ -35,7 +35,7 @@ class RunOutcome(StrEnum):
 
 
 class OutcomeRule(StrEnum):
-    """The rule that decided the outcome of a run. The rules are tried in the order of these members."""
+    """The rule that decided the outcome of a run."""
 
     NO_AGENT_ACTIVITY = "no_agent_activity"
     NOT_FINISHED = "not_finished"

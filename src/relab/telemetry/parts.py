@@ -28,7 +28,7 @@ class TelemetryParts(RunRemapper):
     """The components of `TelemetryService`; each is imported and built when it is first used.
 
     Args:
-        remap_job: the name of the background job that recomputes the runs that an older version of relab computed.
+        remap_job: the name of a background job: after an update of relab, it computes the stored runs again.
         prices_folder: the folder with this installation's prices of models; None if only the shipped prices are used.
     """
 
@@ -49,7 +49,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def awaiting(self) -> AwaitingRuns:
-        """The object that lists the runs that wait for their analysis, and marks those whose analysis was requested."""
+        """The object that lists the runs whose analysis was not requested yet, and marks runs when it is requested."""
         from relab.telemetry.selection.awaiting import AwaitingRuns
 
         return AwaitingRuns(self._database, self._clock, self.projector)

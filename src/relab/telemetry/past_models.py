@@ -1,4 +1,4 @@
-"""Earlier runs, with only the fields that an analysis needs to compare a run with them."""
+"""Models of earlier runs with which a run is compared, limited to the fields that the comparison reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.telemetry.outcome_models import RunOutcome
 
 
 class PastRun(BaseModel):
-    """The fields of an earlier run that a comparison of two versions of an agent needs.
+    """An earlier run, with the fields that are needed to compare two versions of an agent.
 
     `tool_call_counts` is `{tool: number of calls}`.
     """
@@ -58,8 +58,8 @@ class PassingRun(BaseModel):
 class PassingRuns(BaseModel):
     """The succeeded runs for a comparison with a failed run, newest first.
 
-    `same_task` is true if they have the same agent and task as the failed run. If it is false, they have the same agent
-    and version. `of_trial` says whether the failed run is a trial of an experiment; its version is then its variant.
+    All have the same agent as the failed run. If `same_task` is true, they also have the same task, otherwise the same
+    version. `of_trial` is true if the failed run belongs to a trial of an experiment: a version is then a variant.
     """
 
     model_config = ConfigDict(frozen=True)

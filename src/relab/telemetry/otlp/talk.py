@@ -19,18 +19,18 @@ MAX_CALLS = 1_000
 
 
 class Talk(NamedTuple):
-    """The parts of a conversation with a model that the messages of one span contain.
+    """The parts of a conversation with a model, as far as the messages of one span contain them.
 
     Attributes:
         question: the newest text of a user in the input; None if none was captured.
         answer: the text of the output; None if the output requests tools, or if no text was captured.
         requests: the tool calls that the output requests.
         earlier: the tool calls in the input; they come from earlier turns of the conversation.
-        results: the results of tools in the input, and in the final state that a graph returns.
+        results: the results of tools in the input. If the output is a graph's final state, also those in this state.
         opening: the first text of a user in the input of a model call. Model calls with the same opening belong to the
             same conversation.
         rejected: why the program rejected the model's previous answer; None if it did not.
-        recalled: how many calls in `earlier` stand before the newest text of the user.
+        recalled: how many calls in `earlier` come before the newest text of the user.
     """
 
     question: str | None = None
@@ -66,7 +66,8 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 
     Args:
         role: the role of the span.
-        attributes: the attributes of the span; a question or an answer that is not in the messages is searched here.
+        attributes: the attributes of the span. A question or an answer that the messages lack is searched here; for a
+            model, only if there are no messages.
         taken: the input messages; None if the input is not a list of messages.
         given: the output messages; None if the output is not a list of messages.
     """
@@ -103,8 +104,11 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result that has only a call id gets the name of the request with this id. A result without a call id and a name
-    gets both from a request: the nth result after a message with requests belongs to the nth request in this message.
+    Missing fields of a result are copied from the request to which it belongs:
+
+    - A result with a call id and no name gets the name of the request with this id.
+    - A result with neither belongs to a request by order: the nth result after a message with requests belongs to the
+      nth request in this message. It gets the call id and the name of this request.
     """
     found: list[ToolResult] = []
     names: dict[str | None, str] = {}
@@ -127,8 +131,8 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
 def _recalled(messages: Sequence[Message], count: int) -> int:
     """Return how many of the last `count` tool requests in the messages come before the newest text of the user.
 
-    Return 0 if there is no such text. Requests of `ANSWERING_TOOLS` are not counted. Automatic feedback (`_FEEDBACK`)
-    is no text of the user.
+    Return 0 if there is no such text. Requests to call one of `ANSWERING_TOOLS` are not counted. Messages that a
+    framework writes in the name of the user (`_FEEDBACK`) are not texts of the user.
     """
     for message in reversed(messages):
         if message.role == "user" and message.text and not message.results and _FEEDBACK.match(message.text) is None:
@@ -138,9 +142,9 @@ def _recalled(messages: Sequence[Message], count: int) -> int:
 
 
 def _rejection(last: Message) -> str | None:
-    """Return the error with which an agent's program rejects the model's answer before it asks for another one.
+    """Return the error with which the agent's program rejected the model's previous answer; None if it did not.
 
-    The error is in `last`, the last message before a call of the model. Return None if `last` rejects no answer.
+    `last` is the last message in the input of a model call. After a rejection, this message contains the error.
     """
     if last.text:
         # Beside a user's text, the result of an answering tool belongs to the accepted answer of an earlier turn.
@@ -191,9 +195,9 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 def _answer_text(messages: Sequence[Message]) -> str | None:
     """Return the answer in the output messages of a span; None if they contain no text.
 
-    Usually, it is the text after the last tool request or tool result. But a model can also give its answer as the
-    argument of a tool that does nothing else (`ANSWERING_TOOLS`). If the last message with tool requests or results
-    requests only these tools, the answer is in the arguments of the first of them.
+    Usually, it is the text after the last tool request or tool result. But a model can also call a tool that does
+    nothing (`ANSWERING_TOOLS`), with the answer as its argument. If the last message with tool requests or results
+    requests only such tools, the answer is in the arguments of the first request.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
@@ -262,13 +266,13 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[T
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the question or the answer in an object, a span's input or output: the value of one of its fields.
+    """Return the value that holds the question or the answer in `value`, the input or output of a span.
 
     The first of these values that exists is returned; None without one:
 
-    - the first non-empty field in `fields`;
-    - the first element of `args`, the arguments of a function; if `args` is empty, all of `kwargs`;
-    - the only field of the object, if its value is a text; except `output_type`, the class of an answer (MLflow).
+    - the first of `fields` that is in the object and not empty;
+    - the first positional argument of a function (`args`), or all keyword arguments (`kwargs`) if `args` is empty;
+    - the text in the only field of the object. The field `output_type` (MLflow) is ignored: it names a class.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

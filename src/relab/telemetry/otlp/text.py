@@ -1,7 +1,7 @@
-"""Extract the texts of a span that a run shows: its input and its output.
+"""Convert the input, the output and the arguments in a span into the texts that a run shows.
 
-In OpenTelemetry, programs send message texts only if they are configured to, so the functions here return None if no
-text was captured. Long texts are cut; the stored span has the complete texts.
+In OpenTelemetry, programs send message texts only if they are configured to. So a text may be None. Long texts are cut;
+the stored span has the complete texts.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def shown_text(value: Any) -> str | None:
 def arguments_of(value: Any) -> JsonValue:
     """Return the arguments of a call as a JSON value.
 
-    A text that is a JSON object or array is parsed; any other text stays text. A value with more than
-    `MAX_ARGUMENT_CHARS` characters becomes the beginning of its text.
+    A text that is a JSON object or array is parsed; any other text stays text. A value that has more than
+    `MAX_ARGUMENT_CHARS` characters as text is not parsed; the first `MAX_ARGUMENT_CHARS` characters are returned.
     """
     if not isinstance(value, str):
         text = as_text(value)

@@ -1,7 +1,7 @@
 """Join the tool calls that models request in their messages with the spans of tools.
 
-Not every framework reports the execution of a tool as a span, and some spans of tools lack arguments or results that
-the messages have. A request without a span becomes a tool call of its own; its result is the one in the messages.
+Some spans of tools lack arguments or results that the messages have; these are added to the tool call of the span. Some
+frameworks report no spans of tools: a tool call is then built from the request and the result in the messages.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ToolCalls(NamedTuple):
 
     Attributes:
         added: `{id of a tool's span: fields of the call}`, with only the fields that the span itself lacks.
-        asked_by: `{id of a tool's span: id of the model's span that requested the call}`.
+        asked_by: `{id of a tool's span: id of the span whose messages contain the request}`.
         separate: the tool calls without a span of their own, in order of time.
     """
 
@@ -74,7 +74,8 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended, so that a request without a result will never get one.
+        has_ended: whether the run has ended. A request without a span and a result then has the status `skipped`,
+            otherwise `running`.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
@@ -84,10 +85,13 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Mark tool calls without a result as failed, with the error of the nearest failed span around the call.
+    """Mark skipped tool calls without a result as failed, with the error of the nearest failed span around the request.
 
-    A call is not changed if the same model call requested several calls without a result, if a model or tool inside the
-    failed span failed, or if the error is that of a model's provider or reports a limit of steps.
+    A call is changed only if the error can be its own. So three cases are left out:
+
+    - The same span requested several such calls.
+    - A step of a model, tool or retrieval inside the failed span failed too, and explains the error.
+    - The error is one of a model's provider, or reports a limit of steps.
     """
     calls = [call for call in calls if call.status is StepStatus.SKIPPED and "result_summary" not in call.item]
     unanswered = Counter(call.model.span.span_id for call in calls)
@@ -209,9 +213,9 @@ class _Joining:
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
         """Return whether `request`, from a model's input, repeats a request from a model's output under another id.
 
-        If so, remember the id of `request`, and count the repeated request as used, so that no other request can
-        repeat it. OpenAI's responses give a call two ids; some instrumentations report one id in the output, and the
-        other id in later inputs. If the id of `request` has a result or a span, the request is not a repetition.
+        OpenAI's responses give a call two ids; some instrumentations report one id in the output, and the other id in
+        later inputs. A request whose id has a result or a span is not a repetition. If the result is True, the request
+        from the output is used up: no other request can repeat it.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
@@ -226,12 +230,12 @@ class _Joining:
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the span of the tool that `request` asks for; None if there is no such span.
 
-        The span is marked as taken, so that no other request gets it.
+        Each span is returned for one request only.
 
         Args:
             model: the span whose messages contain the request.
             request: the request.
-            is_earlier: whether the request comes from an earlier turn, so that its tool may have begun before `model`.
+            is_earlier: whether the request comes from an earlier turn; its tool may have begun before the span `model`.
         """
         # First by id and name, then without an id; by id alone comes last, because some programs reuse ids.
         found = None
@@ -253,10 +257,9 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Return the first span of a tool in `spans` that is not assigned to a request yet; None if there is none.
+        """Return the first span of a tool in `spans` that is not assigned to a model's request yet; None without one.
 
-        A request is a model's demand to call the tool. The returned span and all spans before it are removed from
-        `spans`.
+        The returned span and all spans before it are removed from `spans`.
         """
         while spans:
             facts = spans.popleft()
@@ -267,9 +270,12 @@ class _Joining:
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the first unassigned tool span without a call id that has the name and arguments of `request`.
 
-        Return None if there is no such span, or if the span can be found by its time instead. The time does not help
-        in two cases: the request is from an earlier turn (`is_earlier`), so that the time of the request is not
-        known, or the tool ran in another process, whose clock may differ.
+        This is only for requests whose tool cannot be found by its start (`_next_by_name`). There are two such cases:
+
+        - The request is from an earlier turn (`is_earlier`). Its time is not known.
+        - The tool ran in another process than the model. The clocks of the two may differ.
+
+        Return None in all other cases, or if there is no such span.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:
@@ -295,8 +301,8 @@ class _Joining:
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
         """Return the tool result that belongs to `request`; None if the messages contain none.
 
-        Call this method once per request, in order: of several requests with the same call id (or tool name), the nth
-        gets the nth result.
+        Call this method once per request, in order of time. The nth request with a call id gets the nth result with
+        this id. Requests without a call id get results by the tool's name in the same way.
         """
         key = (request.call_id, None if request.call_id is not None else request.name)
         # The first request with this key gets the first result, the second request the second result.
@@ -334,7 +340,7 @@ class _Joining:
 
 
 def _only_value(arguments: JsonValue) -> str:
-    """Return the only argument if it is a text, else an empty text: LangChain.js reports only this text on a span."""
+    """Return the only argument if it is a text, else an empty text. Spans of LangChain.js have only this text."""
     values = [*arguments.values()] if isinstance(arguments, dict) and len(arguments) == 1 else []
     return values[0] if values and isinstance(values[0], str) else ""
 
@@ -342,8 +348,8 @@ def _only_value(arguments: JsonValue) -> str:
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     """Return the tool results in the messages of the spans, as `{key of a call: its results in order of time}`.
 
-    A result with a call id has the key `(call id, None)`. A result with a name, or without a call id, has the key
-    `(None, tool name)`. So a result with both a call id and a name has two keys.
+    A result with a call id has the key `(call id, None)`, and a result with a name has the key `(None, tool name)`. A
+    result with both has both keys; a result with neither has the key `(None, None)`.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:

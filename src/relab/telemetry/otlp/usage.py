@@ -31,8 +31,8 @@ class SpanUsage(NamedTuple):
 def usage_of_both(outer: SpanUsage | None, inner: SpanUsage | None) -> SpanUsage | None:
     """Return the usage of a model call that two spans report, one inside the other; None if neither reports any.
 
-    If both report a figure, the figure of the outer span counts. OpenHands, for example, reports the cost on a span
-    around LiteLLM's span, and LiteLLM's span reports the tokens.
+    If both spans report a figure, such as the cost, the figure of the outer span is used. OpenHands, for example,
+    reports the cost on a span around LiteLLM's span, and LiteLLM's span reports the tokens.
     """
     if outer is None or inner is None:
         return outer or inner
@@ -58,10 +58,13 @@ def usage_of(attributes: Attributes) -> SpanUsage | None:
 
 
 def _whole_prompt(prompt: int | None, cached: int | None, written: int | None) -> int | None:
-    """Return the number of all prompt tokens, from the reported numbers `prompt`, `cached` and `written`.
+    """Return the number of all prompt tokens, those in the provider's cache included; None if `prompt` is None.
 
-    Some providers leave the tokens that were read from the cache (`cached`) and written to it (`written`) out of
-    `prompt`. They are added only if there are more of them than `prompt`, because the cache is then certainly left out.
+    Args:
+        prompt: the reported number of prompt tokens. Some providers leave the other two numbers out of it. That is
+            certain if `cached` and `written` together exceed it; they are then added. Otherwise it is returned as is.
+        cached: the number of tokens that were read from the cache; None if not reported.
+        written: the number of tokens that were written to the cache; None if not reported.
     """
     from_cache = (cached or 0) + (written or 0)
     if prompt is not None and from_cache > prompt:

@@ -1,4 +1,4 @@
-"""The outcome of a run: pure rules over its fields, its steps and its tool calls.
+"""Decide the outcome of a run, by pure rules over its fields, its steps and its tool calls.
 
 Input: `RunFields` and activities (steps and tool calls in the form that the rules read). Output: an `OutcomeReport`.
 Only `RunRecovery` decides whether a run recovered from an error.

@@ -1,4 +1,4 @@
-"""Activities: the steps and tool calls of a run in the form that the rules of its outcome read, in order of time."""
+"""Convert the steps and tool calls of a run into activities, the form in which the rules for its outcome read them."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class RunActivity(NamedTuple):
 
 
 def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return a step as an activity, the form in which the rules for a run's outcome read steps and tool calls.
+    """Return a step as an activity. The rules for the outcome of a run read steps and tool calls in this form.
 
     Args:
-        read: returns the value of a field of the step by the field's name; None if the step does not have the field.
+        read: takes the name of a field and returns its value in the step; None if the step does not have the field.
         at_us: the start of the step, in microseconds since 1970.
         position: the sort key among steps with the same start.
         latency_ms: the duration of the step; None if not known.
@@ -112,10 +112,10 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return a tool call as an activity: the form of steps and tool calls that the rules of a run's outcome read.
+    """Return a tool call as an activity. The rules for the outcome of a run read steps and tool calls in this form.
 
     Args:
-        read: returns the value of the call's field with a given name; None if the call does not have it.
+        read: takes the name of a field and returns its value in the call; None if the call does not have the field.
         at_us: the start of the call, in microseconds since 1970.
         position: the sort key among calls with the same start.
         latency_ms: the duration of the call; None if it is not known.
@@ -167,9 +167,9 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 
 
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
-    """Return the activities sorted by time, and add missing agents.
+    """Return the activities sorted by time, each with its agent if it is known.
 
-    An activity without an agent is replaced by a copy that has the agent of the nearest enclosing step with an agent.
+    An activity that names no agent gets the agent of the nearest enclosing step that names one.
     """
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
@@ -214,7 +214,7 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
 def _reader(item: Any) -> Callable[[str], Any]:
     """Return a function that takes the name of a field and returns its value in `item`, or None without such a field.
 
-    If `item` is a Pydantic model, fields beyond those that its class defines are found too.
+    If `item` is a Pydantic model, its extra fields, which its class does not define, are read too.
     """
     return lambda name: getattr(item, name, None)
 

@@ -61,8 +61,9 @@ class Case:
     def _last_model(self) -> RunActivity | None:
         """Return the model call that ended last; None if there is no model call.
 
-        A call that requested tools and encloses the step of an agent that took over counts only if there is no other,
-        because its model answered before the agent began. An agent inside a tool call did not take over.
+        A framework may report an agent's step inside the model call that handed over to this agent. Such a model call
+        ends after the agent, although its model answered before the agent began. So a call that requested tools and
+        encloses an agent's step is returned only if there is no other. An agent inside a tool call does not count.
         """
         models = [step for step in self.steps if step.role == MODEL_ROLE]
         agents = [step for step in self.steps if step.role == AGENT_ROLE and step.parent is not None]
@@ -73,9 +74,10 @@ class Case:
         return max(others or models, key=lambda step: (step.end_us, step.order), default=None)
 
     def _ids_around(self, agents: Iterable[RunActivity]) -> set[str]:
-        """Return the ids of the steps that enclose one of `agents`, directly or indirectly.
+        """Return the ids of the steps that enclose an agent's step (one of `agents`), directly or indirectly.
 
-        If an agent began during a tool call of a step, this step and the steps around it do not count for the agent.
+        For each agent, the search goes outwards. It ends before the first step that was executing a tool call when the
+        agent began, because this tool call started the agent.
         """
         by_id = {step.ref_id: step for step in self.steps}
         calls: dict[str | None, list[RunActivity]] = {}
@@ -105,11 +107,10 @@ class Case:
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """`{agent: its part of the run}`, the steps and calls of the agent.
+        """`{name of the agent: the agent's part of the run}`; a part is a case with the agent's own steps and calls.
 
-        If the reporter (the program that sent the run) lists the agents, these are the listed agents, in the order of
-        the list. Otherwise they are the agents with steps or calls, in order of time; the result is empty if only one
-        agent acted.
+        If the reporter (the program that sent the run) lists the agents, the result has these, in the order of the
+        list. Otherwise it has the agents with steps or calls, in order of time; it is empty if only one agent acted.
         """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
@@ -128,10 +129,11 @@ class Case:
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
         """Return a copy of the run's fields for one agent, so that the agent's part can be judged like a run.
 
-        The copy has the agent's name and answer. The status becomes `success`, without an error, in two cases:
+        The copy has the agent's name and answer. The status becomes `success`, without an error, in three cases:
 
-        - The run failed. But the run's main agent keeps the failure, unless a span reports how this agent ended.
-        - The run is incomplete, and a span reports that the agent has ended.
+        - The run failed, and the agent is not the main agent of the run.
+        - The run failed, and the agent is the main agent, but a step with the role `agent` reports how it ended.
+        - The run is incomplete, and the steps with the role `agent` report that the agent has ended.
 
         All other fields have the values of the whole run.
 
@@ -166,9 +168,11 @@ class Case:
     def is_failed_by(self, agent: AgentOutcome) -> bool:
         """Return whether `agent` failed, and its failure counts as a failure of the run.
 
-        The failure of an agent that another agent called does not count, because the caller answers the user. If the
-        run has an answer, an empty answer of the agent's model does not count: the agent may keep notes, for example.
-        But it counts if the reporter (the program that sent the run) states it as the agent's answer.
+        The failure does not count in two cases:
+
+        - Another agent called the agent. Only the answer of the caller reaches the user.
+        - The agent failed only because its model gave an empty answer, the run has an answer, and the reporter (the
+          program that sent the run) states no answer of the agent. Such an agent may have another task than to answer.
         """
         reported = self.reported_agents.get(agent.name)
         is_silent = agent.outcome_rule is OutcomeRule.ANSWER_EMPTY and (reported is None or reported.answer is None)
@@ -182,7 +186,7 @@ class Case:
 
     @cached_property
     def recovery(self) -> RunRecovery:
-        """The rules that decide for each failed step or tool call whether the run recovered from the failure."""
+        """The object that decides for each failed step or tool call whether the run recovered from the failure."""
         return RunRecovery(self.activities)
 
     @cached_property
@@ -208,8 +212,8 @@ class Case:
     def repeated_calls(self) -> list[RunActivity]:
         """The last `MIN_REPEATED` tool calls, if all have the same agent, tool, arguments and result.
 
-        Skipped calls and hand-overs are left out. The list is empty if the calls differ, if there are fewer of them, or
-        if their arguments or results are not known.
+        Calls with the status `skipped`, and hand-overs, are left out first. The list is empty if the calls differ, if
+        there are fewer of them, or if their arguments or results are not known.
         """
         calls = [
             call
@@ -225,9 +229,9 @@ class Case:
         return last if same and all(call.arguments == last[0].arguments for call in last) else []
 
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index, step)` of each failed step; the index is the step's position in the run's list of steps.
+        """Yield `(index, step)` of each step with the status `failure`; the index is the position in `steps`.
 
-        If `roles` are given, other steps are left out. Only the status decides whether a step failed.
+        If `roles` are given, only steps with one of these roles are yielded.
         """
         for place, step in enumerate(self.steps):
             # An output that begins with "Error:" may be a text that a model wrote.
@@ -246,10 +250,12 @@ class Case:
         return last.at_us < step.end_us or last.order <= step.order
 
     def took_answer(self, step: RunActivity) -> bool:
-        """Return whether `step`, not the user, got the last answer of a model in the run.
+        """Return whether the last answer of a model went to `step`, so that a failure of `step` may have lost it.
 
-        That is so if the run's last model call is directly inside `step`. In a run without model calls, return whether
-        `step` is directly inside an agent's step and the run has no answer.
+        The result is True in two cases:
+
+        - The run's last model call is directly inside `step`.
+        - The run has no model calls and no answer, and `step` is directly inside an agent's step.
         """
         if self.last_model is not None:
             return self.last_model.parent == step.ref_id
@@ -260,13 +266,13 @@ class Case:
     def last_model_is_silent(self) -> bool:
         """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
-        The result is False if an output may exist but was not captured. It is True only in these cases:
+        A missing output proves nothing if the program does not capture outputs. So one of these must show it, too:
 
-        - Each earlier model call (at least one) has an output and a finish reason.
-        - Each earlier model call (at least one) has tokens, the last call has none, the run has a question, and no
-          other work follows (`_is_followed`).
-        - It is the only model call, an agent ran (`has_agent`), and the run has neither tokens nor a cost. Also, the
-          run has a question, or the model has no name, or the agent's span reports an empty list of messages.
+        - There are other model calls, and each has an output and a finish reason.
+        - There are other model calls, each with output tokens, but the last call has no output tokens. The run has a
+          question, and no other work follows (`_is_followed`).
+        - It is the only model call, an agent ran (`has_agent`), and the run has neither tokens nor a cost. In addition,
+          the run has a question or no model name, or reports that its list of messages is empty.
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
@@ -285,14 +291,14 @@ class Case:
     def silent_model(self) -> RunActivity | None:
         """The last model call, if it ended without an error and with an empty answer; otherwise None.
 
-        The answer counts as empty in two cases; in all other cases, it may exist but was not captured:
+        The answer is empty in two cases:
 
         - The output is reported as blank.
-        - The call has a finish reason, each earlier model call (at least one) has an output with texts and arguments,
-          and the question is known.
+        - The output is missing, although the program captures outputs. This is so if the call has a finish reason, the
+          question is known, and each other model call (at least one) has an output with texts or arguments.
 
-        The result is also None if other work follows (`_is_followed`), if a finish reason of the call is not in
-        `ENDED`, or if the model call before it gave a text and no tool was called after that.
+        The result is None even so if other work follows (`_is_followed`), if a finish reason of the call is not in
+        `ENDED`, or if the model call before it gave a text and no tool call followed.
         """
         last = self.last_model
         if last is None or filled(last.result) is not None or not last.is_good or self._is_followed(last):
@@ -331,7 +337,7 @@ class Case:
 
     @property
     def has_agent(self) -> bool:
-        """Whether a span reports that an agent ran: a step, or the span of the whole run."""
+        """Whether a span reports that an agent ran: the span of a step, or that of the whole run."""
         whole = (self.fields.model_extra or {}).get("span_kind")
         return whole == AGENT_ROLE or any(step.role == AGENT_ROLE for step in self.steps)
 
@@ -343,8 +349,8 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the failed tool calls whose results the run needed and never got, the last call first.
 
-        A result was not needed if the run recovered from the failure. It was not needed either if a later call
-        replaces the failed one, and the agent gave an answer that reports no failure.
+        A call is left out if the run recovered from its failure. It is also left out if a later call replaces it
+        (`RunRecovery.has_substitute`), and the agent gave an answer that reports no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]

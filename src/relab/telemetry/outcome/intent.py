@@ -1,8 +1,13 @@
 """Compare the arguments of tool calls, to find whether a later call tries the same thing as a call that failed.
 
-Two calls have the same intent if the later call has the same identifiers as the failed one (they name the same entity)
-and at least half of its arguments. If the tool rejected an argument of the failed call, the identifiers may differ,
-because a correction changes them.
+Two calls of a tool have the same intent if both conditions hold:
+
+- All identifiers of the failed call, such as an order number, are also in the later call. This condition is dropped if
+  the tool rejected the arguments of the failed call, because a correction may change an identifier.
+- At least half of the failed call's values are also in the later call. If no identifier changed, it is enough that the
+  two calls have at least half of their words in common.
+
+Similar values count as equal (`_is_among`). A failed call without arguments has the intent of each later call.
 """
 
 from __future__ import annotations
@@ -98,8 +103,8 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
     Args:
         failed: the arguments of the failed call.
         later: the arguments of the later call.
-        is_correction: whether the tool had rejected the arguments of the failed call. If true, the later call may name
-            another entity, such as another order number.
+        is_correction: whether the tool had rejected the arguments of the failed call. If true, the identifiers in the
+            later call, such as an order number, may differ.
     """
     if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
         return True
@@ -150,7 +155,7 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
 
 
 def _is_spelt_alike(value: str, other: str) -> bool:
-    """Return whether the spelling of two texts is similar."""
+    """Return whether the spelling of two texts is similar: a ratio of `difflib` of at least `_SAME_SPELLING`."""
     matcher = difflib.SequenceMatcher(None, value, other)
     # The first two ratios are upper bounds of the third, which takes much longer.
     ratios = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
@@ -166,9 +171,9 @@ def _is_near(value: str, other: str) -> bool:
 
 
 def _share_words(some: frozenset[str], others: frozenset[str]) -> float:
-    """Return the share of common words among all words of two sets (Jaccard index).
+    """Return the number of words in both sets, divided by the number of words in at least one (Jaccard index).
 
-    Return 0 if a set is too small to compare.
+    Return 0 if a set has fewer than `_TEXT_WORDS` words.
     """
     if len(some) < _TEXT_WORDS or len(others) < _TEXT_WORDS:
         return 0.0

@@ -1,4 +1,4 @@
-"""Reports of an outcome with their evidence: verbatim quotations of the run."""
+"""Build the reports of outcomes, and the verbatim quotations of a run that are their evidence."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Quote = tuple[str, str, str, str]
 
 
 def error_quote(activity: RunActivity) -> Quote:
-    """Return a quotation of the error of a step or call: the first field that has a value.
+    """Return a quotation of the error of a step or call.
 
-    The fields are tried in this order: message, class, result, status code, status.
+    It quotes the first of these fields that has a value: error message, error class, result, status code, status.
     """
     kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
     for field, text in (

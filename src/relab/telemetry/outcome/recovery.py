@@ -2,9 +2,10 @@
 
 A run recovered from a failed call in two cases:
 
-- A later call succeeded that has the same tool, agent and intent. A call that ran in parallel counts only if it has the
-  same arguments, because it cannot be a new attempt.
-- The call's step failed too, and a repetition of this step succeeded and reports no calls.
+- A later call with the same tool, agent and intent succeeded. If the later call began before the failed call ended, it
+  is no new attempt, and must have equal arguments.
+- The step that made the call failed too, and a later step with the same agent and name succeeded. No tool calls are
+  reported for the later step; it is assumed to have repeated them.
 
 A run recovered from a failed step if a later step with the same agent and name succeeded. After a failed model call,
 any later successful model call of the same agent is enough.
@@ -93,7 +94,8 @@ class RunRecovery:
         """Return whether a later successful call of the same agent replaces the failed call at the index `place`.
 
         A call of another tool replaces the failed call if their arguments have much in common (`is_related`). A call of
-        the same tool replaces it if the tool had rejected the failed call's arguments, and the two did not overlap.
+        the same tool replaces the failed call if the tool rejected the failed call's arguments, and the two calls were
+        not parallel (`_is_parallel`).
         """
         call = self.calls[place]
         again = _later(self._good_by_tool.get((call.agent, call.name), ()), place)
@@ -130,7 +132,8 @@ class RunRecovery:
     def _step_was_repeated(self, step_id: str | None) -> bool:
         """Return whether the step `step_id` failed, and a later successful step has the same agent and name.
 
-        Only a later step without tool calls is considered.
+        The later step must have no tool calls of its own. It is then assumed to have repeated the calls of the failed
+        step without reporting them.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:
@@ -140,11 +143,14 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes of the successful calls after a failed call, to be compared with the failed call.
+        """Yield the indexes of later successful calls with which a failed call is to be compared.
 
-        `good` has the indexes of the successful calls to choose from, in order of time; `place` is the index of the
-        failed call. Of many later calls, only some are compared (`_later`). The iteration ends at the limit
-        `MAX_COMPARISONS`, which applies to all failed calls of a run together.
+        At most `MAX_CANDIDATES` indexes are yielded (`_later`). The iteration ends when the run has had
+        `MAX_COMPARISONS` comparisons, counted over all its failed calls.
+
+        Args:
+            good: the indexes of the successful calls to choose from, in order of time.
+            place: the index of the failed call.
         """
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.
@@ -164,8 +170,8 @@ class RunRecovery:
 def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
     """Return whether the call `other` began while the call `failed` was in progress, so that it is no new attempt.
 
-    The result is False if the start of `other` is a whole second, or if the overlap is less than a millisecond:
-    reported times may be rounded, so that a new attempt seems to begin too early.
+    Rounded times can make a new attempt seem to begin before the failed call ended. So the result is False if `other`
+    began at most a millisecond before the end of `failed`, or if the start of `other` is a whole second.
     """
     is_rounded = other.at_us % _SECOND_US == 0
     return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US

@@ -26,8 +26,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
     Args:
         fields: the fields of the run.
         activities: the steps and tool calls of the run, in any order.
-        names_agents: whether the fields or the activities may name agents. If false, and if the reported status alone
-            decides the outcome, the activities are not read.
+        names_agents: whether the fields or the activities may contain names of agents. If false, no agent needs an
+            outcome of its own. The activities are then read only if the reported status does not decide the outcome.
     """
     decided = None if names_agents else _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
@@ -36,8 +36,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    If the run succeeded, but an agent failed in a way that counts (`Case.is_failed_by`), the outcome of the run is
-    "completed with errors".
+    If the run succeeded, but the failure of an agent counts as one of the run (`Case.is_failed_by`), the outcome of the
+    run is "completed with errors".
     """
     report = _judge_alone(case)
     if not case.agents:
@@ -70,8 +70,8 @@ def _judge_incomplete(case: Case) -> OutcomeReport:
     """Return the outcome of a run without a reported end.
 
     If any step or call reports an error, the first rule of `_RULES_OF_INCOMPLETE` that matches decides. Otherwise only
-    the rule about a reached step limit can match. `completed_with_errors` becomes `failed` if the run has no answer. If
-    no rule matches, the outcome is unknown.
+    the rule about the step limit (`_step_limit`) is tried. If no rule matches, the outcome is unknown. If a rule gives
+    `completed_with_errors`, but the run has no answer, the outcome is `failed`.
     """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
@@ -181,8 +181,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _cancelled(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `CANCELLED`; None if the rule does not match.
 
-    It matches if a step or a call was cancelled, nothing began after its end, and the run has no answer. The status of
-    the enclosing steps does not matter, because some frameworks report success for them.
+    It matches if a step or a call was cancelled, nothing began after its end, and the run reports no answer. The status
+    of the enclosing steps does not matter, because some frameworks report success for them.
     """
     if filled(case.fields.answer) is not None:
         return None
@@ -196,16 +196,16 @@ def _cancelled(case: Case) -> OutcomeReport | None:
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run has no answer in one of these cases; the first one that applies decides:
+    It needs a run with a model call and without a reported answer. The first of these cases that applies decides:
 
     - The last model call gave neither an output nor a finish reason (`Case.last_model_is_silent`): unknown.
     - The last step was interrupted by the program, for example to ask a person: unknown.
     - The agent handed the conversation over: the rule does not match.
-    - The last model call had requested tools, and tools were executed, but a successful call has no result: unknown,
-      because a program that is cancelled or waits for a person ends in this way.
-    - The last model call had requested tools, and at least one tool was executed: failed.
-    - In a run with an agent, it had requested tools, and no called tool was executed: unknown, for the same reason.
-    - In a run with an agent, it had requested tools, nothing began after it, and a question is known: unknown.
+    - The last model call requested tools; a successful tool call has arguments, but no result: unknown. A program that
+      is cancelled or waits for a person ends in this way.
+    - The last model call requested tools, and at least one tool was executed: failed.
+    - The last model call requested tools, an agent ran (`Case.has_agent`), and no tool call was executed: unknown.
+    - It requested tools, an agent ran, nothing began after it, and the user's question is known: unknown.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -237,8 +237,8 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _model_ended_by_error(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run has no answer, nothing began after its last model call, and this call has the finish reason
-    `error` and no output. GitHub Copilot CLI reports such a call if its user cancels the model call.
+    It matches if the run reports no answer, nothing began after its last model call, and this call has the finish
+    reason `error` and no output. GitHub Copilot CLI reports such a call if its user cancels the model call.
     """
     model = case.last_model
     has_text = model is not None and (model.result or filled(case.fields.answer) is not None)
@@ -250,7 +250,7 @@ def _model_ended_by_error(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the last calls of an agent have equal arguments and equal results, so that the agent was in a loop.
+    It matches if the last tool calls of the run or of an agent are equal, with equal results: the agent was in a loop.
     """
     # Without a model call, nothing shows that the run was an agent.
     if case.last_model is None:
@@ -267,8 +267,8 @@ def _repeated_calls(case: Case) -> OutcomeReport | None:
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `ANSWER_REPORTS_FAILURE`; None if the rule does not match.
 
-    It matches if the final answer says that the agent could not do its task, and a failed call, or a requested call
-    that was never made, shows why.
+    It matches if the final answer says that the agent could not do its task, and a tool call shows why: the call
+    failed, or a model requested it and it was never made.
     """
     if case.answer is None or case.inability is None:
         return None
@@ -281,9 +281,9 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Find a model call that requested tools, although the agent called no tool before its next model call.
+    """Return a quotation of the finish reason of a model call that requested tools in vain; None without such a call.
 
-    Return a quotation of the model's finish reason; None if there is no such model call.
+    The request was in vain if the agent called no tool between this model call and the agent's next model call.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -314,8 +314,8 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step failed, and no step or call of the same agent succeeded afterwards. Steps of a run that was
-    posted as JSON do not count, only steps computed from spans.
+    It matches if a step with a role failed, and no step or call of the same agent succeeded afterwards. Steps of a run
+    that was posted as JSON have no role; the status of such a run is reported deliberately, and has precedence.
     """
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.
@@ -330,7 +330,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 def _answer_empty(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `ANSWER_EMPTY`; None if the rule does not match.
 
-    It matches if the run's answer is blank, or if the run has no answer and its last model call returned an empty one.
+    It matches if the reported answer is blank. If no answer is reported, it matches if the last model answer is empty.
     """
     run, silent = case.fields, case.silent_model
     if run.answer is not None:

@@ -21,10 +21,10 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: DatabaseSession, changes: Changes, shard: int) -> None:
-    """Add changes to the stored sums over the runs of each minute and hour, in the rows of the shard `shard`.
+    """Add changes to the stored sums over the runs of each minute and hour.
 
-    Each sum is stored in one row per shard, so that writers of different shards do not wait for each other; a reader
-    adds up the rows of all shards. The transaction must already have locked the rows of the runs that it changes.
+    Each sum is stored as 16 rows, so that parallel writers rarely wait for each other; a reader adds up the rows.
+    `shard` is the number of the row to change, 0 to 15. The transaction must already have locked the changed runs.
     """
     buckets = changes.by_bucket()
     # In this order, so that two transactions cannot deadlock.

@@ -1,8 +1,8 @@
 """Roll-ups: sums over the runs that started in each hour and minute, from which the overview is computed.
 
 Each write of a run adds the run's new values to the sums and subtracts its former values, in the same transaction. So
-the sums are exact at any time and do not depend on the order of writes. Costs are summed in whole nano-dollars for the
-same reason.
+the sums are exact at any time and do not depend on the order of writes. Costs are summed as integers (nano-dollars),
+because sums of floats are rounded and depend on the order.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Contribution:
         tokens: the number of tokens of each kind, in the order of `TOKEN_KINDS`; None for a number that was not
             reported.
         models: `[provider, model, prompt, cached, cache_write, completion]` of each model, with numbers of tokens;
-            empty if the tokens or the name of a model are not known.
-        is_agent_run: false for a trace without agent activity, which is not in the sums.
+            empty if the name or the tokens of any model of the run are not known.
+        is_agent_run: false for a trace without agent activity; such a trace is not added to the sums.
     """
 
     started_at: int
@@ -92,9 +92,9 @@ class Sums:
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
         tokens: `{kind of token: [number of runs that report it, tokens]}`.
-        unpriced: the runs without a reported cost, by the combination of models that a run used. The key `models` is
-            the combination, as the JSON of `[[provider, model], …]`. The value is a list: the number of runs, and then,
-            for each model of the key, its numbers of prompt, cached, cache-write and completion tokens.
+        unpriced: `{models: numbers}` of the runs without a reported cost. A key is a combination of models that a run
+            used, as the JSON of `[[provider, model], …]`. A value is a list: first the number of runs, and then, for
+            each model of the key, its numbers of prompt, cached, cache-write and completion tokens.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class Sums:
         """Return the figures of `GET /metrics/overview`, computed from these sums.
 
         Args:
-            prices: the prices of models, for estimated costs.
+            prices: the prices of models, to estimate the costs of runs without a reported cost.
             latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. If None, the percentile
                 is computed from the sums, with an error of up to 1 %.
             unprojected_runs: the number of runs whose newest spans are not in these sums yet.
@@ -216,8 +216,9 @@ class Sums:
 
         Args:
             other: the sums to add.
-            most_tools: the maximum number of tools with their own count; all further tools share one count. If it is
-                given, `unpriced` is limited, too: to `MAX_MODEL_GROUPS` combinations of models. None means no limits.
+            most_tools: the maximum number of tools with their own count in `failures`; all further tools share one
+                count. None means no limits. Any number also limits `unpriced` to `MAX_MODEL_GROUPS` keys; new keys
+                beyond this limit are left out.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -276,8 +277,8 @@ class Changes:
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
         """Subtract a stored run from the sums.
 
-        A run that was never computed from its spans is not in the sums; nothing is subtracted then. `latencies_ms` are
-        the latencies of the run's steps.
+        Nothing is changed if the run was never computed from its spans, because it is not in the sums. `latencies_ms`
+        are the latencies of the run's steps.
         """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)
@@ -285,7 +286,7 @@ class Changes:
     def count(self, run: Contribution, sign: int) -> None:
         """Add a run to the sums of the minute in which it started (`sign` 1), or subtract it (`sign` -1).
 
-        A trace without agent activity is not in the sums; nothing is added or subtracted then.
+        Nothing is changed for a trace without agent activity, because such traces are not in the sums.
         """
         if not run.is_agent_run:
             return
@@ -296,9 +297,9 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the sums to add to the stored sums of each minute and each hour; a minute or an hour is a bucket.
+        """Return `{(length, start) of a bucket: sums to add}`, to change the stored sums.
 
-        The result is `{(length, start) of the bucket: sums to add}`; both times are in microseconds.
+        A bucket is a minute or an hour. The length is in microseconds, and the start in microseconds since 1970.
         """
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():
@@ -311,8 +312,8 @@ def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
     """Split the time from `since_us` to `until_us` into a range of whole hours, and ranges of minutes at both ends.
 
     A range is `(length of one bucket, start of the range, end of the range)`, in microseconds. A bucket is an hour or a
-    minute. A minute that is only partly between `since_us` and `until_us` is included. Without a whole hour between
-    them, the result is one range of minutes.
+    minute. The first and the last minute are included as a whole, even if the time contains only a part of them. If the
+    time contains no whole hour, the result is one range of minutes.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US

@@ -84,8 +84,8 @@ class Price(BaseModel):
 class PriceTable:
     """Prices, found by model and provider.
 
-    A price for the exact name of a model has precedence over a price whose name is a pattern. Of two prices of the same
-    sort, the earlier one has precedence.
+    A price with the exact name of a model has precedence over a price with a pattern that matches the name. If several
+    exact names, or several patterns, match, the price that comes first in the table has precedence.
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:

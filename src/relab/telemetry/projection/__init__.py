@@ -1,4 +1,4 @@
-"""Runs that are computed from their stored spans.
+"""Compute runs from their stored spans, and write them.
 
 In: traces that have new spans, or that an older version of relab computed. Out: rows of runs.
 """

@@ -56,9 +56,10 @@ def list_unprojected_starts(
 
 
 def waiting_size(session: DatabaseSession) -> int:
-    """Return the total size of the spans of all unprojected runs: 1 for each, plus 1 for each full 4,096 bytes of it.
+    """Return the total size of the spans of all unprojected runs.
 
-    A run is unprojected if it is not computed from its newest spans yet.
+    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
+    full 4,096 bytes of it.
     """
     statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
     return int(session.execute(statement).scalar_one())
@@ -109,8 +110,7 @@ def mark_unprojected(session: DatabaseSession, runs: Sequence[Waiting]) -> None:
 def mark_projected(session: DatabaseSession, run_ids: Iterable[str], version: int | None) -> None:
     """Mark runs as projected, so that no worker computes them from their present spans again.
 
-    `version` is the version (`MAPPER_VERSION`) of the mapper, the code that has computed the runs from spans; None if
-    the computation failed.
+    `version` is the `MAPPER_VERSION` of the code that computed the runs from spans; None if the computation failed.
     """
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
     for ids in chunks(run_ids):

@@ -1,10 +1,10 @@
 """Project runs whose newest spans are stored but not projected yet: before the runs are read, or when they are due.
 
-To project a run is to compute it from its spans. This takes much longer than to write the result, so it is done without
-a lock, from the spans that were stored at its beginning. If the trace has received more since then
-(`FormerRun.version`), the result is not written, and a reader projects the run once more under the lock. The process
-can stop at any time, even by `kill -9`: the runs stay marked as unprojected, and the next reader or worker projects
-them.
+To project a run is to compute it from its spans. This takes much longer than to write the result. So the run is
+computed without a database lock, from the spans that are stored at that time. If more spans of the run arrive meanwhile
+(`FormerRun.version`), the result is not written. A reader then projects the run again, in a write transaction that
+locks the run; a worker leaves it for a later call. If the process stops, even by `kill -9`, the runs stay
+marked as unprojected, and the next reader or worker projects them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+        shard: the number of the row to change, 0 to 15. Each sum of the overview is stored as 16 rows, so that parallel
+            writers rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -84,8 +85,8 @@ class Projector:
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[DatabaseSession]:
         """Compute the unprojected runs from their spans; then open a read transaction.
 
-        A run is unprojected if it is not computed from its newest spans yet. The transaction sees the runs with
-        all spans that were acknowledged before the call.
+        A run is unprojected if it is not computed from its newest spans yet. In the transaction, a computed run
+        contains all spans that relab had acknowledged (answered with success) before the call.
 
         Args:
             run_id: the only run to compute; None for all.
@@ -144,8 +145,8 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
-        A run is unprojected if it is not computed from its newest spans yet. The unprojected runs that may be on
-        the page, by their start, are computed before the page is returned.
+        A run is unprojected if it is not computed from its newest spans yet. Unprojected runs whose start may be
+        in the range of the page are computed before the page is returned.
 
         Args:
             read: reads the stored runs of the page and the cursor of the next page (None after the last one).
@@ -181,9 +182,9 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Compute runs that are due from their stored spans, at most 200; return the number of these runs.
+        """Compute at most 200 of the runs that a worker should compute now, and return their number.
 
-        The runs that are overdue for the longest time come first.
+        They are computed from their stored spans. The runs that are overdue for the longest time come first.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.
@@ -198,8 +199,8 @@ class Projector:
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
         """Compute runs from their stored spans, and store the result.
 
-        If a run receives more spans meanwhile, the result is out of date. The run is then computed a second time if
-        `again` is true, and left for a later call if it is false.
+        If a run receives more spans meanwhile, the result is out of date and not stored. The run is then computed a
+        second time if `again` is true. If `again` is false, it stays unprojected.
         """
         # Several requests share the work: while a request waits for the lock, another one projects runs, which the
         # first one then leaves out.
