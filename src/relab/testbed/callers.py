@@ -1,4 +1,4 @@
-"""Check requests that have no secret or token: programs of this machine may send them, but web pages may not."""
+"""Check requests without a token: programs on this machine may send such requests, but web pages may not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OWN_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class PageRefusedError(ForbiddenError):
-    """A request is rejected, because it has no secret and may come from a web page.
+    """A request is rejected, because it has no token and may come from a web page.
 
     The request has headers that browsers send, or a `Host` header that does not name this machine.
     """
@@ -21,11 +21,11 @@ class PageRefusedError(ForbiddenError):
 
 
 def refuse_pages(headers: Mapping[str, str], *, remedy: str) -> None:
-    """Check that a request to a route without a secret comes from a local program and not from a web page.
+    """Check that a request without a token comes from a program on this machine and not from a web page.
 
     Args:
         headers: the headers of the request, by their names in lower case.
-        remedy: how a rejected caller can send the request, for the message.
+        remedy: for the error: how the caller can send the request so that it is accepted.
 
     Raises:
         PageRefusedError: a web page sent the request, or the header `Host` does not name this machine.

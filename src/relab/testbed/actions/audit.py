@@ -56,8 +56,8 @@ class AuditLog:
         """Append the current state of an action's record to the audit file; the line is on disk when this returns.
 
         Raises:
-            OSError: the record cannot be written, for example because the disk is full. The caller must not perform the
-                action then.
+            OSError: the record cannot be written, for example because the disk is full. If the action has not started,
+                the caller must not start it.
         """
         line = pydantic_core.to_json(record.to_json()) + b"\n"
         with self._lock:
@@ -68,9 +68,9 @@ class AuditLog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on, so that the server rejects all actions that change anything.
+        """Whether the kill switch is on; while it is on, the server rejects all actions that change anything.
 
-        The kill switch stays on after a restart of the server.
+        A restart of the server does not change the switch. The start of an episode turns it off.
         """
         return self._is_stopped
 
@@ -83,8 +83,8 @@ class AuditLog:
             at: the current time, RFC 3339.
 
         Raises:
-            OSError: the change cannot be recorded. If `stopped` is True, the kill switch is on nevertheless, until the
-                server stops.
+            OSError: the change cannot be written to the audit file. If `stopped` is False, the switch does not change.
+                If `stopped` is True, the switch is on, but only until the server stops.
         """
         with self._lock:
             if stopped:
@@ -108,7 +108,7 @@ class AuditLog:
             self._delete_records()
 
     def get(self, record_id: str) -> Record:
-        """Return the record with this id of an action in the current episode.
+        """Return the record with this id; only records of the current episode are found.
 
         Raises:
             UnknownRecordError: no record of the current episode has this id.
@@ -131,7 +131,7 @@ class AuditLog:
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:
-        """Yield the records of actions that were requested at the time `at_us` or later, newest first.
+        """Yield the records of the actions of the current episode that were requested at `at_us` or later, newest first.
 
         Args:
             at_us: the time, in microseconds since 1970.

@@ -1,6 +1,6 @@
-"""Decide which requests for actions are admitted now, by rules that are the same for all callers.
+"""Decide which requests for actions are admitted; the rules are the same for all callers.
 
-The functions read no clock: each request contains the time at which it was made.
+No function reads a clock. The current time is the time in the request.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _US = 1_000_000
 
 @dataclass(frozen=True)
 class ActionLimits:
-    """Rate limits of actions.
+    """Rate limits of actions. Failed actions count; undos do not.
 
     Attributes:
-        window_s: length of the time window for the next two limits, in seconds.
-        max_per_window: maximum number of actions on the whole service within this window.
-        max_per_part: maximum number of actions on one part of the service within this window.
-        cooldown_s: minimum time between two runs of the same action on the same part, in seconds; a failed run may be
-            repeated at once.
+        window_s: length of the time window of `max_per_window` and `max_per_part`, in seconds.
+        max_per_window: maximum number of actions on the whole service in one window.
+        max_per_part: maximum number of actions on one part of the service in one window.
+        cooldown_s: minimum time between two requests for the same action on the same part, in seconds. After a failed
+            action there is no cooldown.
     """
 
     window_s: float = 600.0
@@ -51,8 +51,7 @@ class Guard:
     Thread-safe.
 
     Args:
-        audit: the audit log, whose records of earlier actions count for the rate limits, also after a restart of the
-            server.
+        audit: the audit log. Its records count for the rate limits, so a restart of the server does not reset them.
         limits: the rate limits.
     """
 
@@ -64,7 +63,7 @@ class Guard:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on, which makes the server reject all actions that change anything."""
+        """Whether the kill switch is on; while it is on, the server rejects all actions that change anything."""
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
@@ -89,13 +88,12 @@ class Guard:
     def admitted(self, request: ActionRequest) -> Iterator[None]:
         """Admit a request for an action; until the block ends, lock the parts of the service that the action changes.
 
-        Requests for actions that only read are always admitted and lock nothing.
+        A request for an action that only reads is always admitted, and locks nothing.
 
         Raises:
             KillSwitchError: the kill switch is on.
             InProgressError: another action that changes one of the same parts is in progress.
-            TooManyActionsError: a rate limit is reached, or the cooldown has not ended. Requests to undo an action are
-                exempt from both.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended. Never raised for an undo.
         """
         if request.action.action_class is ActionClass.READ:
             yield

@@ -1,4 +1,4 @@
-"""The target's health as its users see it: the answer to `GET /action/verify-target-health`."""
+"""Probes the target's health as its users see it, for `GET /action/verify-target-health`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class TargetHealth:
     def verify(self) -> dict[str, Any]:
         """Return the target's health as JSON.
 
-        - `is_healthy`: true if the target answers all probes and no metric is bad.
-        - `problems`: a list of sentences; empty if the target is healthy.
+        - `is_healthy`: true if `problems` is empty.
+        - `problems`: a list of sentences. There is a problem if a probe fails, `health_status` is not `healthy`,
+          `error_rate` is above 1 %, or `pool_health` is `critical`.
         - `health_status`, `error_rate` (percent), `avg_response_time_ms`, `p95_ms`, `pool_health`, `pool_utilization`:
-          figures that the target reports; None if the target does not answer.
+          as the target reports them; None if it does not report the value.
         """
         found: dict[str, Any] = {}
         problems: list[str] = []
@@ -69,7 +70,7 @@ class TargetHealth:
 
 
 def _object(answer: Any) -> dict[str, Any]:
-    """Return the answer to a probe, after a check that it is a JSON object.
+    """Check that the answer to a probe is a JSON object, and return it.
 
     Raises:
         ValueError: the answer is not a JSON object.

@@ -31,8 +31,8 @@ class Looks:
     """Reads the status of the components, the settings history and the logs of one testbed.
 
     Args:
-        plant: gives access to the testbed; it lists only the components that a responder (the program that handles
-            incidents) may see.
+        plant: gives access to the testbed. `Plant.components` must return only the components that a responder (the
+            program that handles incidents) may see.
     """
 
     def __init__(self, plant: Plant) -> None:
@@ -41,9 +41,10 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        - `components`: the status of each component. The field `process` has the kernel's figures of the component's
+        - `components`: the status of each component. Its field `process` has the kernel's figures of the component's
           process; None if no process runs.
-        - `kernel`: figures of the whole machine: OOM kills, CPUs, load average of one minute, and runnable tasks.
+        - `kernel`: figures of the whole machine: number of OOM kills since boot, number of CPUs, load average of the
+          last minute, and number of runnable tasks.
         - `volume`: the size and the free space of the target's volume in bytes; None if the volume cannot be read.
 
         Raises:
@@ -65,7 +66,8 @@ class Looks:
     def logs(self, component: str, lines: int) -> dict[str, Any]:
         """Return the last lines of a component's log as `{"component": name, "lines": [...]}`, oldest first.
 
-        A line that is a JSON object is returned as this object, any other line as text.
+        A line that is a JSON object is returned as this object. Any other line is returned as text; for `target`, it
+        is left out. Only the last `_TAIL_BYTES` bytes of a file are read.
 
         Args:
             component: name of the component; `target` for the structured log of all workers.
@@ -125,7 +127,7 @@ def _parsed(line: str) -> Any:
 
 
 def _process(pid: int | None) -> dict[str, Any] | None:
-    """Return the state, memory, CPU time and open files of a process; None if it does not exist."""
+    """Return the state, memory, CPU time and number of open files of a process; None if no process has this id."""
     if pid is None:
         return None
     try:
@@ -150,7 +152,7 @@ def _descriptors_limit(pid: int) -> int | None:
 
 
 def _kernel() -> dict[str, Any]:
-    """Return figures of the machine: OOM kills, CPUs, load average of one minute, and runnable tasks."""
+    """Return the machine's OOM kills since boot, number of CPUs, one-minute load average, and runnable tasks."""
     counted = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     load = Path("/proc/loadavg").read_text().split()
     return {

@@ -1,4 +1,4 @@
-"""Values of the action server: actions, requests for them, and records of them."""
+"""Data classes and errors of the action server: actions, requests for actions, and records of actions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHOLE_SERVICE = "service"
 class ActionClass(StrEnum):
     """The kind of change that an action makes; `read` for an action that changes nothing.
 
-    A token's scopes list the kinds of actions that the token allows.
+    The scopes of a token decide which kinds of actions its owner may perform.
     """
 
     READ = "read"
@@ -90,8 +90,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        It is the first of these that exists: the action's own `part`, the dependency that the parameters name, the
-        component that the parameters name, the whole service.
+        It is the action's own `part`. If that is None, it is the dependency or component that the parameters name. If
+        they name neither, it is the whole service (`WHOLE_SERVICE`).
         """
         if self.part is not None:
             return self.part
@@ -99,7 +99,7 @@ class Action:
         return str(found) if found is not None else WHOLE_SERVICE
 
     def to_json(self) -> dict[str, Any]:
-        """Return the action as JSON, as the API's catalogue lists it; `parameters` is a JSON schema."""
+        """Return the action as JSON for the API's catalogue; the key `parameters` has their JSON schema."""
         return {
             "name": self.name,
             "title": self.title,
@@ -114,9 +114,9 @@ class Action:
 
 
 def _whole_part(component: str) -> str:
-    """Return the part of the service that contains a component: `target` for a worker, `database` for PostgreSQL.
+    """Return the part of the service to which a component belongs.
 
-    A component that is a part by itself keeps its name.
+    A worker belongs to `target`, PostgreSQL to `database`, and Redis to `cache`. Any other component is its own part.
     """
     return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
@@ -131,9 +131,9 @@ class ActionRequest:
         actor: the name of the caller's token.
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
-        fingerprint: a digest of the action's name and parameters. A request with the key of an earlier request must
-            have the same fingerprint.
-        is_undo: whether the request is to undo an action; undos are exempt from the rate limits.
+        fingerprint: a digest of the action's name and parameters. Two requests with the same key must have the same
+            fingerprint.
+        is_undo: whether this is a request to undo the action; undos are exempt from the rate limits.
     """
 
     action: Action
@@ -153,7 +153,7 @@ class ActionRequest:
     def parts(self) -> frozenset[str]:
         """All parts of the service that are locked while the action runs; no other action may change these parts.
 
-        An action on a worker locks the whole target.
+        They are `part`, the part that contains it (`target` for a worker), and the action's `also`.
         """
         return frozenset({self.part, _whole_part(self.part), *self.action.also})
 
@@ -226,7 +226,7 @@ class WrongParametersError(InvalidInputError):
 
 
 class StalePreconditionError(ConflictError):
-    """The state of the service has changed since the caller made its decision."""
+    """The digest of the current state differs from the digest in the request (`if_state`)."""
 
     code = "stale_precondition"
 
@@ -270,6 +270,6 @@ class TooManyActionsError(RelabError):
 
 
 class NotReversibleError(ConflictError):
-    """The action has no inverse, was undone already, or changed nothing."""
+    """The action has no inverse, is itself an undo, or was already undone."""
 
     code = "not_reversible"

@@ -1,4 +1,4 @@
-"""Access to the parts of a testbed that actions change: supervisor, database, cache, and the target's flags."""
+"""Connects actions to one testbed: to its supervisor, database and cache, and to the target's flags."""
 
 from __future__ import annotations
 
@@ -133,13 +133,13 @@ class Plant:
     def change_settings(
         self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
     ) -> int:
-        """Create a version of the target's settings; return the number of this version.
+        """Create a new version of the target's settings; return the number of the new version.
 
         Args:
             changes: new values by section and name, merged into the current settings.
-            note: the reason for the version, for the settings history.
-            author: the author of the version, for the settings history.
-            restart: whether to restart the target with the new settings.
+            note: the reason for the change, for the settings history.
+            author: the author of the change, for the settings history.
+            restart: whether to restart the target, so that it reads the new settings.
         """
         body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
         return int(self._ask("PUT", "/settings", body)["version"]["version"])
@@ -157,10 +157,10 @@ class Plant:
         return int(self._ask("POST", "/settings/rollback", body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
-        """Return how operators connect to the servers: `{"database": {...}, "cache": {...}}`.
+        """Return the address and the operators' account of both servers, as `{"database": {...}, "cache": {...}}`.
 
-        Each server has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
-        the ports of the proxies through which the target can reach the server: `{"primary": port, "secondary": port}`.
+        Each server has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database; unused for the cache)
+        and `paths`: the ports of the target's proxies to the server, as `{"primary": port, "secondary": port}`.
         """
         return self._ask("GET", "/access")
 
@@ -182,7 +182,7 @@ class Plant:
     def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         """Return a context manager that gives a database connection in autocommit mode.
 
-        It logs in with the operators' account, for which the database reserves connections.
+        The connection uses the operators' account. The database reserves some connections for this account.
         """
         known = self.access()["database"]
         try:
@@ -192,9 +192,9 @@ class Plant:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
 
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
-        """Connect to the database as an operator; retry for a while if even the reserved connections are in use.
+        """Connect to the database as an operator, with `known["host"]`, `port`, `user`, `password` and `name`.
 
-        `known` has the address, name, user and password of the database.
+        While all connections are in use, even the reserved ones, retry: at most `_NO_ROOM_TRIES` attempts.
         """
         # Refused clients also occupy the reserved slots for some milliseconds, until they are authenticated.
         for left in reversed(range(_NO_ROOM_TRIES)):

@@ -81,7 +81,7 @@ class ActionResult:
     Attributes:
         action: name of the action.
         record: the record of the action; None for a dry run.
-        before: the state of the service before the action.
+        before: the state immediately before the action; for a dry run, the current state.
         replayed: whether `record` is the record of an earlier request with the same idempotency key. If True, this
             request has changed nothing.
     """
@@ -92,9 +92,10 @@ class ActionResult:
     replayed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of the API's response: `ok`, `action`, `replayed` and `record`.
+        """Return the body of the API's response: `ok` (whether the action succeeded), `action`, `replayed`, `record`.
 
-        For a dry run, the body has `ok`, `action`, `dry_run` and `before` (the state that the action would change).
+        For a dry run, the body has `ok` (true), `action`, `dry_run` and `before` (the state that the action would
+        change).
         """
         if self.record is None:
             return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
@@ -144,8 +145,8 @@ class ActionService:
             by: name of the caller's token, for the audit log.
 
         Raises:
-            OSError: the change cannot be recorded. If `stopped` is True, the kill switch is on nevertheless, until the
-                server stops.
+            OSError: the change cannot be written to the audit file. If `stopped` is False, the switch does not change.
+                If `stopped` is True, the switch is on, but only until the server stops.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
@@ -171,17 +172,16 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> ActionResult:
-        """Perform an action and return its record; with `dry_run`, only return the state that it would change.
-
-        If the action fails, no error is raised: the status of its record is `failed`.
+        """Perform an action and return the result with its record. If the action fails, the record's status is `failed`.
 
         Args:
             name: the name of the action.
             given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
-            key: the caller's `Idempotency-Key`, or None. If an earlier request of the same caller had this key, nothing
-                is done, and the record of the earlier request is returned. A dry run ignores earlier requests.
-            dry_run: do all checks and change nothing.
+            key: the caller's `Idempotency-Key`, or None. If an earlier request of the same caller had this key, the
+                action is not performed again, and the record of the earlier request is returned.
+            dry_run: do all checks, but change nothing. Earlier requests with the same key are ignored, and the result has
+                no record.
             if_state: the state digest from a dry run (`before["state_digest"]`); None accepts any state.
 
         Raises:
@@ -193,6 +193,8 @@ class ActionService:
             KillSwitchError: the kill switch is on.
             InProgressError: another action on the same part of the service is in progress.
             TooManyActionsError: a rate limit is reached, or the cooldown has not ended.
+            UnavailableError: a component does not answer, so the state before the action cannot be read.
+            OSError: the record cannot be written.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
@@ -220,9 +222,9 @@ class ActionService:
             return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
     def undo(self, record_id: str, *, actor: str) -> ActionResult:
-        """Undo an action: restore the state from before the action; return the record of the undo.
+        """Undo an action: restore the state from before the action; return the result with the record of the undo.
 
-        If the undo fails, no error is raised: the status of its record is `failed`.
+        If the undo fails, no error is raised, and the status of its record is `failed`.
 
         Args:
             record_id: the id of the record of the action.
@@ -314,9 +316,9 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the SHA-256 digest of a state from `Operation.look`; the key `state_digest` of the state is left out.
+    """Return the SHA-256 digest of a state from `Operation.look`. A key `state_digest` in the state is ignored.
 
-    A caller may send the digest with a later request. If the state has changed, the request is rejected.
+    A caller may send the digest with a later request. If the state has changed, that request is rejected.
     """
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()

@@ -20,9 +20,10 @@ from relab.testbed.actions.models import ActionClass
 
 
 class ActionScope(StrEnum):
-    """The scopes of tokens: `act` allows all actions that change anything; `admin` allows everything.
+    """The scopes of tokens. `read` allows requests that change nothing; `admin` allows everything.
 
-    A scope like `act:restart` allows only actions of one class. `read` allows requests that change nothing.
+    `act` allows all actions that change anything. There is also a scope for each class of these actions, for example
+    `act:restart` for the class `restart`.
     """
 
     READ = "read"
@@ -109,7 +110,7 @@ ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.
 
 
 class Tokens:
-    """The tokens of one testbed's action server, which executes repairs.
+    """Creates the tokens of one testbed's action server (which executes repairs), and finds the caller of a request.
 
     A file stores the digest, the name and the scopes of each token.
 

@@ -1,1 +1,1 @@
-"""The implementations of the actions, in one file for each part of the service that they change."""
+"""The implementations of the actions. Each file has related actions, such as restarts or changes of settings."""

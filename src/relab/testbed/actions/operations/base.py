@@ -17,13 +17,13 @@ class Nothing(ActionParameters):
 
 
 class PlantOperation(ABC, Generic[Given]):
-    """Base of the classes that each implement one action; `Given` is the class of the action's parameters.
+    """Base class of operations. Each subclass implements one action; `Given` is the class of the action's parameters.
 
     Subclasses set `ACTION` and implement these methods:
 
     - `_find`: check the preconditions, and read the state that the action would change.
     - `_do`: make the change.
-    - `_take_back`: undo the change, if this is possible.
+    - `_take_back`: undo the change; only for an action that has an inverse.
 
     Args:
         plant: gives the action access to the testbed: its supervisor, database, cache and flags.
@@ -77,14 +77,14 @@ class PlantOperation(ABC, Generic[Given]):
 
     @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
-        """Check the preconditions and return the state that the action would change, by name; called by `look`.
+        """Check the preconditions and return the state that the action would change; called by `look`.
 
-        `given` has the parameters of the action.
+        The keys of the result depend on the action. `given` has the parameters of the action.
         """
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action and return the changes, by name; called by `act`.
+        """Perform the action and return the changes; called by `act`. The keys of the result depend on the action.
 
         Args:
             given: the parameters of the action.
@@ -92,7 +92,7 @@ class PlantOperation(ABC, Generic[Given]):
         """
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action and return the changes, by name; called by `undo`. The base class raises NotReversibleError.
+        """Undo the action and return the changes; called by `undo`. The base class raises NotReversibleError.
 
         Args:
             _given: the parameters of the action.

@@ -155,7 +155,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, as `{field of ResourceLimits: value}`, the requested limits that are higher than the current `limits`."""
+    """Return the requested limits that are higher than the current `limits`, as `{field of ResourceLimits: value}`."""
     # Where a component has no limit of its own, the supervisor's limit applies, as in this process.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
@@ -171,7 +171,10 @@ def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[
 
 
 class RaiseLimit(PlantOperation[ComponentLimitParameters]):
-    """The action that raises existing resource limits of a component; it adds no new ones."""
+    """The action that raises resource limits of a component.
+
+    It adds no limit of memory or processor time to a component that has none.
+    """
 
     ACTION = Action(
         "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, ComponentLimitParameters,

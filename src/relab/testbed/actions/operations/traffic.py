@@ -15,13 +15,12 @@ class FlowParameters(ActionParameters):
     """New values of the target's flow control, which limits admitted requests; an absent value is not changed.
 
     Attributes:
-        policy: `fixed` always admits up to `max_concurrency` requests at a time; `aimd` lowers this limit while the P95
-            latency is too high.
-        target_p95_ms: the P95 latency in milliseconds that `aimd` aims at.
+        policy: how many requests may be in progress: with `fixed`, always `max_concurrency`; with `aimd` (additive
+            increase, multiplicative decrease), fewer while the latency is too high.
+        target_p95_ms: for `aimd`: the P95 latency that the target should not exceed, in milliseconds.
         max_concurrency: the maximum number of requests in progress, over all workers.
         max_batch_size: the maximum number of searches that are answered together.
-        enabled: whether `max_concurrency` and `max_batch_size` apply. If False, all requests are admitted, in batches
-            of 1.
+        enabled: whether flow control is on. If False, all requests are admitted, and each search is answered alone.
     """
 
     policy: Literal["aimd", "fixed"] | None = None

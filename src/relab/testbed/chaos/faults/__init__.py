@@ -1,1 +1,1 @@
-"""The catalogue of faults, one file for each part of the service that they affect."""
+"""The catalogue of faults. Each file has the faults of one area, such as the cache, the network or the traffic."""

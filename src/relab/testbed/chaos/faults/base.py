@@ -38,10 +38,13 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection: stop the clients that it runs, and undo its changes.
+        """End the injection: undo the changes that this injector made, and stop the clients that it started.
 
-        If something else, such as a repair, has changed a value since the injection, keep the new value. Damage that
-        followed from the injection may remain.
+        If something else, such as a repair, has changed a value since the injection, keep the new value. Consequences
+        of the injection may remain.
+
+        Raises:
+            RelabError: the injection has not ended completely; the caller may call this method again.
         """
         ...
 
@@ -57,9 +60,10 @@ class Injectable(ABC, Generic[Given]):
         symptom: the symptoms of the event, described for people.
         repairs: names of actions; each action alone repairs the fault permanently.
         harms: names of actions that look like a repair, but do not repair the fault.
-        needs: requirements on the machine: some of `root`, `cgroup`, `mount`.
-        can_vary: whether the strength may change: grow to its full value (ramp), or switch between on and off
-            (periods).
+        needs: what the event requires of the machine: some of `root`, `cgroup` (control groups), `mount` (a separate
+            volume for the target).
+        can_vary: whether the strength may change during the injection, with a ramp (it grows to its full value) or
+            with a period (it switches between on and off).
     """
 
     kind: ClassVar[Literal["fault", "noise"]]
@@ -87,28 +91,29 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for parameters of this fault or noise event (harmless event).
+        """Return random values for some parameters of this fault or noise event (harmless event), by name.
 
-        The base class returns {}. Parameters without a value get their defaults. The values that a fault returns must
-        make the fault noticeable for users.
+        The other parameters get their defaults. The base class returns {}. A fault that overrides this method must
+        choose values with which users notice the fault.
         """
         return {}
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode (one test of a responder), by name, including a `seed`.
+        """Return random parameters for an episode (one test of a responder), by name.
 
-        The parameters are valid for `read_parameters`.
+        The random `seed` is always among them. `read_parameters` accepts the result.
         """
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
     def read_parameters(self, given: Mapping[str, Any]) -> Given:
-        """Validate parameters, and return them as an object of the fault's class of parameters.
+        """Validate parameters, and return them as an instance of the class `self.parameters`.
 
-        `given` has the values by the names of the parameters.
+        Args:
+            given: the values, by the names of the parameters.
 
         Raises:
-            WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp (rising
-                strength) or a period (switching on and off) is given.
+            WrongFaultParametersError: a parameter is unknown or out of range; or the event cannot vary (`can_vary`),
+                but a ramp (rising strength) or a period (switching on and off) is given.
         """
         try:
             found = self.parameters.model_validate(dict(given))
@@ -122,7 +127,7 @@ class Injectable(ABC, Generic[Given]):
     def to_json(self) -> dict[str, Any]:
         """Return the catalogue's entry for this fault or noise event (harmless event) as JSON.
 
-        It has the name, the symptoms, the repairs, and more.
+        The key `parameters` has the JSON schema of the parameters.
         """
         return {
             "name": self.name,
@@ -159,7 +164,8 @@ class Fault(Injectable[Given]):
 
     Attributes:
         cause: the name of the cause in runbooks and in the diagnoses of responders.
-        grows: whether the symptoms increase gradually if the fault is injected with a ramp (rising strength).
+        grows: whether the symptoms increase gradually with a ramp (rising strength). `can_vary` says only whether a ramp
+            is allowed.
         is_felt: whether users notice the fault at the request rate of episodes (tests of a responder). Episodes use
             only faults that users notice.
         takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.
@@ -176,7 +182,9 @@ class Fault(Injectable[Given]):
 
     @abstractmethod
     def presence(self, ground: Ground, given: Given) -> Presence:
-        """Return an object that tests whether the fault is present; the caller must call this before the injection.
+        """Return an object that tests whether the fault is present.
+
+        The caller must call this before the injection, because the object may record the state before it.
 
         Args:
             ground: access to the testbed's processes, database, cache, network and flags.
@@ -187,9 +195,10 @@ class Fault(Injectable[Given]):
         """
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode (one test of a responder), by name, including a `seed`.
+        """Return random parameters for an episode (one test of a responder), by name.
 
-        If the fault can grow (`grows`), about a quarter of the results have `ramp_s`, the seconds until full intensity.
+        The random `seed` is always among them. If the symptoms can grow (`grows`), about a quarter of the results also
+        have `ramp_s`, the time in seconds until full intensity.
         """
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:

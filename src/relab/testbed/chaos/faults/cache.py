@@ -37,10 +37,10 @@ class Setting:
     def set_level(self, level: float) -> None:
         """Set the cache's parameters to the fault's values; at `level` 0, restore the values from before the injection.
 
-        All levels above 0 have the same effect.
+        All levels above 0 have the same effect. In two cases do nothing:
 
-        Do nothing if something else, such as a repair, has restarted the cache since this injector was created, or has
-        changed these parameters since the first call of this method.
+        - The cache was restarted after this injector was created.
+        - Something else, such as a repair, has changed one of the parameters since the previous call.
         """
         if not self._standing.is_whole():
             return
@@ -58,7 +58,7 @@ class Setting:
                 cache.client_kill_filter(_type="normal", skipme=True)
 
     def end(self) -> None:
-        """Restore the earlier value of each cache parameter that still has this injector's value."""
+        """Restore the earlier value of each cache parameter that still has the value set by this injector."""
         with self._ground.plant.cache() as cache:
             for name, value in self._before.items():
                 if str(cache.config_get(name)[name]) == self._values[name]:
@@ -129,7 +129,7 @@ class CacheAuthFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets a new password in the cache and ends the connections of its clients.
+        """Return an injector that sets a new password in the cache, and ends all client connections of the cache.
 
         `ground` gives access to the testbed's components.
         """
