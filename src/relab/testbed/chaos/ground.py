@@ -1,4 +1,4 @@
-"""Access of fault injection to the database, the links and the workers, beyond the access that operators have."""
+"""Gives fault injection access to one testbed: the operators' access, the links, and the workers' sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of some components' process ids; it shows later which of these components were restarted.
+    """A snapshot of the process ids of some components. Its methods find the components that were not restarted since.
 
     Args:
         plant: operators' access to the testbed: its supervisor, database, cache and flags.
@@ -45,7 +45,7 @@ class Standing:
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether each component still has the process that it had when this object was created."""
+        """Return whether every component of this snapshot still has the process that it had at the snapshot."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
@@ -56,13 +56,13 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault must affect, if it affects the share `level` of them.
+        """Return the names of the components that a fault of strength `level` must affect.
 
-        The first components of the group are selected. Of these, the components that were restarted since this object
-        was created are left out, so that fewer components may be returned.
+        These are the first components of the snapshot, but without those that were restarted since the snapshot.
 
         Args:
-            level: the share of the components, 0 to 1. Above 0, at least one component is selected.
+            level: the share of the components, 0 to 1, before the restarted ones are left out. The number is rounded,
+                but it is at least one if `level` is above 0.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
@@ -71,15 +71,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Fault injection's access to one testbed.
+    """Gives fault injection access to one testbed.
 
     Attributes:
-        plant: operators' access to the testbed (its supervisor, database, cache and flags), which faults use too.
-        links: the client of the links, the proxies on the network paths to the dependencies.
+        plant: operators' access to the testbed: its supervisor, database, cache and flags.
+        links: the client of the links. A link is a TCP proxy on the network path to the database or the cache.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: the lock that an injection holds while it reads and then changes resource limits or the report job (a
-            batch job beside the target).
+        changing: a lock. An injection holds it while it changes resource limits, and while it starts or stops the
+            report job (a batch job beside the target).
     """
 
     plant: Plant
@@ -153,7 +153,7 @@ class Ground:
         """Return whether `query` returns True for at least one of the target's workers.
 
         Args:
-            query: is called with a worker's answer to the command `status`, which lists the worker's active defects.
+            query: a function of a worker's answer to the command `status`. The answer has the worker's active defects.
 
         Raises:
             PlantError: a worker does not answer.

@@ -1,4 +1,4 @@
-"""Injections of one testbed: start them after their delay, ramp them up, switch them off and on, and end them.
+"""Run fault injections on one testbed: begin each after its delay, vary its strength, and end it.
 
 The manager's lock protects only the list of injections. Each injection has a lock of its own. An injection holds its
 lock while it changes the testbed, which may take many seconds. So a slow component delays only the injections that work
@@ -63,8 +63,8 @@ class ChaosManager:
     def catalogue(self) -> list[dict[str, Any]]:
         """Return the catalogue as JSON: one entry for each fault and noise event (harmless event).
 
-        An entry is the result of `Injectable.to_json`, and `impossible`: the reason why this machine cannot inject the
-        event, or None.
+        An entry has the fields of `Injectable.to_json`, and the field `impossible`. This is the reason why this machine
+        cannot inject the fault or noise event; None if it can.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
@@ -114,7 +114,9 @@ class ChaosManager:
         return running.injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End the injection with this id, and return it; damage that followed from the injection may remain.
+        """End the injection with this id, and return it.
+
+        Damage that followed from the injection may remain.
 
         Raises:
             UnknownInjectionError: no injection has this id.
@@ -124,11 +126,11 @@ class ChaosManager:
         return self._get(injection_id).end(InjectionPhase.STOPPED)
 
     def stop_fault(self, name: str) -> list[Injection]:
-        """End all active and waiting injections of the fault with this name; return them.
+        """End all active and waiting injections of the fault or noise event with this name; return the ended ones.
 
         Raises:
             UnknownFaultError: the name is unknown.
-            NotEndedError: a component that an injection works on does not answer; the injection continues.
+            NotEndedError: an injection could not be ended; it continues, and the injections after it were not tried.
         """
         find_in(self._catalogue, name)
         stopped: list[Injection] = []
@@ -164,7 +166,8 @@ class ChaosManager:
     def forget(self) -> None:
         """End all injections and remove them from the list; called when a new episode begins.
 
-        An episode is one test of a responder. It begins with a reset of the testbed.
+        An injection that cannot be ended is removed too. An episode is one test of a responder. It begins with a reset
+        of the testbed.
         """
         # Remove them from the list first: an injection that begins from now on belongs to the next episode.
         with self._lock:
@@ -192,13 +195,13 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection in progress.
+    """Runs one injection.
 
     If the injection has a delay, ramp, period or duration, a thread controls it. The thread begins the injection after
     the delay, raises its strength in steps (ramp), switches it off and on (period), and ends it after the duration.
 
     Attributes:
-        injection: the current state; each change replaces the whole object, so any thread may read it.
+        injection: the current state. Any thread may read it, because a change replaces the whole object.
     """
 
     def __init__(
@@ -216,10 +219,11 @@ class _Running:
         self._thread = threading.Thread(target=self._keep_times, name="injection", daemon=True)
 
     def start(self) -> None:
-        """Begin the injection at once or, if it has a delay, in a thread after the delay.
+        """Begin the injection now. If it has a delay, a thread begins it after the delay.
 
         Raises:
-            UnavailableError: a component does not answer; the injection has failed and was undone.
+            UnavailableError: a component does not answer; the injection has failed and was undone. Not raised if the
+                injection has a delay.
         """
         if self.injection.delay_s == 0:
             self._begin()
@@ -235,7 +239,7 @@ class _Running:
 
         Raises:
             AlreadyEndedError: the injection has already ended.
-            NotEndedError: the injector could not be ended; the injection stays active, and the call can be repeated.
+            NotEndedError: the changes could not be undone; the injection stays active. The caller may call `end` again.
         """
         with self._working:
             if not self.injection.is_open:
@@ -258,7 +262,7 @@ class _Running:
             return self.injection
 
     def close(self) -> None:
-        """Stop the thread of this injection, and wait until the thread has ended; leave the injected fault as it is."""
+        """Stop the thread of this injection, and wait for its end. Do not undo the fault; that is the task of `end`."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -345,9 +349,9 @@ class _Running:
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
     """Yield the changes of an injection's strength after its beginning, as `(seconds since the beginning, level)`.
 
-    `level` is the new strength, from 0 (off) to 1 (full). For a fault with a ramp, the first change is the second step
-    of the ramp, because the injection begins with the first step. An intermittent fault (with a period) then changes
-    between 0 and its intensity, without end.
+    `level` is the new strength, from 0 (off) to 1 (full). If the fault has a ramp, `level` first rises in steps to the
+    fault's intensity. The first step is not yielded, because the injection begins with it. If the fault has a period,
+    `level` then alternates between 0 and the intensity, without end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

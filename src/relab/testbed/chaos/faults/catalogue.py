@@ -1,4 +1,4 @@
-"""The catalogue of faults and noise events: the only list of all of them."""
+"""The catalogue of all faults and noise events (harmless events) that can be injected, by name."""
 
 from __future__ import annotations
 

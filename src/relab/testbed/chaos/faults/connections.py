@@ -1,4 +1,4 @@
-"""Faults of the connections and sessions of the database: leaked, used up, or blocked by a lock."""
+"""Faults in the use of the database: connections are leaked or used up, or a lock blocks sessions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PoolLeak:
         """Release the leaked connections in each worker that was not restarted since the injection.
 
         Raises:
-            PlantError: a worker did not release its connections; the others did, if they answered.
+            PlantError: at least one worker did not release its connections. Each worker was asked.
         """
         failed: PlantError | None = None
         for number in self._standing.workers():
@@ -108,9 +108,10 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Open or close idle sessions until this client holds the share `level` of the database's connections.
+        """Open or close idle sessions, so that this client holds the share `level` of the server's connections.
 
-        `level` is 0 to 1. If the database has no free connection, a thread takes each connection that becomes free.
+        `level` is 0 to 1. If the server has too few free connections, a thread takes the missing ones as soon as other
+        clients release theirs.
         """
         self._wanted = round(self._room * level)
         with self._lock:
@@ -158,7 +159,7 @@ class Hoard:
 
 
 def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
-    """Return the file descriptors of connections with unread data; an idle session receives data only when it ends."""
+    """Return the file descriptors of the idle connections with unread data; the server has ended their sessions."""
     poll = select.poll()
     for connection in connections:
         poll.register(connection.fileno(), select.POLLIN)
@@ -204,7 +205,7 @@ class LockHolder:
 
 
 class PoolLeakFault(Fault[FaultParameters]):
-    """The fault `db_pool`: the target leaks connections of its database pool until none is free."""
+    """The fault `db_pool`: the target's workers do not return connections to their database pools."""
 
     name = "db_pool"
     title = "The target leaks connections of its pool"
@@ -259,7 +260,7 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the injector's client still has an idle session in the database.
+        """Return an object that tests whether the client that took the connections still has a database session.
 
         `ground` gives access to the testbed's components.
         """

@@ -1,4 +1,4 @@
-"""Faults of the database server: it is down, or its indexes are missing."""
+"""Faults of the database server: the server is down, or indexes are missing."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class DroppedIndexes:
 
 
 class ServerKiller:
-    """Injector that kills the server of a dependency.
+    """Injector that kills the database server or the cache server.
 
     Args:
-        component: the name of the server's component.
+        component: the name of the server as a component of the testbed, such as `postgres`.
     """
 
     def __init__(self, ground: Ground, component: str) -> None:
@@ -49,7 +49,7 @@ class ServerKiller:
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill the server of the dependency abruptly, without a restart; do nothing if the strength `level` is 0."""
+        """Kill the server; it stays down until it is started. Do nothing if the strength `level` is 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 
@@ -59,7 +59,7 @@ class ServerKiller:
 
 
 class MissingIndexFault(Fault[FaultParameters]):
-    """The fault `db_slow_query`: indexes of the database are missing, so that queries read whole tables."""
+    """The fault `db_slow_query`: indexes of the database are missing, so queries read whole tables."""
 
     name = "db_slow_query"
     title = "Indexes of the database are missing"
@@ -74,14 +74,14 @@ class MissingIndexFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
-        """Return an injector that drops a share of the database indexes of the shop's tables; the level is this share.
+        """Return an injector that drops indexes of the shop's tables; its level (0 to 1) is the share to drop.
 
         `ground` gives access to the testbed's components.
         """
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether an expected index of the database is missing or invalid.
+        """Return an object that tests whether at least one index of the shop's tables is missing or invalid.
 
         `ground` gives access to the testbed's components.
         """
@@ -93,24 +93,24 @@ class MissingIndexFault(Fault[FaultParameters]):
 
 
 class ServerDown(Fault[FaultParameters]):
-    """Base of faults in which the server of a dependency is down.
+    """Base of the faults in which the database server or the cache server is down.
 
     Attributes:
-        component: name of the server's component.
+        component: the name of the server as a component of the testbed, such as `postgres`.
     """
 
     parameters = FaultParameters
     component: str
 
     def injector(self, ground: Ground, _given: FaultParameters) -> ServerKiller:
-        """Return an injector that kills the server of the dependency (PostgreSQL or Redis).
+        """Return an injector that kills the server (PostgreSQL or Redis).
 
         `ground` gives access to the testbed's components.
         """
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the server of the dependency is not running.
+        """Return an object that tests whether the server (PostgreSQL or Redis) is down.
 
         `ground` gives access to the testbed's components.
         """

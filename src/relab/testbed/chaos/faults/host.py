@@ -56,7 +56,7 @@ class RunningReportJob:
             self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """Stop the report job, unless something else has stopped or restarted it since."""
+        """Stop the report job. If something else has stopped or restarted it since its start, do nothing."""
         with self._ground.changing:
             if self._pid is not None and self._job()["pid"] == self._pid:
                 self._ground.plant.stop(REPORT_JOB)
@@ -83,11 +83,10 @@ class FullDisk:
         self._is_made = False
 
     def set_level(self, level: float) -> None:
-        """Resize this injector's large file to the share `level` (0 to 1) of the target's volume.
+        """Resize this injector's large file to the share `level` (0 to 1) of the size of the target's volume.
 
-        At level 1, the file takes all free space.
-
-        Do nothing if something else, such as a repair, has deleted the file.
+        If the free space is too small, or `level` is 1, the file takes all free space. If something else, such as a
+        repair, has deleted the file, do nothing.
 
         Raises:
             PlantError: the file cannot be written.
@@ -140,7 +139,7 @@ class SaturationFault(Fault[FaultParameters]):
 
         Args:
             ground: access to the testbed's processes, database, cache, network and flags.
-            given: the parameters; the number of the job's processes grows with `intensity`, up to four per processor.
+            given: the parameters. The job has about `4 * intensity` processes per processor of the machine.
         """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)

@@ -42,9 +42,9 @@ class Quota(FaultParameters):
 
     @property
     def highest(self) -> float:
-        """The highest CPU quota that the fault sets, in percent of one processor.
+        """The highest CPU quota that the fault sets for a worker, in percent of one processor.
 
-        If the fault grows in steps (ramp), the first step has the highest quota.
+        It is the quota at the beginning of the fault, because the quota falls during a ramp.
         """
         # During a ramp the quota falls step by step.
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
@@ -61,7 +61,7 @@ class Memory(FaultParameters):
 
 
 class LimitChanged(ABC):
-    """Base of injectors that lower resource limits of the target's workers below their need.
+    """Base of the injectors that set resource limits of the target's workers below the need of a worker.
 
     Subclasses implement `limits`.
 
@@ -82,9 +82,9 @@ class LimitChanged(ABC):
         """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """For the share `level` (0 to 1) of the workers, set limits below the need of a worker.
+        """Apply the limits from `limits` to the share `level` (0 to 1) of the workers, at least to one.
 
-        At `level` 0, restore the limits from before the injection. If something else, such as a repair, has changed
+        At level 0, restore the limits from before the injection. If something else, such as a repair, has changed
         the limits of a worker, leave this worker alone.
         """
         if level <= 0:
@@ -117,7 +117,7 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Injector that lowers the workers' limit of file descriptors, and makes workers leak sockets up to the limit."""
+    """Injector that lowers the limit of file descriptors of workers, and makes them open sockets up to the limit."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
@@ -135,7 +135,7 @@ class Descriptors(LimitChanged):
             )
 
     def end(self) -> None:
-        """Close the leaked sockets, and restore the limits of file descriptors from before the injection."""
+        """Close the opened sockets. Restore the earlier limits of each worker that still has this injector's limits."""
         with contextlib.suppress(PlantError):
             # A worker that does not answer must not prevent the restoration of the limit.
             release(self._ground, self._standing.workers(), "descriptors")
@@ -143,14 +143,14 @@ class Descriptors(LimitChanged):
 
 
 class Throttle(LimitChanged):
-    """Injector that sets a CPU quota below the need of each worker of the target."""
+    """Injector that gives each worker of the target a CPU quota that is lower than the worker needs."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Set the CPU quota of all workers: a higher level means a lower quota.
+        """Set the CPU quota of all workers. A higher level means a lower quota.
 
         At level 0, restore the limits from before the injection.
         """
@@ -161,9 +161,9 @@ class Throttle(LimitChanged):
             self._limit(name, self.limits(level))
 
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the CPU quota of one worker when the fault has the strength `level`, above 0 to 1.
+        """Return a worker's CPU quota at the strength `level`, as `{"cpu_pct": percent of one processor}`.
 
-        The quota is returned as `{"cpu_pct": percent of one processor}`.
+        `level` is above 0 and at most 1.
         """
         return {"cpu_pct": self._given.at(level)}
 
@@ -186,7 +186,7 @@ class TooLittleMemory(LimitChanged):
 
 
 class DescriptorsFault(Fault[FaultParameters]):
-    """The fault `descriptors`: the target's workers have no free file descriptors."""
+    """The fault `descriptors`: workers of the target have no free file descriptors."""
 
     name = "descriptors"
     title = "The target's workers leak descriptors"
@@ -208,7 +208,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether any worker has nearly used up its limit of file descriptors.
+        """Return an object that tests whether at least one worker has at most 8 file descriptors left.
 
         `ground` gives access to the testbed's components.
         """
@@ -245,7 +245,7 @@ class ThrottleFault(Fault[Quota]):
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return an object that tests whether any worker's CPU quota is at most the highest quota of the fault.
+        """Return an object that tests whether at least one worker has a CPU quota of at most `given.highest`.
 
         `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
@@ -275,13 +275,13 @@ class OutOfMemoryFault(Fault[Memory]):
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
         """Return an injector that lowers the memory limit of the target's workers.
 
-        The injector kills the workers once, so that the limit takes effect. `ground` gives access to the testbed's
-        components; `given` has the parameters of the fault.
+        The injector then kills these workers, because the limit does not count the memory that they already use.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return an object that tests whether any worker's memory limit is at most the fault's limit.
+        """Return an object that tests whether at least one worker has a memory limit of at most `given.memory_mb`.
 
         `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """

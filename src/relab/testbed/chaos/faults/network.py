@@ -1,4 +1,4 @@
-"""Faults of a network path: traffic on a dependency's primary link is delayed, lost, refused, reset or slowed down."""
+"""Faults of the network path to the database or cache: slow or lost data, and refused or reset connections."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Cut(FaultParameters):
     """Parameters of a network path that resets connections.
 
     Attributes:
-        after_ms: time from the opening of a connection to its reset, in milliseconds; for a connection that is already
-            open, the time from the injection.
+        after_ms: time from the opening of a connection to its reset, in milliseconds. If a connection was opened before
+            the injection, the time counts from the injection.
     """
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
@@ -54,8 +54,8 @@ class ToxicInjector:
 
     Args:
         ground: access to the testbed's processes, database, cache, network and flags.
-        dependency: the server behind the link.
-        make: returns the toxic for a level (strength) above 0 and up to 1.
+        dependency: the server behind the link, `database` or `cache`.
+        make: a function that returns the toxic for a level (strength, above 0 to 1).
     """
 
     def __init__(self, ground: Ground, dependency: Dependency, make: Callable[[float], Toxic]) -> None:
@@ -90,11 +90,11 @@ class PathFault(Fault[Given]):
     """Base of faults of the network path from the target to one dependency (the database or the cache).
 
     Args:
-        dependency: the server at the end of the path.
+        dependency: the server at the end of the path, `database` or `cache`.
 
     Attributes:
         path_kind: the second part of the fault's name, such as `refuse` in `cache_refuse`.
-        predicate: the end of the fault's title, after `The path to the cache` or `The path to the database`.
+        predicate: the end of the fault's title, such as `is slow` in `The path to the cache is slow`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
         shows: the symptoms that the fault has in common with other faults of the path.
         tells_apart: the findings that distinguish this fault from the other faults of the path.
@@ -119,11 +119,11 @@ class PathFault(Fault[Given]):
 
     @abstractmethod
     def toxic(self, given: Given, level: float) -> Toxic:
-        """Return this fault's toxic (a simulated network fault) for a level above 0.
+        """Return this fault's toxic (a simulated network fault) at the strength `level`.
 
         Args:
             given: the parameters of the fault.
-            level: the strength of the fault, at most 1.
+            level: the strength of the fault, above 0 to 1.
         """
 
     def injector(self, ground: Ground, given: Given) -> ToxicInjector:
@@ -137,8 +137,8 @@ class PathFault(Fault[Given]):
     def presence(self, ground: Ground, _given: Given) -> Presence:
         """Return an object that tests whether the target's current network path to the dependency is disturbed.
 
-        A path is disturbed if its link (a proxy) has a toxic (a simulated network fault), or if the path has no link.
-        `ground` gives access to the testbed's components.
+        The path is disturbed if its link (a TCP proxy) has a toxic (a simulated network fault), or if no link
+        listens on the port in the target's settings. `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 
@@ -182,7 +182,7 @@ class PathBlackhole(PathFault[FaultParameters]):
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, the share of the connections on which nothing arrives, from 0.7 to 1."""
+        """Return a random `intensity` from 0.7 to 1: the share of the connections on which nothing arrives."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
@@ -203,7 +203,7 @@ class PathRefuse(PathFault[FaultParameters]):
 
 
 class PathReset(PathFault[Cut]):
-    """The faults `database_reset` and `cache_reset`: connections are reset soon after they are opened."""
+    """The faults `database_reset` and `cache_reset`: the network path resets connections soon after they are opened."""
 
     path_kind = "reset"
     predicate = "resets connections"

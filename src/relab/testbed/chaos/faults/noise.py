@@ -1,4 +1,4 @@
-"""Noise: events that look alarming but need no repair: a deployment, a low-priority job, one slow client."""
+"""Noise events, which look alarming but need no repair: a deployment, a job of low priority, and a slow client."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Batch(FaultParameters):
 
 
 class Slow(FaultParameters):
-    """Parameters of `slow_client`, a harmless event in which one client sends its request slowly.
+    """Parameters of `slow_client`, a harmless event in which one client sends its requests slowly.
 
     Attributes:
-        byte_s: time in seconds between two bytes of the client's request.
+        byte_s: time in seconds between two bytes of a request.
     """
 
     byte_s: float = Field(0.5, gt=0, le=60)
 
 
 class Deployment:
-    """Injector of the harmless event `deploy_restart`: restarts the target's workers one by one, like a deployment.
+    """Injector of the harmless event `deploy_restart`: restarts the target's workers one by one.
 
-    The injector also adds a version without changed settings to the settings history.
+    Like a deployment, it also adds a version to the settings history. No setting changes in this version.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -67,7 +67,7 @@ class Deployment:
         """Restart no further workers, and wait until the restart in progress has ended.
 
         Raises:
-            RelabError: the restart of a worker has failed; raised by the first call only.
+            RelabError: the restart of a worker has failed. Only the first call raises this error.
         """
         self._ended.set()
         if self._thread.is_alive():
@@ -167,7 +167,7 @@ class BatchNoise(Noise[Batch]):
 
 
 class SlowClientNoise(Noise[Slow]):
-    """The noise event (harmless event) `slow_client`: one request takes long, because its client sends it slowly."""
+    """The noise event (harmless event) `slow_client`: one client sends its requests slowly, so that they take long."""
 
     name = "slow_client"
     title = "One client is slow"
@@ -187,5 +187,5 @@ class SlowClientNoise(Noise[Slow]):
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `byte_s`: the time in seconds between two bytes of the slow client's request."""
+        """Return a random `byte_s`: the time in seconds between two bytes of a request of the slow client."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

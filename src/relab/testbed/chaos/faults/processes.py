@@ -1,4 +1,4 @@
-"""Faults of the target's processes: stopped processes, leaked memory, and a broken search index."""
+"""Faults of the target's processes: suspended processes, leaked memory, and an empty search index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Growth(FaultParameters):
 
     Attributes:
         mb_per_s: growth of each worker at full strength (level 1), in MiB per second.
-        limit_mb: the growth ends when each worker has leaked this much memory, in MiB.
+        limit_mb: the most memory that each worker leaks, in MiB.
     """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
@@ -42,10 +42,9 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Suspend the share `level` (0 to 1) of the workers by SIGSTOP.
+        """Suspend workers by SIGSTOP or resume them, so that the share `level` (0 to 1) of the workers is suspended.
 
-        If the level is lower than before, resume the workers that exceed the new share. If something else, such as a
-        repair, has resumed or restarted a worker, leave this worker alone.
+        If something else, such as a repair, has resumed or restarted a worker, leave this worker alone.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
@@ -57,7 +56,7 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume the workers suspended by this injector, except those that run again already."""
+        """Resume the workers that this injector has suspended. Skip those that something else has resumed or restarted."""
         self.set_level(0.0)
 
 
@@ -70,7 +69,7 @@ class DefectInjector:
         ground: access to the testbed's processes, database, cache, network and flags.
         op: the command to a worker that switches the defect on: a JSON object with the command's name as `op`, and its
             arguments.
-        what: the name of the defect in the command that switches the defect off, such as `memory`.
+        what: the name of the defect in the command `release`, which switches the defect off, such as `memory`.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -80,7 +79,7 @@ class DefectInjector:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch this injector's defect, such as a memory leak, on in the share `level` (0 to 1) of the workers.
+        """Switch on this injector's defect, such as a memory leak, in the share `level` (0 to 1) of the workers.
 
         Do nothing at level 0. Skip workers that were restarted since this injector was created.
         """
@@ -88,9 +87,9 @@ class DefectInjector:
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch this injector's defect, such as a memory leak, off in each worker.
+        """Switch off this injector's defect, such as a memory leak, in each worker.
 
-        Workers that were restarted since the injection are skipped: the restart has ended the defect.
+        Skip workers that were restarted since this injector was created, because a restart ends the defect.
         """
         release(self._ground, self._standing.workers(), self._what)
 
@@ -103,7 +102,7 @@ class MemoryLeak(DefectInjector):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Make each worker leak `level` times `mb_per_s` (MiB per second); at level 0, stop the growth."""
+        """Make each worker leak `level` times `mb_per_s` MiB per second. At level 0, stop the leak but keep the memory."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
@@ -113,7 +112,7 @@ class MemoryLeak(DefectInjector):
 
 
 class HangFault(Fault[FaultParameters]):
-    """The fault `hang`: workers of the target are stopped by a signal, and answer no request."""
+    """The fault `hang`: workers of the target are suspended by SIGSTOP, and answer no request."""
 
     name = "hang"
     title = "Workers of the target are stopped"
@@ -129,21 +128,21 @@ class HangFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
-        """Return an injector that stops a share of the workers by SIGSTOP; the level is this share.
+        """Return an injector that suspends workers by SIGSTOP; its level (0 to 1) is the share to suspend.
 
         `ground` gives access to the testbed's components.
         """
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether any worker is in the kernel's state `stopped`.
+        """Return an object that tests whether at least one worker is suspended (kernel state `stopped`).
 
         `ground` gives access to the testbed's components.
         """
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the workers to stop."""
+        """Return a random `intensity`: the share of the workers to suspend, 0.5 or 1."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -181,14 +180,14 @@ class MemoryLeakFault(Fault[Growth]):
     def draw(self, rng: Random) -> dict[str, Any]:
         """Return random `mb_per_s` and `limit_mb`.
 
-        `mb_per_s` is the growth of each worker in MiB per second. `limit_mb` is the size in MiB at which the growth
-        ends.
+        `mb_per_s` is the speed of each worker's leak, in MiB per second. `limit_mb` is the most memory that each worker
+        leaks, in MiB.
         """
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 
 
 class SearchIndexFault(Fault[FaultParameters]):
-    """The fault `search_index`: the search index in the memory of some workers has lost its vectors."""
+    """The fault `search_index`: workers have lost the vectors of the search index that each keeps in memory."""
 
     name = "search_index"
     title = "The index in the workers' memory has lost its vectors"
@@ -203,21 +202,21 @@ class SearchIndexFault(Fault[FaultParameters]):
     harms = ("restart-database", "recreate-indexes", "flush-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DefectInjector:
-        """Return an injector that empties the search index in a share of the workers; the level is this share.
+        """Return an injector that empties the search index of workers; its level (0 to 1) is the share of affected workers.
 
         `ground` gives access to the testbed's components.
         """
         return DefectInjector(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the search index of any worker is not ready.
+        """Return an object that tests whether the search index of at least one worker is not ready.
 
         `ground` gives access to the testbed's components.
         """
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the workers whose search index is emptied."""
+        """Return a random `intensity`: the share of the workers whose search index is emptied, 0.5 or 1."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -234,7 +233,7 @@ def worker_pids(ground: Ground) -> Iterator[int]:
 
 
 def release(ground: Ground, workers: list[int], what: str) -> None:
-    """Command workers to end a defect, such as a leak of memory.
+    """Send each worker the command to end a defect, such as a leak of memory.
 
     Args:
         ground: access to the testbed's processes, database, cache, network and flags.
@@ -242,7 +241,7 @@ def release(ground: Ground, workers: list[int], what: str) -> None:
         what: the name of the defect, such as `memory` or `descriptors`.
 
     Raises:
-        PlantError: at least one worker does not answer; all workers have been tried.
+        PlantError: at least one worker does not answer or rejects the command. Each worker was sent the command.
     """
     failed: list[PlantError] = []
     for number in workers:

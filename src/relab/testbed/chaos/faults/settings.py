@@ -102,7 +102,7 @@ class FlagsChanged:
             self._made = self._ground.plant.set_flags(self._changes)
 
     def end(self) -> None:
-        """Restore the earlier flags, unless any flag was changed after this injector set the wrong values."""
+        """Restore the earlier flags. If any flag was changed since this injector set the wrong values, do nothing."""
         now = self._ground.plant.flags()
         if self._made and now["version"] == self._made["version"]:
             self._ground.plant.set_flags(self._before)
@@ -147,7 +147,7 @@ class CrashLoopFault(SettingsFault[FaultParameters]):
 
 
 class BadSettingFault(SettingsFault[WrongSetting]):
-    """The fault `bad_setting`: a new version of the target's settings is valid, but does not suit the traffic."""
+    """The fault `bad_setting`: the target's new settings are valid, but make requests that need the database fail."""
 
     name = "bad_setting"
     title = "A new version of the settings does not suit the traffic"
@@ -205,7 +205,7 @@ class BadCredentialFault(SettingsFault[FaultParameters]):
 
 
 class BadFlagsFault(Fault[WrongFlag]):
-    """The fault `bad_flags`: the target's flags are valid, but do not suit the traffic."""
+    """The fault `bad_flags`: the target's flags are valid, but make it reject requests or search slowly."""
 
     name = "bad_flags"
     title = "The target's flags do not suit the traffic"
@@ -239,6 +239,6 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return the parameters of this fault for an episode (a test of a responder): always `flag` = `concurrency`."""
+        """Return `{"flag": "concurrency"}`, because users would hardly notice the other wrong flag, `route`."""
         # A wrong `route` costs users only a few milliseconds, which they do not notice.
         return {"flag": "concurrency"}

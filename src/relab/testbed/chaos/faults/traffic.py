@@ -1,7 +1,7 @@
-"""Faults of the traffic: too many requests, or clients that retry after a rejection. The target itself has no fault.
+"""Faults of the traffic: too many requests arrive, or clients retry too often. The target itself is healthy.
 
-All requests order the same product, as in a sale. Such orders wait for each other. Therefore a small load exceeds the
-target's capacity, and the clients use little CPU and memory. The clients run in their own process.
+All requests order the same product, as in a sale. The target's orders of one product wait for each other, so that even
+a small load overloads the target. The clients run in their own process.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class Spike(FaultParameters):
     """Parameters of a traffic spike.
 
     Attributes:
-        multiple: the request rate at full intensity, as a multiple of the target's measured capacity.
-        rate_per_s: the request rate at full intensity; None to use `multiple`.
+        multiple: the request rate at full intensity, as a multiple of the target's measured capacity. It has no effect
+            if `rate_per_s` is set.
+        rate_per_s: the request rate at full intensity, in requests per second; None to use `multiple`.
     """
 
     multiple: float = Field(3.0, gt=0, le=20)
@@ -66,12 +67,12 @@ class Storm(FaultParameters):
 
     Attributes:
         clients: maximum number of concurrent requests, retries included.
-        rate_per_s: number of new visitors per second, each with one request; None for a third of the target's capacity.
-        patience_ms: time after which a client gives up waiting for an answer.
-        retries: maximum number of retries of each client.
-        retry_delay_ms: delay before a retry.
-        trigger_s: length of the first period in seconds. In this period, so many new requests arrive that they would
-            overload the target even if no client retried.
+        rate_per_s: number of new requests per second after the first period; None for a third of the target's capacity.
+        patience_ms: time after which a client stops waiting for an answer, in milliseconds.
+        retries: maximum number of retries of each request.
+        retry_delay_ms: delay before a retry, in milliseconds.
+        trigger_s: length of the first period, in seconds. In this period, new requests arrive so fast that they
+            overload the target even without retries.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -95,7 +96,7 @@ class LoadClients(Protocol):
 
 
 class ClientProcess:
-    """Clients that send a load of HTTP requests. They run in a child process, which ends with this process."""
+    """Clients that send a load of HTTP requests. They run in a child process that does not outlive its parent."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -144,7 +145,7 @@ class ClientProcess:
 
 
 class TrafficSpike:
-    """Injector of a traffic spike: sends more requests than the target can serve; rejected clients do not retry.
+    """Injector that sends more requests than the target can serve. Clients do not retry rejected requests.
 
     Args:
         url: the address of the target.
@@ -170,13 +171,13 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """Injector of a retry storm: a few visitors overload the target, because their clients retry so often.
+    """Injector of a retry storm: clients retry so often that their retries overload the target.
 
     Args:
         url: the address of the target.
         given: the parameters of the fault.
         capacity_per_s: number of requests that the target can serve per second.
-        visitors_per_s: number of new visitors per second at full strength (level 1).
+        visitors_per_s: number of new requests per second after the first period, at full strength (level 1).
         sender: the clients that send the requests.
     """
 
@@ -190,10 +191,10 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load: `level` (0 to 1) scales the request rates and the number of clients; at 0, stop the load.
+        """Start the load, or stop it if `level` is 0. `level` (0 to 1) scales the rates and the number of clients.
 
-        For the first `trigger_s` seconds, new requests arrive so fast that they overload the target. Later, only the
-        usual number of visitors arrive, and their retries keep the target overloaded.
+        For the first `trigger_s` seconds, new requests arrive so fast that they overload the target. Then new requests
+        arrive more slowly, and retries keep the target overloaded.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
@@ -257,10 +258,10 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether an injected overload of the target is still present.
 
-    The caller must create this object before the injection. The overload counts as present until one of these is true:
-    - The target's flow control has changed since this object was created.
-    - An earlier call of `is_there` found the target overloaded, and the target is not overloaded now. Overloaded means
-      that the target loses many requests, or responds much more slowly than before the injection.
+    The caller must create this object before the injection. The overload counts as present from the beginning, until
+    one of these is true:
+    - The flags of the target's flow control differ from those before the injection.
+    - The target was overloaded in an earlier call of `is_there`, and is no longer overloaded now (see `_is_overrun`).
 
     Args:
         ground: access to the testbed's processes, database, cache, network and flags.
@@ -304,7 +305,10 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target is overloaded: it loses many requests, or the response time is much higher than usual.
+    """Return whether the target is overloaded.
+
+    It is overloaded if more than 2% of the requests were rejected or abandoned. It is also overloaded if the P95 of the
+    response times is more than 100 ms above three times its usual value.
 
     Args:
         figures: the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
@@ -316,7 +320,7 @@ def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
 
 
 class TrafficFault(Fault[Given]):
-    """Base of faults in which the target receives too many requests; the right repair is to reject some of them."""
+    """Base of the faults in which the target receives too many requests. The repair is to reject some requests."""
 
     repairs = ("set-flow-control",)
     harms = ("restart-target", "restart-database", "restart-cache")
@@ -325,14 +329,14 @@ class TrafficFault(Fault[Given]):
     def presence(self, ground: Ground, _given: Given) -> Presence:
         """Return an object that tests whether this fault's overload is still present.
 
-        The overload has ended if the target was overloaded and has recovered. It has also ended if the target's flow
-        control, which rejects excess requests, was changed. `ground` gives access to the testbed's components.
+        The overload has ended if the target was overloaded and has recovered. It also counts as ended if the flags of
+        the target's flow control were changed. `ground` gives access to the testbed's components.
         """
         return Overload(ground)
 
 
 class TrafficSpikeFault(TrafficFault[Spike]):
-    """The fault `traffic_spike`: many users order at once, far more than the target can serve."""
+    """The fault `traffic_spike`: users send far more orders than the target can serve."""
 
     name = "traffic_spike"
     title = "Many more requests arrive than the target can serve"
@@ -362,7 +366,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
 
 
 class RetryStormFault(TrafficFault[Storm]):
-    """The fault `retry_storm`: the clients of a few users retry so often that the target stays overloaded."""
+    """The fault `retry_storm`: clients retry so often that the target stays overloaded."""
 
     name = "retry_storm"
     title = "Clients retry faster than the target answers"
@@ -376,8 +380,9 @@ class RetryStormFault(TrafficFault[Storm]):
     )
 
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
-        """Measure the target's capacity, and return an injector of a retry storm whose rates fit this capacity.
+        """Measure the target's capacity, and return an injector of a retry storm.
 
+        The capacity determines the request rates. `given.rate_per_s` overrides the rate after the first period.
         `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         capacity_per_s = measure_capacity(ground.target_url, given)
