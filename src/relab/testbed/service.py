@@ -57,8 +57,8 @@ def up(
         home: relab's home folder.
         name: the name of the testbed.
         port_base: the first of the three public ports; None for the default ports.
-        rows: the programs to run beside PostgreSQL, Redis and the links (network proxies); None for `STANDARD_ROWS`.
-        open_actions: whether local programs may request actions without a token; used only without `rows`.
+        rows: the programs to run beside PostgreSQL, Redis and the links (network proxies); None for the usual programs.
+        open_actions: whether local programs may request actions without a token. Ignored if `rows` is given.
         options: further fields of `SupervisorPlan`, by name.
 
     Raises:
@@ -66,9 +66,8 @@ def up(
         MissingProgramError: this operating system cannot run a testbed.
         SupervisorBusyError: a testbed with this name is already running, or another caller is starting it.
         StartError: a component cannot be started, or was not ready in time; the whole testbed has been stopped.
-        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C, and the whole testbed has been stopped; the
-            message of the error says so. After a second interruption the error has no message, and processes may still
-            be ending.
+        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C. If the error has a message, the whole
+            testbed has been stopped. After a second interruption it has none, and processes may still be ending.
     """
     check_platform()
     ports = PublicPorts.at(port_base)

@@ -62,7 +62,8 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
     """Return the scenario in a file, or the scenario of this name that comes with relab.
 
     Args:
-        name_or_path: a path if it ends with `.yaml`, `.yml` or `.json`, or if this file exists; otherwise a name.
+        name_or_path: the path of a file, or a name. It counts as a path if it ends with `.yaml`, `.yml` or `.json`, or
+            if a file with this path exists.
         allow_code: whether a file may contain commands and Python functions, which run on this machine.
 
     Raises:

@@ -34,9 +34,10 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """A section of a scenario's run, as named in progress messages: the method (the steps), a check, or the rollbacks.
+    """A section of a scenario's run; progress messages contain its value.
 
-    A check tests, before, during or after the method, whether the service is in its steady state.
+    The method is the list of the scenario's steps. The sections `BEFORE`, `DURING` and `AFTER` check before, during and
+    after the method whether the service is in its steady state.
     """
 
     BEFORE = "steady state before"
@@ -69,7 +70,7 @@ class Run:
 
     Attributes:
         journal: the journal (the record) of the run so far.
-        problems: what went wrong in the run, as messages: the reason for an abort, and failed rollbacks.
+        problems: messages about what went wrong in the run: why steps were skipped, and which rollbacks failed.
     """
 
     scenario: Scenario
@@ -97,10 +98,11 @@ class Run:
         """Run the scenario to its end and return the journal (the record of the run).
 
         - If the service is not in its steady state at the beginning, the steps are skipped.
-        - If an action fails or is rejected, a variable has an error, or `stop` is set, the remaining steps are skipped.
+        - If an action fails or is rejected, or a pause or timeout is invalid, the remaining steps are skipped.
+        - If `stop` is set, the remaining steps are skipped, too.
         - The rollbacks always run. An unforeseen exception is raised after the rollbacks.
 
-        The journal's `status` and the attribute `problems` report skipped steps.
+        If steps were skipped, the journal's `status` is not `completed`, and the attribute `problems` has the reason.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
@@ -169,7 +171,7 @@ class Run:
         self._pause(after_s, f"waiting {after_s:g} s")
 
     def _perform(self, activity: Activity, rows: list[dict[str, Any]]) -> str | None:
-        """Execute an activity and add its row; return why it was not done, or None (or "") if it was."""
+        """Perform an activity and add its entry to `rows`; return why it failed or was rejected, else None or ""."""
         row = self.execute(activity)
         rows.append(row)
         return refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
@@ -190,12 +192,14 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Check once whether the service is in its steady state; stop at the first probe outside its tolerance.
+        """Check once whether the service is in its steady state; stop at the first probe that fails.
+
+        A probe fails if it has no output, or if its output is outside its tolerance.
 
         Returns:
             `(entry, reason)`.
-            `entry` is the check's entry in the journal (the record of the run): `steady_state_met`, and in `probes` the
-            entries of the performed probes.
+            `entry` is the check's entry for the journal (the record of the run): `steady_state_met` is the result of the
+            check, and `probes` has the entries of the performed probes.
             `reason` names the failed probe and explains the failure; None if the service is in its steady state.
         """
         assert self._experiment.hypothesis is not None

@@ -1,4 +1,4 @@
-"""The values of `${name}` in a scenario: its configuration, its secrets, and the values that a caller gives instead."""
+"""Determine the values of a scenario's variables, and replace `${name}` in the scenario with them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Variables:
     def fill(self, value: Any) -> Any:
         """Return a copy of a JSON value in which the variables' values replace every `${name}` in texts.
 
-        A text that is only `${name}` becomes the value of the variable, with the type of this value, such as a number.
+        If a text is only `${name}`, the variable's value replaces the whole text and keeps its type, such as a number.
         In other texts, `$name` is replaced, too, and `$$` becomes `$`. Unknown names are left unchanged.
         """
         if isinstance(value, str):
@@ -56,7 +56,7 @@ class Variables:
             field: the name of the value's field, for error messages.
 
         Raises:
-            ScenarioError: the value is not a number, is negative, or is too large.
+            ScenarioError: the value is not a number, is negative, or exceeds the limit for pauses (`MAX_PAUSE_S`).
         """
         filled = self.fill(value)
         try:
@@ -71,7 +71,9 @@ class Variables:
 
 
 def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
-    """Parse lines `name[:type]=value` by the rules of chaostoolkit's `--var`; return the converted values by name.
+    """Parse the values of `--var`, each `name[:type]=value` as in chaostoolkit; return the converted values by name.
+
+    The type is `str`, `int`, `float`, `bool`, `json` or a longer name of one of them; by default it is `str`.
 
     Raises:
         ScenarioError: a line does not have this form, or a value does not have the type.
@@ -99,13 +101,12 @@ def load_variables(
     Args:
         experiment: the content of the scenario file, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
-        given: `{variable: value}`; these values replace the values in the configuration, and unknown variables are
-            ignored.
-        overrides: `{variable: value}`; these values also replace the values in `given`, and an unknown variable is an
-            error.
+        given: values by variable, which replace the values in the configuration. Unknown variables are ignored.
+        overrides: values by variable, which replace the values in `given` and in the configuration. An unknown variable
+            is an error.
 
     Raises:
-        ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an
+        ScenarioError: a variable of the scenario is invalid or has no value, an override has an unknown name, or an
             action or probe of the scenario uses an undefined variable.
     """
     problems: list[tuple[str, str]] = []

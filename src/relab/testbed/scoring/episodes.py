@@ -1,4 +1,4 @@
-"""Episodes: tests of a responder, as rows of a data set. Equal seeds give equal episodes.
+"""Define episodes (tests of a responder), generate them at random from a seed, and convert them to rows of a data set.
 
 In an episode, events such as faults are injected into a testbed while the responder watches it.
 """
@@ -32,7 +32,7 @@ _MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
-    """An episode (a test of a responder) is not valid, or cannot be generated from these arguments."""
+    """An episode (a test of a responder) is invalid, or the arguments from which to generate episodes are invalid."""
 
     code = "wrong_episode"
 
@@ -64,9 +64,9 @@ class Event(_Value):
     Attributes:
         name: the name of the fault or noise in the chaos server's catalogue.
         parameters: the parameters by name; a missing parameter has its default.
-        at_s: the time at which the event begins at the latest, in seconds after the responder was ready.
-        after_escalation_s: delay in seconds from the responder's escalation to a person to the beginning of the event.
-            The event begins after this delay or at `at_s`, whichever is earlier. None to begin the event at `at_s`.
+        at_s: the latest time at which the event begins, in seconds after the responder was ready.
+        after_escalation_s: delay in seconds between the responder's escalation to a person and the beginning of the
+            event. The event begins after this delay or at `at_s`, whichever is earlier. If None, it begins at `at_s`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -107,7 +107,7 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether this episode (a test of a responder) uses all processors, so that it must run without others."""
+        """Whether this episode (a test) must run alone, because its busy loops or a fault load the whole machine."""
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
@@ -121,11 +121,10 @@ class Episode(_Value):
 
     @property
     def begins_s(self) -> float:
-        """The time at which the first measured fault begins at the latest, in seconds after the responder was ready.
+        """The latest time at which the first measured fault begins, in seconds after the responder was ready.
 
-        Measured faults are the faults that the responder must repair. After an escalation by the responder, the fault
-        may begin earlier. Without a measured fault, this is `healthy_s`, the length of the healthy phase with which the
-        episode begins.
+        Measured faults are the faults that the responder must repair. The fault may begin earlier only if it is planned
+        relative to an escalation. Without a measured fault, this is the end of the healthy phase (`healthy_s`).
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 
@@ -175,7 +174,7 @@ def make_episodes(
 ) -> list[Episode]:
     """Return `count` random episodes; equal arguments give equal episodes.
 
-    An episode is a test of a responder, the program or person that must find and repair a fault of the testbed.
+    An episode is a test of a responder: the program that must detect, diagnose and repair faults of the testbed.
 
     Args:
         count: number of episodes. Among the episodes with one fault, each fault is used once before any fault is used
@@ -184,10 +183,10 @@ def make_episodes(
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes without a fault, but with noise events, which look alarming and need no repair.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults; one of the two is a fault of the cache. If `faults` has no
+        several_share: share of episodes with two faults: one of the cache, and one of another part. If `faults` has no
             such pair, this share counts as 0.
-        timeout_s: maximum time of an episode in seconds, after the beginning of its first fault; in an episode without
-            a fault, after the end of its healthy phase (`Episode.healthy_s`).
+        timeout_s: maximum time of an episode in seconds, from the beginning of its first fault. In an episode without
+            a fault, the time runs from the end of the healthy phase (`Episode.healthy_s`).
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:

@@ -1,18 +1,16 @@
 """Plan an evaluation of responders: several experiments (parts), each with responders and episodes (tests).
 
-Each part answers a different question. The measured responder runs in all parts, the other responders only in
-`compared`.
-Only the function `write` does I/O.
+One responder is measured, and runs in all parts. The other responders run only in the part `compared`. Only `write`
+does I/O. The parts are:
 
-- `compared`: every responder runs the same episodes, so that differences come from the responders;
-- `further`: more episodes for the measured responder;
-- `healthy`: episodes with noise but no fault, for the measured responder, to estimate its rate of false alarms
-  precisely;
-- `at-once`: episodes in which two faults begin together, for the measured responder;
-- `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
-  for the measured responder without its knowledge of the earlier fault;
-- `unknown-N`: episodes with faults of a few causes, for the measured responder without its runbooks for these causes.
-  There are several such parts: in each of them, the responder still has runbooks for most causes that look similar.
+- `compared`: all responders run the same episodes, so that differences come from the responders.
+- `further`: more episodes of the same kinds.
+- `healthy`: episodes with noise but no fault, to estimate the rate of false alarms precisely.
+- `at-once`: episodes in which two faults begin together.
+- `after-escalation`: episodes in which a second fault begins after the responder has escalated the first one to a
+  person. Relab's own responder has no runbook for the first fault.
+- `unknown-N`: several parts, each with faults of a few causes. Relab's own responder has no runbooks for these causes,
+  but has the runbooks for all other causes.
 """
 
 from __future__ import annotations
@@ -60,13 +58,13 @@ OURS_WITH_MEMORY: Final = Bindings(
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """How relab's responder accesses a language model.
+    """How relab's responder accesses a language model: the environment variables that the responder gets.
 
     Attributes:
-        environment: environment variables that configure the model, with their values, which are recorded with the
-            evaluation.
-        passes: names of further environment variables to pass on; their values are not recorded.
-        secrets: names of environment variables with keys to pass on; their values are removed from a trial's files.
+        environment: variables that configure the model, with their values. The evaluation records these values.
+        passes: names of further variables to pass on; their values are not recorded.
+        secrets: names of variables to pass on whose values are secret keys. These values are removed from the files
+            that a trial leaves.
     """
 
     environment: Mapping[str, str]
@@ -78,28 +76,27 @@ class ModelAccess:
 class EvaluationRequest:
     """The request for an evaluation: a comparison of responders by many episodes (tests), in several parts.
 
-    The measured responder runs in all parts. It is the first one in `responders`, or relab's own if `responders` is
-    empty or None. The part named `compared` has the episodes that all responders run. The part named `further` has more
-    episodes, which only the measured responder runs.
+    The measured responder is the first one in `responders`; if there are none, it is relab's own. It runs all episodes.
+    The other responders run only the episodes of the part `compared`.
 
     Attributes:
         episodes: number of episodes in the parts `compared` and `further` together.
         compared: number of episodes in the part `compared`, at most `episodes`; the others are in `further`.
-        unknown: number of additional episodes with causes for which the measured responder lacks a runbook; ignored
-            with `responders`.
+        unknown: number of additional episodes with causes for which relab's responder gets no runbook. Ignored if
+            `responders` names a responder.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes with two faults that begin together.
-        after_escalation: number of additional episodes with a fault that begins while a person handles an earlier
-            fault.
-        busy_share: share, 0 to 1, of the episodes in which other processes keep the machine busy; without effect on the
-            episodes that `unknown` and `healthy` count.
+        after_escalation: number of additional episodes with a second fault, which begins after the responder has
+            escalated the first one to a person.
+        busy_share: share, 0 to 1, of episodes in which another process keeps one processor busy. The episodes of
+            `unknown` and `healthy` never have such a process.
         seed: the seed of all episodes.
-        faults: names of the faults to use in the episodes that `episodes` and `unknown` count; None for all faults.
+        faults: names of the faults to use in the episodes of `episodes` and `unknown`; None for all faults.
         timeout_s: maximum length of an episode after the onset of the fault, in seconds.
-        responders: how to start each responder, by name; None for relab's own. The simple responders in `BASELINES`,
-            such as one that only restarts, always run the part `compared` too.
+        responders: how to start each responder, by name; None or empty for relab's own, with and without memory of
+            earlier incidents. The simple responders in `BASELINES` are always added.
         concurrency: number of episodes that run at the same time.
-        model: the language model of an additional responder: relab's own, with this model. None for no such responder.
+        model: adds a responder: relab's own with this language model. None to add no responder.
     """
 
     episodes: int = 100
@@ -193,11 +190,13 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings that makes it ignore its runbooks for the causes of `faults`.
+    """Return a copy of a responder's bindings in which the runbooks for some faults are excluded.
+
+    The copy has an additional environment variable, which only relab's own responder reads.
 
     Args:
         measured: the bindings (start settings) of the responder.
-        faults: the names of the faults.
+        faults: the names of the faults whose causes then have no runbook.
     """
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
@@ -217,7 +216,7 @@ def write(
     """Write each part as an experiment for `lab run`, into a subfolder with the name of the part.
 
     Args:
-        folder: the folder of the evaluation, which the experiments hide from the responders.
+        folder: the folder of the evaluation; the experiments hide it from the responders.
         parts: the parts (experiments) of the evaluation, from `parts_of`.
         home: the folder for the testbeds' files and sockets; a short path, because a socket path has at most 107 bytes.
         wanted: the request for the evaluation, with `concurrency` and `seed`.

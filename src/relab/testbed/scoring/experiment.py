@@ -116,9 +116,10 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the sections `analysis` and `metrics` of an experiment: which metrics to compare, and how to read them.
+    """Return the sections `analysis` and `metrics` of an experiment's configuration.
 
-    The direction of a metric is `maximize` if a higher value is better, or `minimize` if a lower one is better.
+    `analysis` names the metrics by which to compare the responders. `metrics` says for each metric where it is in a
+    trial's output, and whether a higher value (`maximize`) or a lower value (`minimize`) is better.
     """
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {

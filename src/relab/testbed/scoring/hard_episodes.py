@@ -1,4 +1,4 @@
-"""Hard episodes (tests of a responder): two faults at once, a fault after an escalation, a busy machine.
+"""Generate hard episodes (tests of a responder): two faults at once, a fault after an escalation, a busy machine.
 
 All functions are pure.
 """
@@ -73,8 +73,9 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
     """Return episodes (tests of a responder) with a second fault, which begins after the first one was escalated.
 
-    The responder escalates the first fault to a person. The second fault begins 10 to 20 s after the escalation, but at
-    most 60 s after the first fault. Equal arguments give equal episodes.
+    The responder is expected to escalate the first fault to a person. The second fault begins 10 to 20 s (a random time)
+    after the escalation. If it has not begun 60 s after the first fault, it begins then, even without an escalation.
+    Equal arguments give equal episodes.
 
     Args:
         count: number of episodes.
@@ -113,13 +114,13 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes (tests of a responder) in the same order, with a busy loop added to a random share of them.
+    """Return the episodes in the same order; replace a random share of them by copies with a busy loop.
 
-    A busy loop is a process beside the testbed that uses a whole processor. The given episodes are not changed.
+    A busy loop is a process beside the testbed that uses a whole processor.
 
     Args:
-        episodes: the episodes.
-        share: the share of the episodes with a busy loop, 0 to 1; the number of these episodes is rounded.
+        episodes: the episodes (tests of a responder); they are not changed.
+        share: the share of the episodes to replace, 0 to 1. Their number is rounded to a whole number.
         seed: the seed of the random choice.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose

@@ -1,6 +1,6 @@
-"""The harness that `lab run` starts for each trial: it runs an episode (a test) with one responder.
+"""The harness that `lab run` starts for each trial: it runs and scores one episode (a test) of one responder.
 
-The episode is the task of the trial, and the responder is its variant.
+The trial's task is the episode. The trial's variant is the responder.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
 
 
 def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | None = None) -> dict[str, Any]:
-    """Run the episode of a trial (a test of a responder), and return the trial's output (`trial_output_v1`).
+    """Run and score the episode (a test of a responder) of one trial; return the trial's output (`trial_output_v1`).
 
     Args:
         trial: the trial's input (`trial_input_v1`): `task` is the episode, `bindings` says how to start the responder.
-        stop: an event that ends the episode early when it is set.
-        out: folder for the timeline of observations and the responder's files; None to keep neither.
+        stop: set this event to stop the episode early; the trial then has no result.
+        out: folder for the observations (`timeline.json`) and a copy of the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode has no result, for example because a fault or the responder could not be started.
+        RelabError: the episode has no result, for example because it was stopped or the responder could not be started.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -102,9 +102,9 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the experiment's folder `.lab`, which contains all documents of the run.
+    """Return the folder `.lab` of the experiment to which a trial's output folder `out` belongs.
 
-    `out` is the output folder of one trial. If `out` is not inside a folder `.lab`, return the second folder above.
+    If `out` is not inside a folder `.lab`, return the parent of its parent folder.
     """
     # The folder reveals the faults and their order, so responders must not see it.
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
@@ -142,7 +142,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
     """Return the output (`trial_output_v1`) of a trial that ended with an error and has no result.
 
-    The error says nothing about the quality of the responder, the program under test.
+    Such a trial counts neither as a success nor as a failure of the responder.
 
     Args:
         ids: the value of the field `ids` in the trial's input file, which identifies the trial.
@@ -195,7 +195,7 @@ def _keep(home: Path, kept: Path) -> None:
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the path of the responder's home folder; neither the path nor the content reveals the planned faults.
 
-    If `bindings.keeps_home` is True, all trials of the responder in one run use the same folder, one after another.
+    If `bindings.keeps_home` is True, all trials of the responder in one run share a folder, one trial at a time.
     Otherwise the folder is new, and is deleted when the block ends.
 
     Args:

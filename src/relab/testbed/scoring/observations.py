@@ -1,6 +1,6 @@
-"""The observations of an episode (a test of a responder). All times are in seconds after the responder was ready.
+"""Store the observations of an episode (a test of a responder), and compute from them how well users were served.
 
-All functions are pure.
+All times are in seconds after the responder was ready. All functions are pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BESIDE_ANOTHER_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ObservedSecond:
-    """Numbers of users' requests in one interval of about a second, by how the requests were served.
+    """Counts of the users' requests in one interval of about a second: all requests, and those that were served badly.
 
     Attributes:
         at_s, until_s: start and end of the interval in which the requests were due.
@@ -53,7 +53,7 @@ class Look:
     """The result of one check for measured faults (the faults that the responder must repair).
 
     Attributes:
-        at_s: time of the check.
+        at_s: time of the check, in seconds after the responder was ready.
         is_there: whether at least one measured fault is present; None if unknown.
         there: names of the measured faults that are present or may be present.
     """
@@ -68,7 +68,7 @@ class Act:
     """An action that was requested from the action server.
 
     Attributes:
-        at_s: time of the request.
+        at_s: time of the request, in seconds after the responder was ready.
         action: name of the action.
         status: status of the action in the server's record, such as `succeeded`.
         actor: name of the requester's token.
@@ -89,15 +89,15 @@ class Observed:
     Times are in seconds after the responder was ready. Measured faults are the faults that the responder must repair.
 
     Attributes:
-        onset_s: when the first measured fault was injected (the onset); None before that.
-        trouble_s: when the first fault, measured or not, was injected; None before that.
+        onset_s: when the first measured fault was injected (the onset); None if not yet.
+        trouble_s: when the first fault, measured or not, was injected; None if not yet.
         ended_s: when the episode ended.
         poll_s: the responder's poll interval, in seconds.
         keeps_home: whether the responder's home was kept from earlier episodes.
         is_blinded: whether the testbed's processes and folders were hidden from the responder.
         seconds: how users were served, second by second.
         sights: the responder's status at each poll.
-        looks: the results of the repeated checks whether measured faults are present, from the onset on.
+        looks: the results of the repeated checks for measured faults. The checks begin at the onset.
         acts: the requested actions, oldest first.
         notices: when the responder notified people; None if the responder had no address for notices.
         notes: facts that a reader must know before trusting the metrics.
@@ -138,16 +138,17 @@ class Observed:
 
         The period ends at the onset: the injection of the first measured fault (a fault that the responder must
         repair). Usually the period starts at 0. If an unmeasured fault was injected before the onset, the period starts
-        at this injection or 15 s before the onset, whichever is later.
+        at that injection, but not earlier than 15 s before the onset.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` that count for the score: those from the start of the baseline period on.
+        """Return the entries of `seconds` that count for the score; leave out those before the baseline period.
 
-        The baseline period is the time before the first measured fault, in which usual service is measured.
+        The baseline period is the time that shows how users are served without a measured fault. It ends when the first
+        fault that the responder must repair is injected.
         """
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
@@ -157,10 +158,10 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the baseline of an episode (a test of a responder): the usual share of badly served requests.
+    """Return the baseline of an episode (a test of a responder): the usual share, 0 to 1, of badly served requests.
 
-    The baseline is the median of the shares (0 to 1) of the seconds before `until_s`. Seconds without requests are
-    ignored. The baseline is 0 if no request was due before `until_s`.
+    Each second before `until_s` has such a share; the baseline is their median. Seconds without requests are ignored.
+    The baseline is 0 if no request was due before `until_s`.
 
     Args:
         seconds: how users were served, second by second.
@@ -189,7 +190,7 @@ def well_since(
         forgives_refusals: whether refused requests (answered with an error status) count as served well.
 
     Returns:
-        `(start, end)`: the time of the last sign of a problem, and the time of the last observation.
+        `(start, end)`: the period starts when the last problem was observed, and ends with the last observation.
         None if a problem continues at the end, or if nothing was observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]

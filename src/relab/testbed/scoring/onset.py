@@ -38,10 +38,11 @@ class NotBroughtAboutError(UnavailableError):
 class Onset:
     """Injects the events of an episode (a test of a responder), and checks at intervals whether the faults are present.
 
-    The events are faults, and noise events, which look alarming but need no repair.
+    The events are faults, and noise events, which look alarming but need no repair. Measured faults are the faults that
+    the responder must repair.
 
     Use it as a context manager and call `go_on` repeatedly within the block. All injections stop at the end of the
-    block. Measured faults are the faults that the responder must repair.
+    block.
 
     Args:
         episode: the events to inject.
@@ -51,10 +52,9 @@ class Onset:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        onset_s: when the injection of the first measured fault began; None before that.
-        trouble_s: when the injection of the first fault, measured or not, began; None before that.
-        looks: results of the checks whether measured faults are present, oldest first; the checks begin with the first
-            injection of a measured fault.
+        onset_s: when the injection of the first measured fault began; None if not yet.
+        trouble_s: when the injection of the first fault, measured or not, began; None if not yet.
+        looks: results of the checks for measured faults, oldest first. The checks begin at `onset_s`.
         notes: one sentence for each noise event that could not be injected and each event that could not be stopped.
     """
 
@@ -113,14 +113,14 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of each fault or noise event (harmless event) whose time has come, each in a thread.
+        """Start to inject the faults and noise events (harmless events) that are due now, each in a thread.
 
         Args:
-            escalated_s: when the responder escalated to a person after the first fault, in seconds after the responder
-                was ready; some events are planned relative to this time. None if the responder has not escalated.
+            escalated_s: when the responder escalated the first fault to a person, in seconds after the responder was
+                ready; None if it has not. Some events are planned relative to this time.
 
         Raises:
-            NotBroughtAboutError: an earlier call has started the injection of a fault, and this injection has failed.
+            NotBroughtAboutError: an earlier call has started to inject a fault, and this has failed.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)

@@ -39,18 +39,18 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time, in seconds, from the start of an outage to the first notice of it to people.
+    """Return the longest time, in seconds, for which people had no notice of an outage.
 
-    The time of an outage without a notice is the length of the outage. The time is 0 if a notice came between the end
-    of the previous outage (for the first outage: the onset of the fault) and the start of the outage. Earlier notices
-    do not count.
+    The time runs from the start of the outage to the first notice, or to the end of the outage if no notice came before.
+    With a notice between the previous outage and this one, the time is 0. For the first outage, such a notice must come
+    after the onset: the injection of the first fault that the responder must repair.
 
     Args:
         observed: the observations of the episode (a test of a responder).
 
     Returns:
         The longest time; 0 without an outage.
-        None without a fault, or if the responder had no address for notices.
+        None without an onset, or if the responder had no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -1,4 +1,4 @@
-"""Count the right repairs of a responder, and how many of them the responder judged as failed. Pure functions."""
+"""Count a responder's actions that repaired a fault, and those of them that it judged as failed. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
-    """Return `(right repairs, right repairs that the responder judged as failed)`, as numbers of actions.
+    """Return two counts: the right repairs, and those of them that the responder judged as `failed` or `worse`.
 
-    A right repair is an action that repairs a measured fault (one that the responder must repair) while the fault is
-    present. After the action, the fault must disappear within 30 s and stay absent for 6 s. `observed` has the actions
-    and the checks for faults; `truth` says which actions repair which fault.
+    A right repair is an action for which all of these are true:
+
+    - It is a repair of a measured fault (a fault that the responder must repair).
+    - The fault was present before the action.
+    - The fault disappeared within 30 s after the action, and stayed absent for 6 s.
+
+    Args:
+        observed: the observations of an episode (a test): the actions, the checks for faults, and the judgements.
+        truth: which actions repair which fault.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

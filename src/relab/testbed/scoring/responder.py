@@ -1,4 +1,4 @@
-"""Run the responder that is measured: any program, started with addresses, a token, and nothing else.
+"""Start and stop the measured responder, which may be any program, and request its status.
 
 Where bubblewrap works, the responder sees only its own processes, and no folder that reveals the planned faults. On
 other machines, the responder is not isolated; the observations of the episode then have `is_blinded` false.
@@ -58,8 +58,8 @@ class Bindings(BaseModel):
         responder_environment: additional environment variables; `{notices}` stands for the address of a webhook for
             notices to people.
         responder_passes: names of this process's environment variables to pass on; relab does not record their values.
-        responder_secrets: names of further environment variables to pass on. Their values are also removed from all
-            files that the trial leaves, such as the responder's log.
+        responder_secrets: names of further environment variables to pass on. Their values are not recorded, and are
+            removed from all files that the trial leaves, such as the responder's log.
         poll_interval_s: the interval in seconds at which the responder should poll the target.
         start_within_s: time limit in seconds for the start; the responder must answer a request for its status by then.
         keeps_home: whether the responder keeps its home folder from one episode (test) to the next.
@@ -124,7 +124,7 @@ class RunningResponder:
     def look(self, at_s: float) -> Sight:
         """Request the responder's status once, and return it.
 
-        In the result, `answered` is False if there is no valid answer within a second.
+        If the responder gives no valid answer within a second, the result has `answered` False.
 
         Args:
             at_s: the current time, in seconds after the responder was ready; it is copied into the result.
@@ -258,10 +258,10 @@ def _can_restrict(bwrap: str) -> bool:
 
 
 def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the first words of a command line: a program that is appended to them runs in a bubblewrap sandbox.
+    """Return the words to put before a command so that the command runs in a bubblewrap sandbox.
 
-    The sandbox hides other processes and the folders `hidden` (but not `home`). The program shares all other files, and
-    the network, with this machine.
+    The sandbox hides all other processes and the folders `hidden`. The command can use the folder `home`, even inside
+    a hidden folder. It can also use all other files and the network of this machine.
     """
     found = [bwrap, "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:

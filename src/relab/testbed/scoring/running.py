@@ -50,18 +50,18 @@ def run_episode(
     stop: threading.Event,
     hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
-    """Run an episode (a responder's test); return the observations, and the true causes to score them.
+    """Run an episode (a test of a responder); return the observations, and the truth with which to score them.
 
     Args:
         episode: the events to inject, their times, and the users' request rate.
         bed: a testbed in its initial state.
         bindings: how to start the responder.
         home: the responder's own folder.
-        stop: an event that ends the episode early when it is set.
+        stop: set this event to stop the episode early.
         hidden: folders that the responder must not see.
 
     Raises:
-        NotBroughtAboutError: an event could not be injected.
+        NotBroughtAboutError: this machine cannot inject an event, or the injection of a fault failed.
         NoResponderError: the responder cannot be started.
         EpisodeStoppedError: `stop` was set.
         RelabError: the background load, which stands for users, failed.
@@ -106,7 +106,7 @@ class _Clock:
     """A clock that counts the seconds since the responder was ready.
 
     Attributes:
-        wall_us: the wall-clock time at which this clock started, in microseconds since 1970.
+        wall_us: the time of day at which this clock was started, in microseconds since 1970; 0 before the start.
     """
 
     def __init__(self) -> None:
@@ -156,11 +156,11 @@ def _watch(
 ) -> None:
     """Poll the responder, inject the episode's events at their times, and record the observations in `seen`.
 
-    Return when the time limit of the episode is reached. Return earlier if both of these are true:
-
-    - For some seconds, no measured fault (a fault that the responder must repair) was present, and users were served
-      well.
-    - The responder has closed its incident, or had enough time to close it, or an unmeasured fault came first.
+    A measured fault is a fault that the responder must repair. The function returns at the time limit of the episode.
+    It returns earlier if the measured faults have been repaired: for 6 s (`SUSTAINED_S`), no measured fault was present
+    and users were served well. After the repair, it first waits until the responder has closed its incident, but at
+    most 60 s (`CLOSING_S`). It does not wait if a fault that is not measured was injected before the measured one,
+    because the incident of that fault may stay open.
 
     Args:
         episode: the episode (a test of a responder).
@@ -169,7 +169,7 @@ def _watch(
         onset: injects the events, and checks whether the faults are present.
         users: sends the users' requests.
         responder: the running responder.
-        stop: an event that ends the episode early when it is set.
+        stop: set this event to stop the episode early.
 
     Raises:
         EpisodeStoppedError: `stop` was set.
@@ -209,9 +209,9 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
-    """Return the actions since the testbed's reset, oldest first, with times by `clock`.
+    """Return the actions that the action server has recorded since the testbed's reset, oldest first.
 
-    The actions come from the action server's records.
+    Their times are in seconds since the start of `clock`. Of more than 500 actions, only the newest 500 are returned.
     """
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (

@@ -27,27 +27,31 @@ class Score:
 
     Attributes:
         is_healthy: whether no measured fault was injected.
-        detected: whether the responder opened an incident after the onset. If an unmeasured fault came before the
-            onset, two more signs count: a notice to people, and an earlier incident that is open and not escalated.
-        time_to_detect_s: seconds from the onset to the first sign that counts for `detected`.
-        false_alarms: number of incidents before the first fault.
+        detected: whether the responder opened an incident after the onset. If an unmeasured fault was injected before
+            the onset, either of two more signs after the onset is enough: a notice to people, or an earlier incident
+            that is open and not escalated.
+        time_to_detect_s: seconds from the onset to the first such sign.
+        false_alarms: number of incidents before the first fault, measured or not.
         healthy_polls: number of the responder's polls before the first fault.
-        rank: position, from 1, of the first true cause in the last diagnosis; None if that diagnosis names none.
-        mitigated: whether users were served well and the fault was absent for at least the last 6 s (`SUSTAINED_S`).
-        time_to_mitigate_s: seconds from the onset to the start of the final period in which the fault was absent and
-            users were served well.
-        closed: whether the fault was detected and mitigated, and no incident was open at the end.
+        rank: position, from 1, of the first true cause in the last diagnosis; None if it names no true cause.
+        mitigated: whether users were served well and no measured fault was present for at least the last 6 s
+            (`SUSTAINED_S`).
+        time_to_mitigate_s: seconds from the onset to the start of the final period in which no measured fault was
+            present and users were served well.
+        closed: whether the fault was detected and mitigated, and no incident was open at the end. None if an unmeasured
+            fault was injected before the onset.
         harm_user_error_s: harm to users in seconds; 1.0 is one second in which no request was served well.
-        actions: number of actions that changed the service, or may have changed it, without undos.
-        harmful_actions: number of harmful actions (too early, or wrong for the fault) and of undos of a needed repair.
-        escalated: whether the responder escalated to a person.
+        actions: number of actions that changed the service, or may have changed it. Undos are not counted.
+        harmful_actions: number of harmful actions (before the first fault, or wrong for the fault), plus the number of
+            undos of a repair that was still needed.
+        escalated: whether the responder escalated to a person, or asked a person for approval, after the onset.
         cost_usd: cost of language models in US dollars, as the responder reports it; 0 if it reports none.
         all_named: whether each true cause was the most probable one in at least one diagnosis; None with only one true
             cause.
         right_repairs: number of actions that repaired a measured fault.
         judged_failed: number of right repairs that the responder itself judged as `failed` or `worse`.
-        unannounced_s: longest time in seconds from the start of an outage to a notice to people; None if the responder
-            had no address for notices.
+        unannounced_s: longest time in seconds for which people had no notice of an outage; None if the responder had
+            no address for notices.
         tokens: number of language model tokens, as the responder reports it; None if it reports none.
     """
 
@@ -84,7 +88,7 @@ class Score:
         """Return the metrics by name, as experiments store them; metrics that do not apply are left out.
 
         Args:
-            poll_s: the responder's poll interval in seconds, for `time_to_detect_polls`.
+            poll_s: the responder's poll interval in seconds; used to express the time to detect in polls.
         """
         found: dict[str, Metric] = {
             "false_alarms": self.false_alarms,
@@ -173,16 +177,14 @@ def score(observed: Observed, truth: Truth) -> Score:
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
     """Return `(number of false alarms, time of the detection)` in an episode (a test of a responder).
 
-    The time is None if no fault was detected.
+    The time is in seconds after the responder was ready; None if no measured fault was detected. A measured fault is a
+    fault that the responder must repair. The onset is the injection of the first one.
 
-    - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
-    - The detection is the first poll with an incident that was not open before the onset (the injection of the first
-      measured fault, which the responder must repair).
-    - If an unmeasured fault was injected before the onset, its incident may still be open. Then the detection is the
-      earliest of three events after the onset: a poll with a new incident, a notice to people, and a poll in which an
-      earlier incident is open and not escalated.
-
-    Times are in seconds after the responder was ready.
+    - A false alarm is an incident that is open before the first fault. Incidents of earlier episodes do not count.
+    - The detection is the first poll after the onset that shows a new incident: one that was not open before the onset.
+    - If an unmeasured fault was injected before the onset, its incident may still be open. Two more events after the
+      onset then count as a detection: a notice to people, and a poll that shows an earlier incident as not escalated.
+      The earliest event decides.
     """
     onset_s, trouble_s = observed.onset_s, observed.first_fault_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -207,8 +209,8 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
     """Return the number of the responder's polls before the first fault; without a fault, in the whole episode (test).
 
-    If the responder's statuses (`sights`) do not contain the number, it is estimated: the time until the first fault
-    (or the end) divided by the poll interval.
+    The responder reports the number in its status. If no status in `sights` has the number, it is estimated: the time
+    until the first fault (or the end of the episode), divided by the poll interval.
     """
     trouble_s = observed.first_fault_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
@@ -242,14 +244,15 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    The harm of an interval of about a second is its length times its excess share: the share of badly served requests
-    minus the baseline share, and at least 0.
+    The harm is a sum over intervals of about a second. The harm of one interval is its length times its excess share:
+    the share of badly served requests minus the baseline share, and at least 0.
 
-    These intervals count:
+    A measured fault is a fault that the responder must repair. The onset is the injection of the first one. These
+    intervals count:
 
-    - without a measured fault (a fault to repair): all intervals; the baseline share is then 0.
-    - with an unmeasured fault before the first measured one: the intervals after the first measured fault.
-    - else: the intervals after the first measured fault or the responder's first action, whichever is earlier.
+    - In an episode without a measured fault: all intervals. The baseline share is then 0.
+    - In an episode with an unmeasured fault before the onset: the intervals after the onset.
+    - In all other episodes: the intervals after the onset or after the responder's first action, whichever is earlier.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

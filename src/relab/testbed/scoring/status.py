@@ -5,6 +5,7 @@
   "incident": null | {                            the incident that is open now
     "id": "i-7",                                  a text or a whole number that differs from the previous incident's
     "phase": "diagnose",                          `escalated` and `approve`: the responder asks a person
+    "escalated": false,                           true: the same as the phase `escalated`
     "diagnosis": [{"cause": "database_down"}, …]  the most likely first; plain strings are read, too
     "actions": [{"action": "restart-database",    the responder's actions, oldest first
               "verdict": null | "failed" | …}]    the result; `failed` and `worse`: it has not helped

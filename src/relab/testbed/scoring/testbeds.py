@@ -1,4 +1,4 @@
-"""Testbeds for episodes: each running episode holds one testbed exclusively, by a file lock on the testbed's number."""
+"""Lease testbeds to episodes (tests of a responder): each running episode holds one testbed, by a file lock."""
 
 from __future__ import annotations
 
@@ -149,14 +149,14 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold a lock for the whole machine while the block runs; first wait until the lock is free.
+    """Wait for a lock that all trials with the same home folder use, and hold it while the block runs.
 
-    Each trial holds the lock during its episode (a test of a responder), so that an episode that uses all processors
-    runs alone.
+    Each trial holds the lock during its episode (a test of a responder). With an exclusive lock, an episode that loads
+    the whole machine runs alone.
 
     Args:
-        home: relab's home folder; only trials with the same home folder share the lock.
-        alone: True to exclude all other trials; False to exclude only trials that run alone.
+        home: relab's home folder, which contains the lock.
+        alone: True for an exclusive lock, so that no other trial runs; False for a shared lock.
     """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The truth about an episode, for its score: the true causes, and the actions that repair or harm. Pure functions."""
+"""Determine the true causes in an episode and the effect of each action, for the episode's score. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ActionEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The true causes of an episode (a test of a responder) and the effects of actions, for the score.
+    """The true causes in an episode (a test of a responder), and the effects of actions, for the score.
 
     A measured fault is a fault that the responder must repair.
 
@@ -31,8 +31,8 @@ class Truth:
         causes: names of the measured faults' causes, as in runbooks and diagnoses; empty in an episode without a fault.
         mends: names of the actions that repair an injected fault.
         harms: names of the actions that look like a repair of an injected fault, but do not repair any injected fault.
-        forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
-            do not count as badly served.
+        forgives_refusals: whether the service may reject excess requests, because this is the right repair of a fault.
+            Rejected requests then do not count as badly served.
         mends_of: for each measured fault, the names of the actions that repair the fault; one of them is enough.
     """
 

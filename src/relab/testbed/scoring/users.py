@@ -1,4 +1,4 @@
-"""The users of an episode: a background load, and counts of how well its requests were served in each second."""
+"""Send the users' requests in an episode (a test of a responder), and count per second how well they were served."""
 
 from __future__ import annotations
 
