@@ -75,12 +75,15 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
 def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return `{"components": [status of each component], "ready": whether all components are running}`.
+        """Return `{"components": [status of each component], "ready": whether all are ready}`.
+
+        A component is ready if its state is `running`.
 
         Args:
-            name: the name of the component or of the group.
-            found: the status of the components now, which is returned if `wait_s` is 0.
-            wait_s: longest time to wait until the components are ready, in seconds, at most 60.
+            name: the name of a component, or of a group or program with several components.
+            found: the current status of these components.
+            wait_s: longest time in seconds to wait until the components are ready, at most 60; their status after this
+                wait is returned. 0 to return `found` without waiting.
         """
         if wait_s > 0:
             await supervisor.wait_ready(supervisor.find(name), min(wait_s, 60.0))

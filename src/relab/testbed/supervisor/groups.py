@@ -99,7 +99,8 @@ class Groups:
 
     Args:
         prefix: the beginning of the groups' names.
-        listing: the file in which the paths of the groups are listed, so that the guard process can remove the groups.
+        listing: the file to which the paths of the groups are written. If the supervisor is killed, its parent process
+            (the guard) removes the groups in this file.
         hierarchies: `{controller: place for new groups}`; None to find the places with `find_hierarchies`.
     """
 
@@ -137,7 +138,10 @@ class Groups:
             )
 
     def set(self, component: str, limits: ResourceLimits, pids: Iterable[int]) -> None:
-        """Set the CPU and memory limits of a component, and move its processes into its control groups.
+        """Set the CPU and memory limits of a component.
+
+        The kernel applies them to control groups, which are created when the component first needs them. The
+        component's running processes are moved into these groups.
 
         Args:
             component: name of the component.
@@ -188,7 +192,7 @@ class Groups:
         return sorted({group / "cgroup.procs" for (name, _), group in self._made.items() if name == component})
 
     def remove(self) -> None:
-        """Remove all control groups of the testbed; the processes in them must have ended."""
+        """Remove all control groups of the testbed, except those that still contain processes."""
         for group in set(self._made.values()):
             with contextlib.suppress(OSError):
                 group.rmdir()

@@ -7,7 +7,12 @@ sessions that are computing) do not end at once. They become children of the gua
 
     guard.py LOCK_FD PIPE_FD CGROUPS POSTMASTER_PID VOLUME COMMAND…
 
-The command gets two more arguments: the descriptor of the pipe, and the guard's pid.
+LOCK_FD: the descriptor of the lock file.
+PIPE_FD: the descriptor of the pipe to which the supervisor writes the result of its start.
+CGROUPS: the file that lists the control groups to remove.
+POSTMASTER_PID: PostgreSQL's file `postmaster.pid`.
+VOLUME: the folder to unmount.
+COMMAND: the supervisor's program with its arguments. The guard appends PIPE_FD and its own pid to them.
 """
 
 from __future__ import annotations
@@ -68,7 +73,8 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 def remove_groups(listing: str) -> None:
     """Remove all control groups in the file `listing` (one path per line), and then the file.
 
-    If a group still contains processes, its removal is retried, for up to one second for all groups together.
+    A group that still contains processes cannot be removed. Retry its removal for up to one second (for all groups
+    together), then leave it.
     """
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
@@ -89,7 +95,7 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Unmount the file system at the path `volume`, even if it has open files; do nothing without a mount there."""
+    """Unmount the file system at the path `volume`, even if files on it are open; do nothing if there is none."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
@@ -107,7 +113,7 @@ def end_children() -> None:
 
 
 def _keep_lock(descriptor: int) -> None:
-    """Write this process's pid into the lock file, and prevent child processes from inheriting the lock."""
+    """Write this process's pid into the lock file, open at `descriptor`, and let no other program inherit the lock."""
     os.set_inheritable(descriptor, False)
     os.write(descriptor, f"{os.getpid()}\n".encode())
 
@@ -123,8 +129,8 @@ def _be_daemon() -> None:
 def main() -> None:
     """Start the supervisor of a testbed and wait until it ends; then kill the remaining processes of the testbed.
 
-    If the guard receives a signal, it asks the supervisor to end. The docstring of the module lists the arguments of
-    the program.
+    If the guard receives SIGTERM, SIGINT or SIGHUP, it sends SIGTERM to the supervisor. The docstring of the module
+    lists the arguments of the program.
     """
     lock, pipe, groups, postmaster_pid, volume, *command = sys.argv[1:]
     _be_daemon()

@@ -1,9 +1,12 @@
 """The program that starts every component: it prepares its own process and replaces itself by the component's program.
 
-It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A
-process with threads must not do this work between fork and exec, so it is done here. The order matters. Control groups
-and hard limits come first, because they need the permissions of the original user. The change of the user follows. The
-parent-death signal is last, because the kernel clears it when the user changes (prctl(2)).
+It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. It is a
+program of its own, because the supervisor has threads, and a process with threads must not do this work between fork
+and exec.
+
+The order of the steps matters. The process joins control groups and opens files first, because this needs the
+permissions of the original user. Then it changes the user. It requests the parent-death signal last, because the kernel
+clears this request when the user changes (prctl(2)).
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def become(order: dict[str, object]) -> None:
             - `parent`: the pid of the process that created this one.
             - `command`, `environment`: the program with its arguments, and all environment variables.
             - `groups`: the control-group files to which the pid is written.
-            - `opened`: `{number of a descriptor: path to open}`.
+            - `opened`: `{number of a descriptor: path to open}`; the paths are opened before the user changes.
             - `rlimits`: soft limits, by name.
             - `uid`, `gid`: the user and the group, or null.
 

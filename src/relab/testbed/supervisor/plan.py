@@ -1,7 +1,7 @@
-"""The configuration of a supervisor: names, ports, and the table of programs beside the dependencies.
+"""The configuration of a testbed: its name, its public ports, and the table of the relab programs that it runs.
 
-In the command of a row, `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`, `{number}`
-and other names in braces are replaced by the supervisor's values (see `values_of` in `table.py`).
+In the command of a row of this table, `{python}`, `{port}`, `{number}` and other names in braces are replaced by
+the testbed's values (`values_of` in `table.py` lists them).
 """
 
 from __future__ import annotations

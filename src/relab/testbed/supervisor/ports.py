@@ -1,8 +1,10 @@
-"""Hold ports for a testbed while the servers that listen on them start and stop.
+"""Reserve the ports of a testbed, so that its servers can stop and start again on the same ports.
 
-The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (the workers: SO_REUSEPORT)
-can then bind the port too, and listen. While no server listens, connections are refused. If the supervisor did not bind
-the port of a stopped server, the kernel could give this port to an outgoing connection. The server could not start
+The supervisor binds each port itself, but does not listen. A server can still bind the port, and listen, if it sets the
+same socket option: SO_REUSEPORT for a port that several workers share, SO_REUSEADDR for any other port. While no server
+listens, connections are refused.
+
+Without this, the kernel could use the port of a stopped server for an outgoing connection. The server could not start
 again then, and a client on this machine that retries could even be connected to itself.
 """
 

@@ -1,4 +1,8 @@
-"""PostgreSQL of a testbed: durability is off for speed, but all that a fault or a repair can affect is real."""
+"""Configure a testbed's PostgreSQL server, and create its data folder.
+
+The server does not sync data to disk (fsync), because the data is temporary. Everything that a fault or a repair can
+affect works as on any other PostgreSQL server.
+"""
 
 from __future__ import annotations
 
@@ -90,16 +94,17 @@ def configuration(programs: PostgresPrograms) -> str:
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
     """Return the command that starts a PostgreSQL server on a port of this machine.
 
-    The started process must inherit the data folder as an open descriptor; `opened_for` returns its number.
+    The process must be started with the data folder as an open descriptor: set `ProcessSpec.opened` to the result of
+    `opened_for`.
     """
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{number of a file descriptor: data folder}`, the value of the argument `opened` of `Process`.
+    """Return `{number of a file descriptor: data folder}`, the value for `opened` in the server's `ProcessSpec`.
 
-    `Process` opens the folder when it starts the server, and the server inherits the descriptor. PostgreSQL reaches the
-    folder through the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.
+    The folder is opened before the process changes its user, and the server inherits the descriptor. The server uses
+    the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.
 
     Args:
         folder: the data folder of the server.
@@ -123,13 +128,13 @@ def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = 
 
 
 class NewCluster:
-    """Creates and fills a data folder of PostgreSQL.
+    """Creates a data folder of PostgreSQL, and fills it through a server that runs only for this purpose.
 
     Args:
         programs: the PostgreSQL installation to use.
-        folder: an empty folder that belongs to the operating-system user that runs the server.
-        log: the file for the output of the programs.
-        port: the server's port while the data folder is filled.
+        folder: the data folder: empty, and owned by the operating-system user that runs the server.
+        log: the file for the output of initdb and of the server.
+        port: the port for the server.
     """
 
     def __init__(self, programs: PostgresPrograms, folder: Path, *, log: Path, port: int) -> None:
@@ -139,10 +144,10 @@ class NewCluster:
         self._port = port
 
     async def make(self, credentials: PostgresPasswords) -> None:
-        """Create PostgreSQL's data folder with the program initdb, and write the server's configuration.
+        """Create the content of the data folder with the program initdb, and write the server's configuration.
 
         Args:
-            credentials: the passwords; this method sets only the superuser's.
+            credentials: the passwords, of which this method sets only the superuser's.
 
         Raises:
             StartError: initdb fails.

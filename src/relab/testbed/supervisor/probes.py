@@ -44,12 +44,12 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Checks whether Redis is ready: it answers PING, or demands a password."""
+    """Checks whether Redis is ready: it answers PING, even if the answer only demands a password."""
 
     port: int
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the port is the component's own
-        """Return whether Redis answers PING, or demands a password; `pid` is ignored."""
+        """Return whether Redis answers PING with PONG or with a demand for a password; `pid` is ignored."""
         answer = await _ask(self.port, b"PING\r\n", until=b"\r\n")
         return answer.startswith((b"+PONG", b"-NOAUTH"))
 

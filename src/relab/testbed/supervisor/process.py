@@ -1,4 +1,8 @@
-"""Child processes of the supervisor, each in its own session. They and their descendants end with the supervisor."""
+"""Start, signal, limit and end the supervisor's child processes and their descendants.
+
+Each child process has a session of its own. When the supervisor ends, the kernel kills its child processes, and the
+guard (the supervisor's parent process) kills their descendants.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +50,8 @@ class ProcessSpec:
         owner: the user under which the process runs; None for the supervisor's user.
         rlimits: soft limits, by the kernel's names in lower case.
         groups: the control-group files to which the pid of the process is written.
-        opened: `{file descriptor: path}`, with descriptors from 20 on; the paths are opened for the process before its
-            user is set.
+        opened: `{file descriptor: path}` of files and folders that the process gets open for reading. They are opened
+            before the user is set. Descriptors are numbered from 20 on.
     """
 
     command: Sequence[str]
@@ -79,9 +83,9 @@ def become_supervisor(parent: int) -> None:
 
 
 class Process:
-    """A process that the supervisor starts (the started process), and its descendants.
+    """A process that this object starts when it is created (the started process), and its descendants.
 
-    The caller must create this object on the main thread.
+    The caller must create the object on the main thread, because the kernel kills the process when that thread ends.
 
     Args:
         order: how to start the process.
@@ -129,9 +133,9 @@ class Process:
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the started process and its remaining descendants have ended.
+        """Wait until the started process ends; return its exit code.
 
-        Return the exit code of the started process.
+        Descendants that still run are then killed, before the method returns (see `end_orphans`).
         """
         await self._ended.wait()
         code = self._popen.returncode

@@ -58,7 +58,8 @@ class SettingsStore:
         """Create a version of the settings with changed fields, and return its entry in the history.
 
         Args:
-            changes: new values by name. A nested object is merged with the current one; other values replace it.
+            changes: new values by name. A nested object is merged with the current object of this name. Any other value
+                replaces the current value.
             author: the author of the version, for the history.
             note: the reason for the version, for the history.
             expected_version: the required number of the current version; None to skip this check.
@@ -158,7 +159,8 @@ class SettingsStore:
 def mask(value: Any, name: str = "") -> Any:
     """Return a copy of a JSON document in which stars replace the values of all fields `password` and `token`.
 
-    In such a field, None is kept, and an object is kept with its own fields `password` and `token` masked.
+    None is not replaced. A list in such a field is kept, but its items are replaced. An object in such a field is
+    treated like the whole document: only the values of its own fields `password` and `token` are replaced.
 
     Args:
         value: the document, or a part of it.

@@ -44,7 +44,7 @@ class Supervisor:
 
     Args:
         plan: the configuration of the testbed.
-        layout: the testbed's folders; the guard process must already hold their lock.
+        layout: the testbed's folders; the guard process must already hold the testbed's lock.
 
     Attributes:
         settings: the versions of the target's settings.
@@ -128,7 +128,7 @@ class Supervisor:
             await asyncio.gather(*self._removals)
 
     def status(self, *, hidden: bool = False) -> TestbedStatus:
-        """Return the testbed's status; parts that responders must not see are included only if `hidden` is True."""
+        """Return the testbed's status; `hidden` adds the components and addresses that responders must not see."""
         return TestbedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
@@ -198,7 +198,7 @@ class Supervisor:
     def limit(self, name: str, limits: ResourceLimits) -> list[ComponentStatus]:
         """Set the resource limits of the component, or of each component of the group, with this name.
 
-        Return their status. Running processes get the limits, too. A limit that is absent in `limits` is removed.
+        Return the components' status. Running processes get the limits, too. A limit absent in `limits` is removed.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -265,7 +265,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return, by name, the ready components that need no restart in a reset, because they can drop their state."""
+        """Return the components that a reset keeps running, by name: those that are ready and can drop their state."""
         return {
             name: item
             for name, item in self._components.items()
@@ -273,7 +273,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Make the components `kept` drop the last episode's state; kill those that fail to, and return the others."""
+        """Make the components `kept` drop the last episode's state; kill each one that fails, and return the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -282,7 +282,7 @@ class Supervisor:
         return {name: item for name, item in kept.items() if item not in deaf}
 
     async def _begin(self, deadline: float, kept: dict[str, Component]) -> None:
-        """Restore the initial state of the testbed's folder, and start all components, stage by stage.
+        """Restore the initial state of the testbed's folder, then start the components, stage by stage.
 
         Args:
             deadline: time limit until all components are ready, by the event loop's clock in seconds.
@@ -300,7 +300,7 @@ class Supervisor:
         await self._start_all(deadline)
 
     async def _start_all(self, deadline: float) -> None:
-        """Start the components that do not run and wait until they are ready, stage by stage, or raise `StartError`."""
+        """Start the components whose spec has `started`, stage by stage; raise `StartError` after the deadline."""
         for stage in sorted({item.spec.stage for item in self._components.values()}):
             started = [item for item in self._components.values() if item.spec.stage == stage and item.spec.started]
             for item in started:
@@ -340,7 +340,7 @@ class Supervisor:
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
 
     async def _end_all(self, but: dict[str, Component] | None = None) -> None:
-        """Kill all components at once, except the components in `but`."""
+        """Kill all components except those in `but`; remove unused control groups and files that were moved aside."""
         but = but or {}
         ended = [item for item in self._components.values() if item.spec.name not in but]
         await asyncio.gather(*(item.stop(gently=False) for item in ended))

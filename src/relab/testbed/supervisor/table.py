@@ -68,7 +68,7 @@ def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
     """Reserve all ports of a testbed and return them by name; the kernel chooses the private ones.
 
     Raises:
-        StartError: a public port is in use; no port is reserved.
+        StartError: a public port is in use; no port stays reserved.
     """
     held: dict[str, HeldPort] = {}
     try:
@@ -151,11 +151,11 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the addresses and credentials that operators need to reach `database` and `cache` directly.
+    """Return `{"database": access, "cache": access}`: how operators reach the two servers.
 
-    Each of the two has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
-    the ports of the two links (TCP proxies) to the server: `primary`, which the target uses first, and `secondary`, the
-    alternative, as `{"primary": port, "secondary": port}`.
+    Each `access` has `host`, `port`, `user` and `password` for direct connections. Its `name` is always that of the
+    PostgreSQL database. Its `paths` are the ports of the two links (TCP proxies) to the server, as
+    `{"primary": port, "secondary": port}`. At the beginning of an episode, the target uses the primary link.
     """
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {

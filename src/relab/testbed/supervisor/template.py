@@ -1,8 +1,9 @@
-"""The initial data of a testbed as a template, which is created once and copied at the beginning of every episode.
+"""Create the template of a testbed's initial data once, and copy it at the beginning of every episode.
 
-An episode is one test of a responder. A template is a folder with `postgres/` (a data folder after an orderly end),
-`search/` and `credentials.json`. The name of the folder is the digest of everything that determines its content: the
-versions of schema, initial data and programs.
+An episode is one test of a responder. A template is a folder with three entries: `postgres/` (PostgreSQL's data folder
+after an orderly shutdown), `search/` (the products to search) and `credentials.json` (the passwords of the database
+roles). The name of the folder is the digest of everything that determines its content: the versions of schema, initial
+data and programs.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Template:
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:
-        """Return the passwords of the database roles in the template; every copy of the template has them, too."""
+        """Return the passwords of the database roles. The template and all of its copies have the same passwords."""
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:

@@ -1,7 +1,7 @@
-"""The disk that the target writes to: a small file system of its own, if this process may mount one.
+"""Mount a small file system (tmpfs) for the data that the target writes, so that a full disk affects only the target.
 
-Because of this file system, a full disk affects only the target. It is a tmpfs, and is removed with the testbed. If the
-supervisor is killed, its guard process unmounts the file system.
+If the supervisor may not mount file systems, the target writes to an ordinary folder. The file system is unmounted when
+the testbed is shut down. If the supervisor is killed, its parent process (the guard) unmounts it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Volume:
 
     @property
     def is_own(self) -> bool:
-        """Whether the target's data folder is a mounted file system of its own."""
+        """Whether a file system is mounted on the target's data folder."""
         return self._path.is_mount()
 
     def make(self) -> None:

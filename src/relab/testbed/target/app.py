@@ -1,4 +1,4 @@
-"""The target's HTTP application: routes, flow control in front of them, and the conversion of errors to responses."""
+"""Build the target's HTTP application: routes, flow control before each request, and the responses to errors."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store the value of a key for the cache's `ttl_s` seconds; a failure is only counted and reported."""
+        """Store the value of a key for `ttl_s` seconds (a setting). A failure is counted and reported, not raised."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:

@@ -1,4 +1,7 @@
-"""The connection pool to PostgreSQL: bounded, with counted waits for a connection, and a time limit for each use."""
+"""A worker's pool of connections to PostgreSQL.
+
+The pool has a maximum size, counts the waits for a connection, and limits the time for which a request uses one.
+"""
 
 from __future__ import annotations
 
@@ -109,9 +112,9 @@ class ShopDatabase:
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
-        """Shut down the connections whose current use has lasted longer than the read time-out; return their number.
+        """Shut down the connections that are in use for too long (setting `read_timeout_s`); return their number.
 
-        A use lasts from the check-out of the connection to its return; all statements in between share the time-out.
+        A use lasts from the check-out of the connection to its return; all statements in between share the time limit.
 
         Args:
             now_s: the current time of `time.monotonic`, in seconds.

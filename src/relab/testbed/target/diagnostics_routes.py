@@ -1,4 +1,8 @@
-"""Diagnostics over HTTP: read-only, and independent of the shop's threads and pool."""
+"""HTTP routes by which operators diagnose the shop: database, cache, machine, processes, settings and search.
+
+The routes change nothing. They use neither the threads nor the connection pool of the shop's requests, so that they
+still answer when these are exhausted.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/settings", summary="The current settings, and their history with authors and times")
     async def effective() -> dict[str, Any]:
-        """Return the settings of this worker since its start, without secrets, and the history of all versions."""
+        """Return the settings that this worker read at its start, without secrets, and the history of all versions."""
         return {
             "version": settings.version,
             "settings": hide_secrets(settings),

@@ -1,1 +1,1 @@
-"""Diagnostics for operators; all of them are read-only."""
+"""Read-only diagnostics for operators: of the database, the cache, the machine, and the supervisor's components."""

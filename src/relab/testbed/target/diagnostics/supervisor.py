@@ -1,4 +1,4 @@
-"""Diagnostics from the supervisor: the components, and the history of the settings."""
+"""Read the status of the components and the history of the settings from the supervisor."""
 
 from __future__ import annotations
 
