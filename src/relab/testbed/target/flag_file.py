@@ -1,4 +1,7 @@
-"""The flags of the target in one file. Changes replace the file atomically, and every worker reads it again."""
+"""Read and change the flags of the target, which are stored in one file for all workers.
+
+A change replaces the file atomically; each worker then reads the new file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class StoredFlags:
 
 
 class FlagFile:
-    """The flags file, and the flags that this worker last read from it.
+    """Reads and changes the flags file, and keeps the flags that this worker last read.
 
     Args:
         path: the path of the file; the lock file is beside it.
@@ -66,9 +69,9 @@ class FlagFile:
     def refresh(self) -> bool:
         """Read the flags file if it may have changed since the last read; return whether the flags have changed.
 
-        The file is read if its inode number, modification time or size differs from the last read. The file is also
-        read if it was less than two seconds old at the last read: another change within one tick of the file system's
-        clock may leave these three values as they were. If the file is absent, the defaults apply.
+        The file is read if its inode number, modification time or size has changed since the last read. It is also read
+        if it was less than two seconds old at the last read: some file systems store times in steps of two seconds, so
+        a second change in this time may leave all three values equal. If the file is absent, the defaults apply.
 
         Raises:
             RelabError: the file is invalid; the flags in `current` stay.

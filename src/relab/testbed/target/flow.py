@@ -64,11 +64,11 @@ class AdmissionQueue:
     It is not thread-safe: use it in the event loop only.
 
     Args:
-        bounds: the range of the limit of active requests, and the longest wait in the queue.
+        bounds: the first bounds of the active requests and of the wait in the queue, from the flags.
 
     Attributes:
         limiter: limits the number of active requests.
-        loop_lag_ms: the current lag of the event loop, in ms.
+        loop_lag_ms: how late the event loop runs its timers at present, in ms; the owner of the queue sets it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -82,7 +82,7 @@ class AdmissionQueue:
         return len(self._waiting)
 
     def change(self, bounds: Bounds) -> None:
-        """Set new limits of active and waiting requests, and admit waiting requests if the new limits allow it."""
+        """Replace the bounds when the flags have changed, and admit waiting requests if the new bounds allow it."""
         self.limiter.change(bounds, now_s=time.monotonic())
         self._wake()
 
@@ -185,7 +185,7 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, but requests to the shop are rejected at once while the admission queue takes no more.
+    """uvicorn's HTTP protocol, which also rejects requests to the shop at once while the admission queue is shut.
 
     Args:
         gate: the worker's admission queue, which admits or rejects each request.
@@ -209,7 +209,8 @@ class DoorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Reject a request to the shop with status 503 if the admission queue takes no new requests (`is_shut`).
 
-        uvicorn handles the request in all other cases, and if an earlier request on the connection is unanswered.
+        Let uvicorn handle all other requests. Exception: if an earlier request on the connection is unanswered, uvicorn
+        handles this one too, so that the answers stay in order.
         """
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.

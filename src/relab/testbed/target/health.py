@@ -1,13 +1,13 @@
-"""The health status of the target, by the thresholds in this module. Pure functions.
+"""Determine the health status of the target from its metrics. The most severe status in this table applies.
 
 | status | when |
 |---|---|
-| critical | the database does not answer; or at least half of the requests fail; or most workers do not answer |
-| critical | a pool is exhausted while requests wait for it, or have given up waiting |
-| degraded | the cache does not answer or refuses writes; or an index is not ready; or files cannot be written |
-| degraded | a worker uses more than 400 MiB of memory, or all of its descriptors |
-| degraded | at least 1 % of the requests fail; or the P95 is above its target |
-| degraded | a worker does not answer; or a pool is nearly used up, or requests gave up waiting for it |
+| critical | the database does not answer; or at least half of the requests fail; or most workers are not running |
+| critical | all connections of a pool are in use, and requests wait for one or have timed out |
+| degraded | the cache does not answer or rejects writes; or an index is not ready; or receipts cannot be written |
+| degraded | a worker uses more than 400 MiB of memory, or all of its file descriptors |
+| degraded | at least 1 % of the requests fail; or the P95 latency is above its target |
+| degraded | a worker is not running; or at least 80 % of a pool's connections are in use; or waits for one timed out |
 
 The share of failed requests and the P95 are only considered if the window has at least `MIN_REQUESTS` requests.
 """
@@ -37,10 +37,13 @@ _LEVELS = ("low", "normal", "high", "exhausted")
 def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[int], str] = state_of) -> str:
     """Return whether a worker is `running`, `stopped`, `not responding` or `down`.
 
+    `stopped`: a signal or debugger has stopped the process. `not responding`: its statistics are older than
+    `STALE_AFTER_S`. `down`: there is no process, or it has published no statistics.
+
     Args:
         worker: the last statistics of the worker; None if it has published none.
         now_s: the current time of the machine's monotonic clock.
-        state: returns the kernel's state of the process with a pid, as a word.
+        state: returns the kernel's state of a process as a word, such as `stopped`, for the process's pid.
     """
     if worker is None:
         return "down"
@@ -109,9 +112,9 @@ def judge(
         figures: the metrics of the whole target, as the metrics route returns them.
         pool: the state of the connection pools of all workers, from `pool_status`.
         workers: `{worker's number: state}`; a state is `running`, `stopped`, `not responding` or `down`.
-        probes: the last probe's result of each dependency, by name.
+        probes: the result of the last probe of each dependency, by the name of the dependency.
         indexes: the state of each search index, by name.
-        receipt_errors: number of orders in the metrics window without a written receipt.
+        receipt_errors: number of orders in the metrics window that failed because no receipt could be written.
         target_p95_ms: the P95 latency above which the target counts as degraded.
         processes: the resource use of each worker's process, by the worker's number; None if unknown.
     """

@@ -1,7 +1,7 @@
-"""Histograms of response times with exponential buckets; those of several seconds and workers can be added up.
+"""Compute histograms of durations with exponential buckets. Histograms of several seconds or workers can be added.
 
-Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. The geometric mean of a bucket represents its values,
-and is within 1 % of each of them.
+Bucket `i` counts the values in (g^(i-1), g^i] ms with g = 1.02. The geometric mean of these two bounds stands for every
+value in the bucket, with an error of at most 1 %.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
     """Return `[(bound, number of values that are at most this bound)]` for a histogram.
 
-    All values of a bucket count as the bucket's geometric mean.
+    Each value in a bucket counts as the geometric mean of the bucket's two bounds.
 
     Args:
         counts: the histogram: the number of values by bucket.
-        bounds_ms: the bounds, in milliseconds and in ascending order.
+        bounds_ms: the bounds for which to count, in milliseconds and in ascending order.
     """
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []

@@ -1,4 +1,7 @@
-"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches exactly."""
+"""Search products by vector, in one of two engines: FAISS in memory; or Qdrant, in this process or as a server.
+
+Each call searches for a batch of queries.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,9 @@ class Index(Protocol):
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
-        `state` is `ready`, `incomplete` or an error message.
+        `kind` is the engine, such as `qdrant server`. `vectors` is the number of stored vectors. `expected` is the
+        number of products, because each has one vector. `state` is `ready` if these two numbers are equal, and
+        otherwise `incomplete`. If the index cannot answer, `state` is the error message.
         """
         ...
 
@@ -56,7 +60,7 @@ def _figures(kind: str, held: int, expected: int) -> dict[str, Any]:
 
 
 class FaissIndex:
-    """An index that holds all vectors in memory and compares them one by one: exact, and fast for thousands of vectors.
+    """An index that holds all vectors in memory. A search compares the query with every vector, so it is exact.
 
     Args:
         ids: the products' ids.
@@ -108,8 +112,8 @@ class FaissIndex:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
-        `state` is `ready` or `incomplete`.
+        `kind` is `faiss flat`. `vectors` is the number of stored vectors. `expected` is the number of products,
+        because each has one vector. `state` is `ready` if these two numbers are equal, and otherwise `incomplete`.
         """
         return _figures("faiss flat", int(self._index.ntotal), len(self._ids))
 
@@ -169,8 +173,8 @@ class EmbeddedQdrant:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
-        `state` is `ready` or `incomplete`.
+        `kind` is `qdrant embedded`. `vectors` is the number of stored vectors. `expected` is the number of products,
+        because each has one vector. `state` is `ready` if these two numbers are equal, and otherwise `incomplete`.
         """
         return _figures("qdrant embedded", self._shard.info().points_count, self._expected)
 
@@ -186,8 +190,8 @@ class QdrantServer:
         ids: the products' ids.
         vectors: the products' vectors, one per row in the order of `ids`.
         url: the address of the server.
-        collection: the name of the collection on the server. If its number of vectors differs from the number of
-            products, all products are uploaded.
+        collection: the name of the collection on the server. If it does not exist, it is created. If its number of
+            vectors differs from the number of products, all products are uploaded.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.
@@ -224,9 +228,9 @@ class QdrantServer:
     def figures(self) -> dict[str, Any]:
         """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        `vectors` is the number of stored vectors. `expected` is the number of products, because each has one vector.
-        `state` is `ready` or `incomplete`. If the server does not answer, `vectors` is None and `state` is the error
-        message.
+        `kind` is `qdrant server`. `vectors` is the number of stored vectors. `expected` is the number of products,
+        because each has one vector. `state` is `ready` if these two numbers are equal, and otherwise `incomplete`. If
+        the server does not answer, `vectors` is None and `state` is the error message.
         """
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])

@@ -1,4 +1,7 @@
-"""Routes for flags, readiness for experiments, and the last report, some of them under both `/api` and `/ops`."""
+"""HTTP routes for the flags, for the last report, and to check whether an experiment can run.
+
+The routes for flags and report have two paths each: under `/api` and under `/ops`.
+"""
 
 from __future__ import annotations
 

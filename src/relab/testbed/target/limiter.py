@@ -1,9 +1,10 @@
-"""The concurrency limit of one worker: additive increase, multiplicative decrease. No I/O; the caller gives the time.
+"""Limit the active requests of one worker. No I/O; the caller passes the time.
 
-The limit rises by one after a period in which the limit was reached and the P95 of the processing times stayed within
-its bound. It falls by a constant factor after a period in which the P95 exceeded the bound. Only additive increase with
-multiplicative decrease converges to a fair and efficient share (Chiu and Jain 1989). The bound is lower than the target
-P95, because clients also see the wait in the queue and the time in the network.
+At the end of each measuring period, the limiter compares the P95 of the processing times with a threshold. If the P95
+is above the threshold, the limit falls by a constant factor. Otherwise the limit rises by one, but only if it was
+reached in this period. Such an additive increase with multiplicative decrease converges to a fair and efficient share
+(Chiu and Jain 1989). The threshold is lower than the target P95 of the flags: the target is for the latency of clients,
+which also includes the wait in the queue and the time in the network.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ MEAN_WEIGHT: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The limits of one worker that follow from the flags.
+    """The bounds for one worker that follow from the flags: for its active requests, and for the wait in its queue.
 
     Attributes:
-        adaptive: whether the limit of active requests adapts to the measured times.
+        adaptive: whether the limit of active requests adapts to the measured processing times.
         highest: the upper bound of an adaptive limit, or the value of a fixed limit; None for no limit.
         wait_ms: longest time that a request may wait in the queue, in milliseconds.
-        work_p95_ms: an adaptive limit falls if the P95 of the processing times, without the wait, exceeds this value.
+        work_p95_ms: threshold for the P95 of the processing times, in milliseconds. If the P95 is above it, an
+            adaptive limit falls. Processing times do not include the wait in the queue.
     """
 
     adaptive: bool
@@ -47,9 +49,9 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return the limits of one worker if the target has `workers` workers.
+        """Return the bounds for each worker of a target with `workers` workers.
 
-        Each worker gets an equal share of the limit of concurrent requests in the flags, rounded up.
+        The flags limit the active requests of the whole target. Each worker gets an equal share, rounded up.
         """
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
@@ -65,7 +67,7 @@ class Limiter:
     """Limits the number of active requests of a worker, and adapts the limit to the measured processing times.
 
     Args:
-        bounds: the range of the limit, and the longest wait of a request in the queue.
+        bounds: the bounds from the flags; an adaptive limit begins at its upper bound.
         now_s: the current time of a monotonic clock, in seconds. All calls of the methods must use the same clock.
     """
 
@@ -105,10 +107,10 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Replace the bounds of the limit on active requests, after a change of flags.
+        """Replace the bounds, and begin a new measuring period. The caller does this when the flags have changed.
 
-        The current limit stays if the old and the new bounds are both adaptive (the limit follows the measured times)
-        and have the same upper bound. Otherwise the limit becomes the new upper bound.
+        If the old and the new bounds are both adaptive and have the same upper bound, the current limit stays.
+        Otherwise the limit becomes the new upper bound.
 
         Args:
             bounds: the new bounds.
@@ -134,10 +136,10 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Record the end of a request, failed or not; at the end of a measuring period, adapt the limit on requests.
+        """Record the end of a request, failed or not; at the end of a measuring period, adapt the limit.
 
         Args:
-            elapsed_ms: the time from the start of the request to its end.
+            elapsed_ms: the processing time of the request, without its wait in the queue.
             now_s: the current time of the monotonic clock, in seconds.
         """
         assert self._active > 0, "more requests finished than began"

@@ -1,9 +1,9 @@
-"""Structured log lines of all workers: each worker appends to its own files, a reader pages through all of them.
+"""Write and read structured log lines: each worker appends to its own files, a reader merges the files into pages.
 
 There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A
 file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds
-since the epoch, `part` is the number of the file among those of the process. The oldest files of a worker are deleted,
-so that at most `FILES_PER_WORKER` files of each worker are kept.
+since the epoch, `part` counts the files of this process from 0. The oldest files of a worker are deleted, so that at
+most `FILES_PER_WORKER` files of each worker are kept.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LogFiles:
     """Writes the log files of one worker. Thread-safe.
 
     Args:
-        log_path: the folder of the files, and the beginning of their names: for `logs/target.jsonl`, the files are
-            `logs/target.w1.….jsonl`.
+        log_path: a path from which the paths of the files are made. For `logs/target.jsonl`, the files of worker 1
+            are `logs/target.w1.….jsonl`.
         worker: the worker's number.
         started_us: start of the worker's process, in microseconds since 1970.
         file_bytes: size after which a new file is started.
@@ -109,10 +109,10 @@ class LogPage:
 
     Attributes:
         lines: the log lines, parsed.
-        cursor: the argument `since` for the next page.
-        more: whether further lines already exist.
-        gap: whether a log file to which the cursor `since` points was deleted, so that lines after the cursor may be
-            missing.
+        cursor: the argument `since` of `read_page` for the next page.
+        more: whether there already are lines for the next page.
+        gap: whether lines may be missing before this page: the reader's cursor points to a log file that has been
+            deleted.
     """
 
     lines: list[dict[str, Any]]
@@ -172,8 +172,8 @@ def _lines(
 ) -> Iterator[tuple[str, int, Place, str]]:
     """Yield one worker's log lines, oldest first, as `(time, worker's number, position after the line, line)`.
 
-    An invalid line, and a line before `earliest`, is yielded as empty text. The generator ends when the lines have
-    `PAGE_BYTES` bytes in total; lines before `earliest` do not count.
+    For an invalid line, or a line before `earliest`, the text `line` is empty: the reader must skip the line, but go on
+    from the position after it. The generator ends after `PAGE_BYTES` bytes of lines, without those before `earliest`.
 
     Args:
         worker: the worker's number.
@@ -217,9 +217,10 @@ def _lines(
 
 
 def _files_from(files: list[tuple[tuple[int, int], Path]], earliest: str) -> list[tuple[tuple[int, int], Path]]:
-    """Return `files` without the oldest ones in which every line is earlier than the time `earliest`.
+    """Return the log files of one worker that may contain lines from the time `earliest` on, oldest first.
 
-    `files` are the log files of one worker as `_files` lists them, oldest first.
+    These are the newest file that begins before `earliest`, and all newer files; or all files if none begins earlier.
+    `files` are all log files of the worker, from `_files`.
     """
     for index in range(len(files) - 1, 0, -1):
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError), files[index][1].open("rb") as opened:

@@ -1,4 +1,4 @@
-"""The log of a worker: JSON lines, with a maximum number of lines per event and second."""
+"""Write the log of a worker: JSON lines, at most `LINES_PER_SECOND` with the same event name in one second."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line to the worker's log, unless the event has written `LINES_PER_SECOND` lines in this second.
+        """Write one line to the worker's log.
+
+        If `LINES_PER_SECOND` lines with this event name have been written in this second, drop the line. The number of
+        dropped lines is logged in a later second.
 
         Args:
             level: the severity of the event.

@@ -1,4 +1,7 @@
-"""The target's metrics as OpenMetrics, with OpenTelemetry's names for connection pools (`db.client.connection.*`)."""
+"""Write the target's metrics in the OpenMetrics text format.
+
+The metrics of connection pools have the names that OpenTelemetry defines (`db.client.connection.*`).
+"""
 
 from __future__ import annotations
 

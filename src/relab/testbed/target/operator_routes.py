@@ -1,4 +1,4 @@
-"""Routes for monitoring: health, metrics, pool, logs."""
+"""HTTP routes for monitoring: health, metrics, connection pools and logs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the state of the workers' connection pools as JSON: one row per pool, the worst health, and totals.
+    """Return the state of the workers' connection pools as JSON, in the format of `pool_status`.
 
     Args:
         parts: the objects (such as settings and pools) of the worker that handles the HTTP request.

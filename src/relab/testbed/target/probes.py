@@ -23,9 +23,9 @@ class DependencyProbeResult:
 
     Attributes:
         ok: whether the dependency answered.
-        connect_ms: time to open a connection.
-        answer_ms: duration of the smallest request on the connection.
-        payload_ms: duration of a request for `PAYLOAD_BYTES`, which shows a low bandwidth.
+        connect_ms: time to open a connection; for the cache, including a first `PING`.
+        answer_ms: duration of a minimal request on the connection: `SELECT 1` or `PING`.
+        payload_ms: duration of a request whose answer has `PAYLOAD_BYTES` bytes; it is long if the bandwidth is low.
         error: the driver's error message; None without an error.
         sqlstate: PostgreSQL's error code; None if there is no error, or the error has no code.
     """
@@ -43,9 +43,10 @@ class DependencyProbeResult:
 
 
 def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
-    """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`; return the durations or the error.
+    """Connect to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES` bytes; return the durations or the error.
 
-    The call blocks the calling thread, at most for the connection's time-outs.
+    The call blocks the calling thread. Connecting has a time-out, and the server cancels a statement after
+    `PROBE_TIMEOUT_MS`.
     """
     began_s = time.perf_counter()
     try:
@@ -66,7 +67,7 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 
     Args:
         settings: the address of the server, and the shop's user and password.
-        name: the application name of the session, as the server lists it.
+        name: the `application_name` of the session on the server.
 
     Raises:
         psycopg.Error: the connection fails.
@@ -76,9 +77,9 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 
 
 async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
-    """Open a connection to the cache, send `PING` and an echo of `PAYLOAD_BYTES`; return the durations or the error.
+    """Connect to the cache, send `PING` and `ECHO` with `PAYLOAD_BYTES` bytes; return the durations or the error.
 
-    A wrong password is an error, too.
+    If the cache rejects the password, the result is an error, too.
     """
     # The time-out for the shop's requests is too short to measure a path with low bandwidth.
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})

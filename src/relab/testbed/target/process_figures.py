@@ -46,7 +46,8 @@ class OwnProcess:
 
         - `cpu_pct`: mean CPU use since the last sample, in percent of one core.
         - `cpu_s`: CPU seconds since the start of the process.
-        - `fds`, `fd_limit`: number of open file descriptors, and the limit of this number.
+        - `fds`, `fd_limit`: number of open file descriptors, and the limit of this number. If the process has no free
+          descriptor to count them, `fds` is the limit.
         - `rss_bytes`, `threads`: resident memory and number of threads; left out if the process has no free descriptor
           to read them.
         """

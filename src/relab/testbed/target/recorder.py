@@ -74,7 +74,7 @@ class RouteCounts:
 
 @dataclass(slots=True)
 class WorkerCounters:
-    """The counters of one second, or the sums over several seconds.
+    """The counters of a worker in one second, or the sums over several seconds or workers.
 
     Attributes:
         routes: counters of requests, by the name of the route.

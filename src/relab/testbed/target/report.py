@@ -1,4 +1,4 @@
-"""The last report of a rollout, stored in a file for clients of the service."""
+"""Store the last report of a rollout or experiment in a file, and read it for clients of the target."""
 
 from __future__ import annotations
 

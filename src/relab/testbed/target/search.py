@@ -1,4 +1,4 @@
-"""Search: choose an index by the flags, batch waiting searches, and fall back from FAISS to Qdrant on a failure."""
+"""Search for products: batch waiting searches, choose an index by the flags, and use Qdrant if FAISS fails."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Indexes:
         """Return the index with this name, `faiss` or `qdrant`.
 
         Raises:
-            SearchError: this index failed to start.
+            SearchError: `backend` is `qdrant`, and Qdrant failed to start.
         """
         if backend == "faiss":
             return self.faiss
@@ -93,7 +93,7 @@ class Indexes:
     def figures(self) -> dict[str, Any]:
         """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`.
 
-        If Qdrant failed to start, the state of `qdrant` is the error message.
+        If Qdrant failed to start, `qdrant` has no number of vectors, and its state is the error message.
         """
         qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
         return {"faiss": self.faiss.figures(), "qdrant": qdrant}
@@ -106,12 +106,12 @@ class Indexes:
 
 
 class Search:
-    """Answers searches in batches: searches that arrive during one batch form the next batch.
+    """Answers searches in batches: searches that arrive while a batch is processed wait for a later batch.
 
     Args:
         indexes: the indexes to search in.
         recorder: counts answers by index, fallbacks and batches.
-        flags: returns the current flags, with the index to use and the maximum size of a batch.
+        flags: returns the current flags, which determine the index and the maximum size of a batch.
         failed: called when an index fails, with the name of the index and the error message.
     """
 
@@ -130,8 +130,9 @@ class Search:
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
         """Return `(index, hits)` for a text: the name of the index that answered, and the products found.
 
-        The flags select the index. If `faiss` is selected and fails, `qdrant` answers instead; not the other way round.
-        `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
+        The flags select the index. If `faiss` is selected and fails, `qdrant` answers instead. If `qdrant` is selected
+        and fails, the search fails. `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest
+        first.
 
         Raises:
             SearchError: `qdrant` is selected and fails, or `faiss` is selected and both indexes fail.

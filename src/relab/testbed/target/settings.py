@@ -1,4 +1,4 @@
-"""The settings of a worker: one strict JSON file, the same for all workers of a target."""
+"""Read and validate the settings of a target: one JSON file for all of its workers. An unknown field is an error."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class DatabaseSettings(_Section):
     Attributes:
         name: name of the database.
         pool_size: number of connections that the pool keeps open.
-        max_overflow: number of further connections when all are in use.
+        max_overflow: how many more connections the pool may open if all of these are in use.
         pool_timeout_s: longest wait for a connection of the pool.
         statement_timeout_ms: time after which the server cancels a statement.
-        read_timeout_s: longest use of a connection by one request, after which the connection is shut down; None for
-            `statement_timeout_ms` plus one second.
+        read_timeout_s: longest time that one request may use a connection; the connection is then shut down. None
+            means `statement_timeout_ms` plus one second.
         max_age_s: age after which a connection is replaced at its next use.
     """
 
@@ -61,7 +61,10 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest use of a connection by one request, in seconds: `read_timeout_s` or its default."""
+        """Longest time that one request may use a connection, in seconds.
+
+        It is `read_timeout_s`. If that is None, it is `statement_timeout_ms` plus one second.
+        """
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property
@@ -86,7 +89,7 @@ class CacheSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """The input and the engines of the shop's search.
+    """The products file and the Qdrant engine of the shop's search.
 
     Attributes:
         products_path: the file with the products, one JSON object per line.
@@ -103,12 +106,13 @@ class TargetSettings(_Section):
     """The content of the settings file.
 
     Attributes:
-        version: number of the version in the settings history.
+        version: the version number of these settings.
         workers: number of workers of the target.
-        private_dir: folder of the workers' sockets, for fault injection only.
+        private_dir: folder of the sockets by which fault injection switches on defects in the workers.
         supervisor_socket: the path of the supervisor's socket, for diagnostics; None without a supervisor.
-        token: the token for requests that change flags; None to accept every request from this machine.
-        metrics_window_s: how many seconds, up to now, health and metrics cover.
+        token: the token that requests to change flags must have. None if they need no token; the target may then
+            only listen on a loopback address.
+        metrics_window_s: length in seconds of the window, ending now, that health and metrics cover.
     """
 
     version: int = Field(ge=0)
@@ -143,8 +147,8 @@ def load_settings(path: Path) -> TargetSettings:
     """Read and validate the settings file, and return the settings.
 
     Raises:
-        BadSettingsError: the file is absent or not JSON, or a field is missing, unknown or wrong. The message contains
-            no values.
+        BadSettingsError: the file cannot be read or is not JSON, or a field is missing, unknown or invalid. The
+            message contains no password and no token.
     """
     try:
         return TargetSettings.model_validate(parse_json(path.read_bytes()))

@@ -117,7 +117,9 @@ class Shop:
         return {"query": text, "top_k": top_k, "backend": backend, "results": results}
 
     async def place(self, order: OrderRequest) -> dict[str, Any]:
-        """Reduce the stock, and write the order and its receipt, all in one transaction; return the order as JSON.
+        """Reduce the stock, store the order, write its receipt to a file, and return the order as JSON.
+
+        Stock and order change in one transaction, which is committed only if the receipt could be written.
 
         Raises:
             NoSuchProductError, OutOfStockError: the product does not exist, or its stock is too low.

@@ -1,4 +1,4 @@
-"""The shop's HTTP routes."""
+"""HTTP routes for the shop's customers."""
 
 from __future__ import annotations
 

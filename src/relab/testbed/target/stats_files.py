@@ -1,7 +1,7 @@
 """The workers' statistics: one file per worker, overwritten several times a second and read by the other workers.
 
-The file stays open, so that a worker without a free descriptor or disk space can still publish. By a checksum, a reader
-detects that it has read the file during a write.
+The file stays open, so that a worker without a free descriptor or disk space can still publish. The file contains a
+checksum; if it does not match, the file was read during a write, and the reader tries again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of the whole target, over all workers and the last seconds. Pure functions."""
+"""Compute the metrics of the whole target from the counters of all workers in the last seconds. Pure functions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) ->
     Args:
         workers: the statistics of each worker, with its start.
         now_s: the current time of the machine's monotonic clock.
-        window_s: length of the window that ends now.
+        window_s: length of the window that ends now, in seconds.
     """
     began = min((worker.started_s for worker in workers), default=now_s)
     first = int(now_s) - window_s + 1
@@ -64,14 +64,14 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
     """Return the metrics of one route, or of the sum of all routes, as JSON.
 
     - `requests`: number of answered requests, failed ones included.
-    - `errors`, `client_errors`: number of answers with a status 5xx and 4xx.
+    - `errors`, `client_errors`: number of answers with a status 5xx; with a status 4xx.
     - `shed`: number of requests that flow control rejected; `errors` includes them.
-    - `requests_per_second`: the rate of these requests. `error_rate`: the share of `errors` in percent.
+    - `requests_per_second`: `requests` divided by `seconds`. `error_rate`: share of `errors` in `requests`, in percent.
     - `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`: response times in milliseconds; None without requests.
 
     Args:
         counts: the counters of the route.
-        seconds: the time in which the requests were counted.
+        seconds: how long the requests were counted, in seconds.
     """
     histogram = counts.histogram
     return {
@@ -87,12 +87,12 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
 
 def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
-    """Return the body of the metrics route: metrics of all requests, of each route, of search, cache and other parts.
+    """Return the body of the metrics route: for all requests, each route, search, cache, database and flow control.
 
     Args:
         workers: the statistics of all workers.
         now_s: the current time of the machine's monotonic clock.
-        window_s: how many seconds, up to now, the metrics cover.
+        window_s: length in seconds of the window, ending now, that the metrics cover.
     """
     recent = window(workers, now_s=now_s, window_s=window_s)
     seconds = covered_s(workers, now_s=now_s, window_s=window_s)
@@ -124,9 +124,9 @@ def search_figures(events: dict[str, int]) -> dict[str, Any]:
 
     The result has these keys:
     - `faiss`, `qdrant`: number of searches that this index answered.
-    - `faiss_share_pct`: share of FAISS in percent; None without searches.
+    - `faiss_share_pct`: share of the searches that FAISS answered, in percent; None without searches.
     - `fallbacks`: number of searches that Qdrant answered because FAISS failed.
-    - `batches`: number of groups in which searches were processed.
+    - `batches`: number of batches; the searches of a batch are processed together.
 
     Args:
         events: number of events by name, such as `search_faiss`.

@@ -34,12 +34,12 @@ GRACE_S: Final = 2
 def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> int:
     """Run one worker until a signal ends it; return the exit code: `EXIT_OK`, `EXIT_FAILED` or `EXIT_BAD_SETTINGS`.
 
-    If the settings are invalid, report the error in the log and on standard error, and return at once.
+    If the settings file is invalid, report the error in the log and on standard error, and return at once.
 
     Args:
         settings_path: the path of the settings file.
         worker: the worker's number, from 1.
-        qdrant_url: the address of a Qdrant server, in place of the file's search settings; None to use the file.
+        qdrant_url: the address of a Qdrant server, in place of `search.qdrant_url` of the settings; None to keep that.
     """
     try:
         settings = load_settings(settings_path)
@@ -115,7 +115,7 @@ def _logger(log_path: Path, worker: int) -> Logger:
 def _log_path(settings_path: Path) -> Path | None:
     """Return the field `log_path` of a settings file, even if other settings are invalid.
 
-    Return None if the file cannot be read or has no such field.
+    Return None if the file cannot be read, is not JSON, or has no such field.
     """
     try:
         found = json.loads(settings_path.read_bytes())["log_path"]
