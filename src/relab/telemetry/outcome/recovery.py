@@ -168,7 +168,7 @@ def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
     reported times may be rounded, so that a new attempt seems to begin too early.
     """
     is_rounded = other.at_us % _SECOND_US == 0
-    return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US
+    return not is_rounded and failed.at_us <= other.at_us < failed.end_us - _ROUNDING_US
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
