@@ -166,7 +166,7 @@ def test_table_of_runs_loads_neither_the_orm_nor_rich(tmp_path: Path) -> None:
     code = """
 import sys
 from relab.cli.context import open_services
-from relab.telemetry.reading import read_agent_run
+from relab.telemetry.ingest.reading import read_agent_run
 with open_services() as services:
     services.telemetry.ingest(read_agent_run(
         b'{"run_id": "a", "agent_name": "b", "started_at": "2026-01-15T10:30:00Z", "status": "success"}'

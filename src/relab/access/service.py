@@ -311,15 +311,15 @@ class AccessService:
         remedy = "Create a token with `lab auth create-token` and send it as `Authorization: Bearer <token>`."
         if credentials.via is not None:
             raise ForeignOriginError(
-                f"The request came through a proxy ({credentials.via}), so it does not count as from this machine, "
-                "and this installation has no tokens.",
+                f"The request came through a proxy ({credentials.via}), so it does not count as from this machine. "
+                "Without tokens, only this machine may use the API.",
                 remedy=remedy,
             )
         if not self._trust_loopback_publish and not is_loopback(credentials.client_host):
-            raise ForeignOriginError("Without tokens only this machine may use the API.", remedy=remedy)
+            raise ForeignOriginError("Without tokens, only this machine may use the API.", remedy=remedy)
         if _host_name(credentials.host) not in self._hosts:
             raise ForeignOriginError(
-                "The Host header names another machine, and this installation has no tokens.",
+                "The Host header names another machine. Without tokens, only this machine may use the API.",
                 remedy=f"{remedy} Or list the name in RELAB_HTTP__ALLOWED_HOSTS.",
             )
         if credentials.origin is not None and _origin_name(credentials.origin) not in self._hosts:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FIRST_VALUES: Final = 10
 """Number of first values that set the scale of values without bounds; with fewer there is no evidence."""
 _STAKES: Final = tuple(0.98 * 2 ** (-step / 3) for step in range(25))
-"""Stakes as shares of the largest bet that cannot lose everything: large for rare differences, small for noisy ones."""
+"""Stakes, as shares of the bet that loses all wealth in the worst case: large for rare differences, small for noisy ones."""
 _STEPS: Final = 60
 """Bisection steps: more precise than a double of the width of the bounds."""
 _GRID: Final = 400

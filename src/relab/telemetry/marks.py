@@ -10,7 +10,7 @@ from relab.storage import Database
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.telemetry import repository
-from relab.telemetry.tables import RunBehaviourRow
+from relab.telemetry.tables import AgentRunRow, RunBehaviourRow
 
 
 class RunMarks:
@@ -76,8 +76,11 @@ class RunMarks:
         return found
 
     def count_behaviours(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs in which an analysis found this pattern}`."""
-        behaviour = RunBehaviourRow.behaviour
+        """Return `{behaviour: number of runs in whose present content an analysis found this pattern}`."""
+        row, run = RunBehaviourRow, AgentRunRow
+        is_current = and_(run.run_id == row.run_id, run.content_hash == row.content_hash)
         with self._database.read() as session:
-            found = session.execute(select(behaviour, func.count()).group_by(behaviour))
+            found = session.execute(
+                select(row.behaviour, func.count()).join(table_of(run), is_current).group_by(row.behaviour)
+            )
             return {name: number for name, number in found}  # noqa: C416 rows are no pairs to mypy

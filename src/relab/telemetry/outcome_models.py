@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OUTCOME_VERSION: Final = 12
+OUTCOME_VERSION: Final = 13
 """Increase it when the rules may give a stored run another outcome; `lab agent-runs remap` then recomputes it."""
 
 

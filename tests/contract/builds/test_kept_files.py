@@ -58,6 +58,18 @@ def test_least_recently_built_project_loses_its_cache(services: Services, tmp_pa
     assert build(services, project_of(tmp_path / "second", FROM_CACHE)) is BuildStatus.FAILED
 
 
+def test_next_oldest_project_makes_room_where_the_oldest_is_being_built(services: Services, tmp_path: Path) -> None:
+    home = services.settings.home / "builds"
+    oldest, older, young = (project_of(tmp_path / name) for name in ("oldest", "older", "young"))
+    for project in (oldest, older):
+        build(services, project)
+    with locked_folder(home, oldest):
+        build(services, young)
+        KeptFolders(home, 5 * MB).enforce()
+
+    assert [has_cache(services, project) for project in (oldest, older, young)] == [True, False, True]
+
+
 def test_files_of_a_project_that_is_being_built_stay(services: Services, tmp_path: Path) -> None:
     old, young = project_of(tmp_path / "old"), project_of(tmp_path / "young")
     build(services, old)

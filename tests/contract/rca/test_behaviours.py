@@ -70,8 +70,10 @@ def test_report_has_the_behaviour_with_its_evidence_and_lists_find_the_run(ruled
 def test_behaviour_is_shown_only_for_the_content_in_which_it_was_found(ruled: Services) -> None:
     post(ruled, "a", answer="I am sorry.")
     analyse(ruled, "a")
+    assert ruled.rca.behaviours.count()["apologised"] == 1
     post(ruled, "a", answer="Done.")
     assert shown(ruled, "apologised") == []
+    assert ruled.rca.behaviours.count()["apologised"] == 0
 
     ruled.telemetry.delete("a")
     post(ruled, "a", answer="I am sorry.")

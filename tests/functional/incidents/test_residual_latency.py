@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from relab.incidents.actions.records import RepairResult
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
-from relab.knowledge.models import TriedActionResult
+from relab.knowledge.models import Resolver, TriedActionResult
 from support.shops.small import Means, Shop, Watching, learnt, over, polled, watching, with_status
-from support.shops.ways import Way, at, is_act
+from support.shops.ways import GoOn, Way, at, is_act, is_record_list, lost
 
 pytestmark = pytest.mark.anyio
 PATIENCE_POLLS = 12
@@ -91,6 +92,27 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
     assert past.cause == "valve_a_shut"
     assert [each.outcome for each in past.tried] == [TriedActionResult.HELPED]
     assert len(running.incidents()) == 1
+
+
+async def test_mitigated_repair_is_not_verified_while_the_actions_of_others_are_unknown(fresh: Means, way: Way) -> None:
+    async def lose_records(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        return await (lost(request, go_on) if is_record_list(request) else go_on())
+
+    way.meet = at(is_act, 1, slow(fresh.shop))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        way.meet = lose_records
+        fresh.shop.p95_ms = 12.0
+        found = await running.until(over(running))
+        (act,) = running.log.actions.of_incident(found.incident_id)
+        (past,) = running.world.knowledge.latest(limit=5)
+
+    assert found.outcome == IncidentOutcome.PASSED
+    assert act.effect == RepairResult.MITIGATED
+    assert past.resolved_by == Resolver.ITSELF
+    assert "records_unknown" in kinds(running, found)
 
 
 async def test_unchanged_latency_is_not_a_recovery(fresh: Means, way: Way) -> None:

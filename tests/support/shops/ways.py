@@ -31,6 +31,11 @@ def is_dry_run(request: httpx.Request) -> bool:
     return request.url.path.startswith("/action/") and "dry_run" in request.url.query.decode()
 
 
+def is_record_list(request: httpx.Request) -> bool:
+    """Return whether a request reads the records of all clients' actions."""
+    return request.method == "GET" and request.url.path == "/records"
+
+
 def is_switch(request: httpx.Request) -> bool:
     """Return whether a request reads the server's kill switch, which is one of the last requests before an action."""
     return request.url.path == "/kill-switch"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ class KeptFolders:
                 microseconds since 1970. With 0, the last use has no effect.
         """
         found = self._folders()
-        due = self._due(found, unused_since_us)
+        due = self._take_due(found, unused_since_us)
         return KeptFiles(len(found), _size(found), len(due), _size(due))
 
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
@@ -82,18 +82,24 @@ class KeptFolders:
                 since 1970. With 0, the last use has no effect.
         """
         found = self._folders()
-        removed = [folder for folder in self._due(found, unused_since_us) if self._remove(folder.root)]
+        removed = self._take_due(found, unused_since_us, lambda folder: self._remove(folder.root))
         self._delete_removed()
         left = [folder for folder in found if folder not in removed]
         return KeptFiles(len(left), _size(left), len(removed), _size(removed))
 
-    def _due(self, found: Sequence[_Kept], unused_since_us: int) -> list[_Kept]:
-        left, due = _size(found), []
+    def _take_due(
+        self, found: Sequence[_Kept], unused_since_us: int, take: Callable[[_Kept], bool] = lambda _folder: True
+    ) -> list[_Kept]:
+        """Return the folders to remove, the least recently used first, until the rest is within the limit.
+
+        `take` removes a folder. If it returns False, the folder keeps its space, and the next one is taken as well.
+        """
+        left, taken = _size(found), []
         for folder in sorted(found, key=lambda each: each.used_us):
-            if folder.used_us < unused_since_us or left > self.limit_bytes:
-                due.append(folder)
+            if (folder.used_us < unused_since_us or left > self.limit_bytes) and take(folder):
+                taken.append(folder)
                 left -= folder.size_bytes
-        return due
+        return taken
 
     def _folders(self) -> list[_Kept]:
         """Return the folder of each project that has kept files (caches, workspaces).

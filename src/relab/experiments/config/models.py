@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from relab.core.ids import ExternalId
 from relab.core.validation import FieldValueError
+from relab.experiments.config.artifacts import Artifacts
 from relab.experiments.config.model_gateways import MAX_GATEWAYS, ModelGatewayConfig, check_gateways
 from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies, Validity
 from relab.experiments.config.result_cache import ResultCacheConfig
@@ -167,14 +168,6 @@ class Guardrail(_Section):
 
     metric_id: ExternalId
     max: float
-
-
-class Artifacts(_Section):
-    """Which files of a workspace are kept as artifacts: changed files in `base_dir` that match a glob in `collect`."""
-
-    collect: list[str] = []
-    diff: bool = True
-    base_dir: str = "."
 
 
 class Variant(_Section):

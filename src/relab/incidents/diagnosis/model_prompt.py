@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from string import Template
 from typing import Any, Final
 
+from relab.core.masking import mask_secrets
 from relab.incidents.diagnosis.investigation import KnownFacts
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence
@@ -118,7 +119,7 @@ def _evidence(evidence: Sequence[ProbeEvidence]) -> list[dict[str, Any]]:
 
 def _value(value: FactValue) -> FactValue:
     if isinstance(value, str):
-        return value[:MAX_TEXT]
+        return mask_secrets(value)[:MAX_TEXT]
     if not isinstance(value, float):
         return value
     return round(value, 3) if math.isfinite(value) else str(value)

@@ -66,7 +66,7 @@ class ClosingNodes:
         if incident.is_over:
             raise IncidentOverError(incident_id)
         acts = await world.blocking(world.log.actions.of_incident, incident_id)
-        others = [] if state.get("is_resolved") else await self._done_by_others(state, incident, acts)
+        others = [] if state.get("is_resolved") else await self._done_by_others(state, incident, acts) or []
         resolver = self._resolver(state, others)
         well = {} if resolver is Resolver.RESPONDER else await self._well(state)
         past = self._past(state, incident, acts, others, resolver, well)
@@ -168,7 +168,7 @@ class ClosingNodes:
         - The action was for the cause that is diagnosed now.
         - The action's stored effect is `MITIGATED`: the cause was gone, but the service was not back to normal in time.
         - Probes show that the cause is still gone.
-        - No person and no other client has acted during the incident.
+        - The action server's records show that no person and no other client has acted during the incident.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -177,7 +177,7 @@ class ClosingNodes:
         act = acts[-1]
         book = next((book for book in await world.runbooks() if book.cause == act.cause), None)
         incident = await world.blocking(world.log.get, incident_id)
-        if book is None or await self._done_by_others(state, incident, acts):
+        if book is None or await self._done_by_others(state, incident, acts) != []:
             return False
         if not await VerificationLoop(world).is_gone(book):
             return False
@@ -294,11 +294,11 @@ class ClosingNodes:
 
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
-    ) -> list[ServerRecord]:
+    ) -> list[ServerRecord] | None:
         """Return the action server's records of actions that people or other clients requested, the oldest first.
 
         Only actions requested during the incident count. `acts` are the responder's own actions of the incident, which
-        are left out. The result is empty if the records cannot be read.
+        are left out. Return None, and add an event to the timeline, if the records cannot be read.
         """
         try:
             return list(await self._others(state, incident, acts))[::-1]
@@ -307,7 +307,7 @@ class ClosingNodes:
             await self._world.blocking(
                 self._world.log.append, incident.incident_id, new_event, at_us=self._world.clock.now_us()
             )
-            return []
+            return None
 
     def _past(
         self,

@@ -212,7 +212,7 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
         if added is None:
             yield facts
             continue
-        # Exceptions are kept only for a failed span, or a call without a status: agents and models also log exceptions
+        # Exceptions are kept only for a failed span, or a tool call or retrieval without a status: agents and models also log exceptions
         # that they handle.
         counts_exceptions = _counts_exceptions(facts)
         kept = [event for event in added if event.name != EXCEPTION_EVENT or counts_exceptions]

@@ -174,7 +174,7 @@ def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
     began at most a millisecond before the end of `failed`, or if the start of `other` is a whole second.
     """
     is_rounded = other.at_us % _SECOND_US == 0
-    return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US
+    return not is_rounded and failed.at_us <= other.at_us < failed.end_us - _ROUNDING_US
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:

@@ -89,6 +89,13 @@ class HttpProvider(_Part):
     def _upper(cls, given: Any) -> Any:
         return given.upper() if isinstance(given, str) else given
 
+    @field_validator("timeout")
+    @classmethod
+    def _reject_empty_list(cls, given: Any) -> Any:
+        if given == []:
+            raise ValueError("needs at least 1 limit")
+        return given
+
 
 class ProcessProvider(_Part):
     """A command on this machine that performs an activity (action or probe): the program `path` with `arguments`.

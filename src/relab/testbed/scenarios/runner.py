@@ -17,6 +17,7 @@ from threading import Event
 from typing import Any, Final
 
 from relab.core.errors import RelabError
+from relab.testbed.scenarios.errors import ScenarioError
 from relab.testbed.scenarios.models import Activity, Experiment
 from relab.testbed.scenarios.providers import ActivityFailedError, perform, refusal
 from relab.testbed.scenarios.reading import Scenario
@@ -233,7 +234,7 @@ class Run:
         }
         try:
             row["output"] = perform(activity, self.variables)
-        except ActivityFailedError as error:
+        except (ActivityFailedError, ScenarioError) as error:
             row["status"], row["exception"] = "failed", [str(error)]
         ended = _now()
         return {**row, "end": ended.isoformat(), "duration": (ended - began).total_seconds()}

@@ -194,6 +194,7 @@ def test_file_that_is_not_a_mapping_is_rejected(text: str) -> None:
         ({"metrics": [{"id": "m", "source": "output"}]}, "metrics.0", "needs json_pointer"),
         ({"metrics": [{"id": "m", "source": "events"}]}, "metrics.0", "needs event_type"),
         ({"metrics": [{"id": "m", "source": "artifacts"}]}, "metrics.0", "needs artifact_measure"),
+        ({"artifacts": {"diff": False}}, "artifacts.diff", "always kept"),
         ({"metrics": [{"id": "m", "source": "runner"}] * 2}, "metrics.1.id", "the id 'm' occurs twice"),
     ],
 )

@@ -84,6 +84,13 @@ def test_possible_secrets_are_not_sent(text: str) -> None:
     assert told(case)["evidence"][0]["value"] == "password"
 
 
+def test_passwords_in_text_values_are_masked() -> None:
+    address = f"postgresql://shop:{SECRETS[0]}@db/shop"
+    case = PromptInput(known(seen("settings.database_url", address), figure=address), [])
+    assert SECRETS[0] not in build_prompt(case, code="code").user
+    assert told(case)["figures"]["figure"].endswith("@db/shop")
+
+
 def test_repeated_evidence_text_is_shown_once() -> None:
     lines = '[{"event":"start"}]'
     found = told(PromptInput(known(*(seen(f"logs.{name}", 0.0, lines, place="/lines") for name in "abc")), []))

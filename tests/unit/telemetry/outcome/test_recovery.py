@@ -179,6 +179,10 @@ def test_parallel_call_is_no_new_attempt() -> None:
     )
 
 
+def test_call_that_starts_at_the_same_moment_is_no_new_attempt() -> None:
+    assert verdict(bad("c1", 0.25), good("c2", 0.25), answer=DONE) == FAILED
+
+
 def test_parallel_call_with_the_same_arguments_recovers() -> None:
     assert verdict(bad("c1", 0, args=ORDER), good("c2", 0.5, args=ORDER), answer=DONE) == SUCCEEDED
 

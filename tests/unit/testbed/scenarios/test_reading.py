@@ -68,6 +68,7 @@ MISTAKES = [
     ("method.0.provider.type", "ftp", "method.0.provider", "http, process or python"),
     ("method.0.provider.url", ..., "method.0.provider.url", "required"),
     ("method.0.provider.timout", 3, "method.0.provider.timout", "not permitted"),
+    ("method.0.provider.timeout", [], "method.0.provider.timeout", "at least 1"),
     ("method.0.provider.method", "BREW", "method.0.provider.method", "'GET'"),
     ("method.0.pauses.after", "soon", "method.0.pauses.after", "must be 0 to"),
     ("method.0.pauses.after", -1, "method.0.pauses.after", "must be 0 to"),

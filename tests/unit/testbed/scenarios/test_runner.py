@@ -152,6 +152,17 @@ def test_failed_rollback_is_reported_and_the_others_run(here: World) -> None:
     assert [row["output"]["status"] for row in outcome.journal["rollbacks"]] == [404, 200]
 
 
+def test_rollback_with_an_invalid_time_limit_fails_and_the_others_run(here: World) -> None:
+    late = stop_drip()
+    late = {**late, "name": "stop late", "provider": {**late["provider"], "timeout": "${wait}"}}
+    configuration = {"url": here.url, "wait": "soon"}
+    outcome = run(here, configuration=configuration, method=[drip()], rollbacks=[late, stop_drip()])
+
+    assert "timeout: ${wait} is 'soon'" in outcome.problems[-1]
+    assert [row["status"] for row in outcome.journal["rollbacks"]] == ["failed", "succeeded"]
+    assert here.phases() == [InjectionPhase.STOPPED]
+
+
 def test_run_stopped_during_a_pause_is_rolled_back(here: World) -> None:
     outcome = run(here, Told(stop_at="waiting 3600 s"), method=[drip(pauses={"after": 3_600}), drip()])
 
