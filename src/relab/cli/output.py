@@ -118,7 +118,7 @@ def print_table(
 
     If there are no rows and `empty` is given, the sentence `empty` is printed instead of the table.
     """
-    names = list(columns)
+    names = [plain(column) for column in columns]
     texts = [["-" if cell is None else _cell(cell, index) for index, cell in enumerate(row)] for row in rows]
     if not texts and empty is not None:
         # Unflushed, an error of a closed pipe would appear only at the end of the process.
@@ -144,10 +144,10 @@ def _print_rich_table(title: str, names: Sequence[str], rows: Sequence[Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    # A title of type `str` would be read as markup, and it contains ids.
+    # A title or a name of type `str` would be read as markup, and both may contain ids.
     table = Table(title=Text(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(names):
-        table.add_column(name, overflow="fold", no_wrap=index == 0)
+        table.add_column(Text(name), overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*map(Text, row))
     stdout_console(width=width).print(table)

@@ -53,7 +53,7 @@ class Base:
     __table_args__: ClassVar[tuple[SchemaItem, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        columns = []
+        columns: dict[str, Column[Any]] = {}
         for name, kind in get_type_hints(cls).items():
             if get_origin(kind) is ColumnClause:
                 each: Column[Any] = vars(cls)[name]
@@ -61,8 +61,11 @@ class Base:
                     each.name = each.key = name
                 [value_type] = get_args(kind)
                 each.nullable = NoneType in get_args(value_type)
-                columns.append(each)
-        cls.__table__ = Table(cls.__tablename__, cls.metadata, *columns, *cls.__table_args__)
+                columns[name] = each
+        for name, value in vars(cls).items():
+            if isinstance(value, Column) and name not in columns:
+                raise TypeError(f"The column {cls.__name__}.{name} needs an annotation: ColumnClause[type].")
+        cls.__table__ = Table(cls.__tablename__, cls.metadata, *columns.values(), *cls.__table_args__)
 
     @classmethod
     def __clause_element__(cls) -> Table:

@@ -69,5 +69,12 @@ class DatabaseSession:
 
     def commit(self) -> None:
         """Commit the transaction, if a statement has begun it."""
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        try:
             self._connection.commit()
+        except BaseException:
+            # SQLite keeps the transaction open after some failures, and SQLAlchemy returns the connection to the pool
+            # without rolling it back. Closing the connection ends the transaction.
+            self._connection.invalidate()
+            raise

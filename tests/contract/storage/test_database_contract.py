@@ -91,6 +91,24 @@ def test_broken_constraint_is_a_conflict_without_values(database: Database) -> N
     assert names(database) == {"a"}
 
 
+def test_transaction_whose_commit_fails_has_ended(database: Database) -> None:
+    with database.write() as unit:
+        unit.session.execute(text("CREATE TABLE teams (team INTEGER PRIMARY KEY)"))
+        reference = "REFERENCES teams (team) DEFERRABLE INITIALLY DEFERRED"
+        unit.session.execute(text(f"CREATE TABLE members (team INTEGER {reference})"))
+    with pytest.raises(ConstraintError), database.write() as unit:
+        # The database checks this reference only at the commit.
+        unit.session.execute(text("INSERT INTO members (team) VALUES (1)"))
+
+    with database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM members")).scalar_one() == 0
+    add(database, "a")
+    assert names(database) == {"a"}
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedout() == 0
+
+
 def test_invalid_statement_is_not_reported_as_unavailable_database(database: Database) -> None:
     with pytest.raises(DBAPIError), database.read() as session:
         session.execute(text("SELECT * FROM no_such_table"))

@@ -162,12 +162,12 @@ def test_json_output_round_trips_without_control_characters(capsys: pytest.Captu
 
 @pytest.mark.parametrize("text", [HOSTILE, "[/]", "[", "[bold", "[/bold]", "\\[x]", "[link=x]", "[@click=f()]"])
 def test_tables_show_markup_as_it_is(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    print_table(f"Run {text}", ("what",), [(text,), (None,)])
+    print_table(f"Run {text}", ("what", text), [(text, "one"), (None, None)])
 
     out = capsys.readouterr().out
     assert not OBEYED.search(out)
     squeezed = re.sub(r"[\s│┃]", "", out)
-    assert squeezed.count(re.sub(r"\s", "", plain(text))) == 2
+    assert squeezed.count(re.sub(r"\s", "", plain(text))) == 3
 
 
 @pytest.mark.parametrize(("columns", "is_list"), [("60", True), ("160", False)])
