@@ -42,7 +42,7 @@ class BuildRetention:
         self._database = database
 
     def count(self, before_us: int) -> PrunedBuilds:
-        """Return the numbers that `prune` would delete; `before_us` is a time in microseconds since 1970."""
+        """Return how many rows of each kind `prune` would delete; `before_us` is a time in microseconds since 1970."""
         with self._database.read() as session:
             return PrunedBuilds(*repository.count_old(session, before_us))
 

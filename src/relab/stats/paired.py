@@ -200,7 +200,7 @@ def interval_of(
     lower ends to the higher of the two upper ends.
 
     With one cluster, or equal differences, neither method works. Without `bounds`, the interval is then infinite. With
-    `bounds`, each end lies between the mean and a bound, and nearer to the mean the more clusters there are.
+    `bounds`, it lies inside them, and is narrower the more clusters there are.
 
     Args:
         clusters: the differences, summed by cluster.

@@ -216,7 +216,7 @@ class _Reader:
     def _note_repetition(self, test: BuildTest, part: _Part | None) -> None:
         """Update `_repeated`, the names of the tests that failed and then passed when repeated.
 
-        A test that failed in several parts of the log must have passed later in each of these parts.
+        A test that failed in several parts of the log is in `_repeated` only if it passed later in each of these parts.
 
         Args:
             test: the result that was just read.

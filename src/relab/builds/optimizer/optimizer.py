@@ -1,4 +1,4 @@
-"""Choose actions by a policy that learns from the log of decisions, and log each decision."""
+"""Choose the settings of the next build by a policy that learns from the log of decisions, and log each decision."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def verification_json(found: Verification) -> dict[str, Any]:
 def bundle_json(found: BundleVerification) -> dict[str, Any]:
     """Return the verification of a bundle (an archive of a run) as the fields that `--json` prints.
 
-    `first` is the first difference, or null.
+    `first` is the first difference between the bundle and its manifest or signed statements, or null.
     """
     damage = [each.to_json() for each in found.damage]
     manifest = found.manifest

@@ -249,10 +249,11 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask digests in the bundle: with the digest of an unmasked file, guesses of a masked password can be checked.
+        """Mask the digests in the files of the bundle, except in files below `trials/` and in Parquet tables.
 
-        The seal (the digests of the run's files), the signed statements and the evidence store are left out of the
-        bundle. Files below `trials/` and Parquet tables keep their digests. In all other files, each digest is masked.
+        A masked file keeps no digest of its original content. Otherwise, a reader could guess a masked password, and
+        check the guess by the digest. The seal (the digests of the run's files), the signed statements and the evidence
+        store are not in the bundle at all.
         """
         # Otherwise a masked password could be guessed, and each guess checked by the digest of the unmasked document.
         files, self._files = self._files, []
@@ -277,7 +278,7 @@ class _Bundle:
         Credentials in the path are masked, and the path is unique and valid on every system.
 
         Args:
-            folder: the path in the bundle of the folder that contains it; empty for the folder of the run itself.
+            folder: the path that the parent folder has in the bundle; empty if the parent is the folder of the run.
             name: the name of the file or folder in the run.
         """
         cleaned, count = self._redactor.name(name)

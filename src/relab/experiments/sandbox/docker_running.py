@@ -34,7 +34,8 @@ class DockerRunning:
         engine: the Docker Engine of the container.
         container: the id of the container.
         launch: the description of the attempt.
-        remove: is called with the container's id after `close` has removed the container.
+        remove: a function that forgets a container. `close` calls it with the container's id after it has removed the
+            container from the engine.
 
     Raises:
         EngineError: the engine rejects a request.

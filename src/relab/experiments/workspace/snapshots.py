@@ -261,7 +261,9 @@ def walk_files(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os
 
 
 def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
-    """Read a file, or the target of a link, and return its entry for a manifest.
+    """Return the entry of a file or a symbolic link for a manifest.
+
+    The digest in the entry is that of the file's content; of a link, it is that of the path to which the link points.
 
     Args:
         path: the path of the file, relative to the folder of the manifest.

@@ -42,8 +42,9 @@ def without_clock_jumps(course: ActionObservations, settings: VerificationSettin
     """Return `course`, the observations since an action, with long gaps between polls shortened.
 
     Such gaps come from a process that was suspended, or a clock that was set forward; this time must not count as waiting
-    for the action's effect. Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll
-    intervals. The polls around a shortened gap still do not count as consecutive.
+    for the action's effect. Polls count as consecutive if at most `MAX_GAP` poll intervals lie between them. A gap longer than
+    `settings.effect_timeout_s` becomes slightly longer than that, so the polls around it still do not count as
+    consecutive.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

@@ -195,9 +195,9 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause that the action was to repair is gone.
+    """Return whether the last probe shows that the action has ended the cause.
 
-    Only the last probe in `course` counts, and only if it was run `metrics_window_s` seconds or more after the action.
+    The probe counts only if it ran at least `metrics_window_s` after the action, and soon before the last of `polls`.
     """
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False

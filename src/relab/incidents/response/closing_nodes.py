@@ -135,12 +135,12 @@ class ClosingNodes:
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait after a handover to people until users are served well again, or until a person ends the incident.
+        """Wait after a handover to people; return which node follows.
 
-        The next node is `monitor`, which begins a new diagnosis, in one of these cases:
-        - A person reports the problem again, or another outage begins.
-        - The incident was handed over to people without a diagnosis, but the probes of the handover indicate a cause.
-        Otherwise it is `learn` if users are served well, and none if a person has ended the incident.
+        - `learn`, once users are served well again
+        - no node, once a person has ended the incident
+        - `monitor`, for a new diagnosis: if a person reports the problem again, if another outage begins, or if the
+          incident was handed over without a diagnosis, but the probes at that time indicate a cause
         """
         world = self._world
         suspected = state.get("suspected", "")

@@ -25,7 +25,7 @@ class IncidentOverError(ConflictError):
 
 
 class IncidentStatusError(ConflictError):
-    """The incident has another status than the one for which a person decided."""
+    """A person decided about an incident with a certain status, but the incident has another status now."""
 
     code = "incident_status"
 

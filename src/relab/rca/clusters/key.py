@@ -72,11 +72,11 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 
 
 def _place_of_cause(report: Report) -> Finding | Attribution | None:
-    """Return the place (step or call) of a report's first cause; None if it is not known.
+    """Return what names the place (step or call) of a report's first cause; None if nothing does.
 
-    Usually, this is the report's attribution: the place to which the report assigns the failure. But if the attribution
-    is only a ranked guess, because no error shows the place, return a finding (a problem in the report) instead: the
-    first finding that is not a guess and that cites the first evidence of the cause.
+    If an error shows the place, this is the report's attribution. Otherwise the attribution is only a ranked guess, and
+    is not used. The result is then the first finding of the report that is no guess and that cites the first evidence
+    of the cause.
     """
     place = report.attribution
     if place is None or place.basis is not AttributionBasis.RANKED_GUESS:

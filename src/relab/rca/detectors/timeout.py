@@ -111,9 +111,10 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether a failure is that of a step or call with a known latency, and its error names no reason.
+    """Return whether a failure has a known latency, and its error gives no reason.
 
-    The error class and the text must be generic. A status code that reports an error counts as a reason, except 500.
+    An error gives a reason if its class or its text is specific, or if its status code reports an error. The status code
+    500 is no reason.
     """
     code = failure.status_code
     return (

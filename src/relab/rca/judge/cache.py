@@ -9,9 +9,9 @@ class JudgeAnswerCache(Protocol):
     """Stores answers of the judge (a language model). `key` is the hash of a request to the judge."""
 
     def get(self, key: str) -> str | None:
-        """Return the stored answer, as JSON, to the request with the hash `key`; None if it is not stored."""
+        """Return the stored answer (a JSON text) to a request; None if it is not stored. `key` is the hash of the request."""
         ...
 
     def put(self, key: str, answer: str) -> None:
-        """Store an answer, as JSON, to the request with the hash `key`."""
+        """Store the answer (a JSON text) to a request. `key` is the hash of the request."""
         ...

@@ -162,8 +162,8 @@ class StepModel(Artefact):
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
         calibration: converts the weighted mean (the share of a step, see `shares`) into a calibrated probability.
-        stands_out: the smallest probability at which the most likely guess may stand out in a report. It is the median
-            of the probabilities of the most likely guesses in runs that were held out of the training.
+        stands_out: a report may single out the most likely guess only if its probability is at least this one. It is
+            the median of the probabilities of the most likely guesses in runs that were held out of the training.
     """
 
     columns: Columns

@@ -39,8 +39,8 @@ class _Reason(NamedTuple):
     Attributes:
         words: the reason, as a sentence without its full stop.
         shown: quotations that show the reason, besides the text of the turn itself.
-        explains_error: whether a later turn, with the output of executed code or of a tool, reports that this turn's
-            code or call failed.
+        explains_error: whether a later turn shows that the code or the tool call of this turn failed. The later turn
+            has the output of executed code or of a tool.
         is_change: whether the turn changed something.
     """
 

@@ -67,9 +67,8 @@ class RolloutTarget:
 
         Args:
             before: the flags before the rollout.
-            planned: the flags to set for each arm, from `flags_of`. They are used only for a service's flags (the JSON
-                object `{control, routing}`), and ignored for an HTTP flag and for a flag of relab. For these two, the
-                changes follow from the plan and `before`.
+            planned: the flags to set for each arm, from `flags_of`. They are the changes of a service's flags (the JSON
+                object `{control, routing}`). The changes of an HTTP flag and of a flag of relab do not depend on them.
 
         Raises:
             SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.

@@ -1,4 +1,4 @@
-"""Define the data types of the chaos server, which injects faults, and its errors.
+"""Define the data types and the errors of the chaos server. This server injects faults.
 
 The types describe the parameters and symptoms of faults, and the state of injections.
 """

@@ -65,7 +65,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
 
 
 def _section(lines: list[str]) -> dict[str, Any]:
-    """Return a section block of a Slack message. Lines from the first that does not fit become one ellipsis."""
+    """Return a section block of a Slack message. If the lines are too long for it, an ellipsis replaces the last ones."""
     kept, room = [], _MAX_IN_SECTION
     for line in lines:
         room -= length(line) + 1
