@@ -26,7 +26,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def every_table_is_known() -> None:
-    """Import all ORM classes, so that the metadata has every table."""
+    """Import all classes of tables, so that the metadata has every table."""
     for module in pkgutil.walk_packages(relab.__path__, "relab."):
         if module.name.endswith(("tables", ".storage.counters")):
             importlib.import_module(module.name)
