@@ -10,7 +10,7 @@ from relab.builds.models import BuildFailure, BuildStatus
 from relab.builds.monitor.runner import run_build, take_project
 from relab.builds.monitor.workspace import locked_folder
 from relab.experiments.sandbox.local import LocalSandbox
-from relab.experiments.sandbox.protocol import Launch, NetworkMode, RunningAttempt, SandboxLimits
+from relab.experiments.sandbox.protocol import Launch, RunningAttempt, SandboxLimits
 from support.builds.projects import write_project
 
 
@@ -25,7 +25,7 @@ class OpenSandbox(LocalSandbox):
 
 def test_build_is_not_run_where_the_egress_self_test_fails(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", "sleep 1000\n", sandbox="local")
-    sandbox = OpenSandbox(NetworkMode.NONE, SandboxLimits(), "test-egress")
+    sandbox = OpenSandbox(SandboxLimits(), "test-egress")
     sandbox.prepare()
     with locked_folder(tmp_path / "home", project) as folder:
         snapshot = take_project(project, folder)
