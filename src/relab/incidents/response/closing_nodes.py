@@ -6,13 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relab.incidents.actions.errors import ActionServerError
-from relab.incidents.actions.records import (
-    ActionRecord,
-    ActionStatus,
-    RepairResult,
-    ServerRecord,
-    of_others,
-)
+from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult, ServerRecord, of_others
 from relab.incidents.diagnosis.investigation import KnownFacts
 from relab.incidents.postmortem.service import events_of
 from relab.incidents.postmortem.signal_events import signals_event
@@ -150,10 +144,12 @@ class ClosingNodes:
         recovery = Recovery(world, state["incident_id"], state["symptoms"])
         while True:
             await recovery.poll()
+            # At once after the poll: a later poll would move `wrong_at_us` past the collected ones.
+            has_passed = await recovery.has_passed()
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
-            if await recovery.has_passed():
+            if has_passed:
                 return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": await self._has_mended(state)}
             if reports_by_hand(incident) > state.get("heard", 0):
                 why = next(each.detail for each in incident.findings if each.detector == "trigger")
