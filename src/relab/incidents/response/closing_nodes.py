@@ -144,12 +144,10 @@ class ClosingNodes:
         recovery = Recovery(world, state["incident_id"], state["symptoms"])
         while True:
             await recovery.poll()
-            # At once after the poll: a later poll would move `wrong_at_us` past the collected ones.
-            has_passed = await recovery.has_passed()
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
-            if has_passed:
+            if await recovery.has_passed():
                 return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": await self._has_mended(state)}
             if reports_by_hand(incident) > state.get("heard", 0):
                 why = next(each.detail for each in incident.findings if each.detector == "trigger")

@@ -41,6 +41,7 @@ class Recovery:
         self._began_us = world.clock.now_us()
         self._number = world.watch.feed.number
         self._polls: list[Snapshot] = []
+        self._wrong_at_us: int | None = None
 
     async def poll(self) -> None:
         """Wait for the next poll of the target, and collect it in this object.
@@ -50,6 +51,8 @@ class Recovery:
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number
+        # Read with the polls: a later poll would move it past them, and a time after them counts as a clock set back.
+        self._wrong_at_us = self._world.watch.wrong_at_us
         # Drop old polls: they are not needed, and the incident may last for a night.
         horizon_us = self._polls[-1].at_us - int(2 * self._world.settings.verification.min_quiet_s * _US)
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
@@ -70,7 +73,7 @@ class Recovery:
         # A verified repair needs less time; here, a problem that comes and goes must stay one incident.
         if found.result is not RepairResult.VERIFIED or found.well_s < settings.min_quiet_s:
             return False
-        wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us
+        wrong_at_us, last_us = self._wrong_at_us, self._polls[-1].at_us
         if wrong_at_us is not None and 0 <= last_us - wrong_at_us < settings.min_quiet_s * _US:
             return False
         alerts_since_us = world.clock.now_us() - _UNHEARD_US
