@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 import relab
@@ -27,7 +26,8 @@ def test_api_matches_its_description(tmp_path: Path, closed: bool) -> None:
         headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
         options = ["--header", f"Authorization: {headers['Authorization']}"]
     with LabProcess.serve(tmp_path / "home") as server:
-        described = httpx.get(f"{server.url}/openapi.json", headers=headers, trust_env=False).json()["paths"]
+        with server.client() as client:
+            described = client.get("/openapi.json", headers=headers).json()["paths"]
         done = subprocess.run(
             [
                 str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(PROJECT / "schemathesis.toml"),

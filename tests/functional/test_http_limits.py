@@ -305,7 +305,7 @@ def test_event_stream_outlives_idle_limits_and_is_counted_apart(server: LabProce
 
 
 def metrics(server: LabProcess) -> str:
-    return httpx.get(server.url + "/metrics", trust_env=False, verify=False).text
+    return httpx.get(server.url + "/metrics", timeout=30, trust_env=False, verify=False).text
 
 
 def minimal(run_id: str) -> dict[str, object]:

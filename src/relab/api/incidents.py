@@ -32,6 +32,7 @@ from relab.incidents.service import (
     SwitchState,
     Triggered,
 )
+from relab.knowledge.models import CAUSE_PATTERN
 
 router = APIRouter(tags=["incidents"])
 
@@ -84,9 +85,17 @@ class Dismissal(_Body):
 class Closing(_Body):
     """The body of a request to close an incident as repaired: what was done, and the cause if a person knows it."""
 
-    note: str = Field(min_length=1, max_length=MAX_CLOSING_NOTE, description="What was done.")
+    # `IncidentService.close` rejects what does not match these patterns, in words; the second range is what Python also
+    # strips.
+    note: str = Field(
+        max_length=MAX_CLOSING_NOTE,
+        description="What was done.",
+        json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"},
+    )
     cause: str | None = Field(
-        None, max_length=100, description="The name of the cause, such as `cache_down`; it is not verified."
+        None,
+        description="The name of the cause, such as `cache_down`; it is not verified.",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": CAUSE_PATTERN}, {"type": "null"}]},
     )
     if_status: Literal["open", "waiting_approval", "escalated"] | None = Field(
         None, description="Close the incident only if it has this status; null: any status."

@@ -63,7 +63,7 @@ def manual_closing(by: str, note: str, cause: str | None = None) -> ManualClosin
         raise InvalidInputError(
             f"The incident cannot be closed: {said}.",
             problems=tuple(problems),
-            remedy="Say in the note what was done.",
+            remedy="Say in the note what was done; the cause may be left out.",
         )
     return ManualClosing(name, text, cause)
 
