@@ -17,7 +17,9 @@ from rich.table import Table
 
 from evals.datasets import cidiff
 from evals.datasets.source import MissingDataError, find_data
-from relab.builds.logs import BuildLog, read_log, relevant_lines
+from relab.builds.logs.models import BuildLog
+from relab.builds.logs.reading import read_log
+from relab.builds.logs.relevance import relevant_lines
 from relab.builds.suggestions.service import FixSuggestion, shipped_failures, suggest
 from relab.stats.intervals import wilson
 

@@ -19,7 +19,8 @@ from evals.build_baselines import BASELINES
 from evals.datasets import cidiff
 from evals.datasets.cidiff import BuildCase
 from evals.datasets.source import MissingDataError, find_data
-from relab.builds.logs import LineRole, relevant_lines
+from relab.builds.logs.models import LineRole
+from relab.builds.logs.relevance import relevant_lines
 
 EXIT_OK = 0
 EXIT_USAGE = 64

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from evals.datasets.source import MissingDataError
-from relab.builds.logs import BuildLog, read_log
+from relab.builds.logs.models import BuildLog
+from relab.builds.logs.reading import read_log
 
 NAME: Final = "cidiff"
 EXPECTED: Final = 72

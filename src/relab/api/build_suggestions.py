@@ -8,8 +8,14 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 
 from relab.access.models import Scope
-from relab.builds.service import StoredSuggestion, SuggestionPage, SuggestionState, VerdictRequest
-from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
+from relab.builds.service import (
+    FixSuggestion,
+    StoredSuggestion,
+    SuggestionPage,
+    SuggestionRequest,
+    SuggestionState,
+    VerdictRequest,
+)
 from relab.http.access import OperatorDep, requires
 from relab.http.body import JsonBody, declared_length
 from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep

@@ -9,7 +9,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from relab.builds.controller import BuildPass
-from relab.builds.logs import read_log, relevant_lines
+from relab.builds.logs.reading import read_log
+from relab.builds.logs.relevance import relevant_lines
 from relab.builds.models import Build, BuildStatus, agent_run_id
 from relab.builds.optimizer.catalogue import action_of
 from relab.core.clock import format_time

@@ -37,6 +37,7 @@ from relab.builds.optimizer.catalogue import DEFAULT_POLICY, KEEP, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
 from relab.builds.retention import BuildRetention, PrunedBuilds
 from relab.builds.store import BuildStore
+from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
 from relab.builds.totals import METRICS
 from relab.builds.watching import WatchPlan
 from relab.core.clock import Clock
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from relab.builds.monitor.kept import KeptFolders
     from relab.builds.monitor.simulator import FitRow
     from relab.builds.optimizer.evaluation import PolicyEvaluation as PolicyEvaluation  # noqa: PLC0414 as above
-    from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
     from relab.core.errors import RelabError
     from relab.telemetry.service import TelemetryService
 
@@ -72,6 +72,7 @@ __all__ = [
     "FailureGroup",
     "FailureGroupPage",
     "FailureRecurrence",
+    "FixSuggestion",
     "HistoryEvidence",
     "HistoryStatus",
     "JudgedTest",
@@ -81,6 +82,7 @@ __all__ = [
     "SimulationRequest",
     "StoredSuggestion",
     "SuggestionPage",
+    "SuggestionRequest",
     "SuggestionState",
     "VerdictRequest",
     "WatchPlan",

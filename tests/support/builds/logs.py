@@ -6,7 +6,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from relab.builds.logs import BuildLog, RelevantLine, read_log, relevant_lines
+from relab.builds.logs.models import BuildLog, RelevantLine
+from relab.builds.logs.reading import read_log
+from relab.builds.logs.relevance import relevant_lines
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "builds"
 

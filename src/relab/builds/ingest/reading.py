@@ -13,15 +13,15 @@ from typing import Final
 from relab.builds.ingest.ends import RememberingSource
 from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
-from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
 from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause, headline
-from relab.builds.logs.models import ByteSource
+from relab.builds.logs.models import BuildLine, BuildLog, ByteSource, LineRole, RelevantLine
 from relab.builds.logs.named_tests import named_tests
-from relab.builds.logs.reading import envelope_times_us
+from relab.builds.logs.reading import envelope_times_us, read_log
+from relab.builds.logs.relevance import relevant_lines
 from relab.builds.logs.results import log_result
 from relab.builds.models import BuildStatus, BuildTest, BuildTestOutcome, RecordedLine
 from relab.core.masking import mask_secrets

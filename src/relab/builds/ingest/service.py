@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalidError
 from relab.builds.ingest.models import ReportedBuild
-from relab.builds.ingest.reading import SourceFacts, read_source
 from relab.builds.logs.models import ByteSource
 from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
 from relab.builds.results import count_tests
 from relab.builds.store import BuildStore
-from relab.builds.suggestions.service import key_of_recorded
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
 from relab.core.regular_files import open_regular_file
+
+if TYPE_CHECKING:
+    from relab.builds.ingest.reading import SourceFacts
 
 __all__ = ["DEFAULT_PROJECT", "BuildIngest", "BuildReceipt", "BuildSourceInvalidError", "GivenFacts", "ReportedBuild"]
 
@@ -113,6 +114,8 @@ class BuildIngest:
         Raises:
             BuildSourceInvalidError: the source is empty, binary or too large, or its XML is not accepted.
         """
+        from relab.builds.ingest.reading import read_source
+
         facts = read_source(source, given.status)
         project = given.project or facts.repository or DEFAULT_PROJECT
         build = self._build(project, facts, given)
@@ -130,6 +133,8 @@ class BuildIngest:
         Raises:
             BuildSourceInvalidError: the log is binary, or it is JUnit XML that is not accepted.
         """
+        from relab.builds.ingest.reading import SourceFacts, read_source
+
         given = GivenFacts(
             project=reported.project,
             status=reported.ended_status(),
@@ -164,6 +169,8 @@ class BuildIngest:
         Returns:
             The id of the stored build with this `source_key`, and whether this call stored it.
         """
+        from relab.builds.suggestions.service import key_of_recorded
+
         failure_key = key_of_recorded(build.relevant_lines, self._taught) if build.relevant_lines else None
         return self._store.record(build, facts.text, source_key=source_key, tests=facts.tests, failure_key=failure_key)
 

@@ -9,10 +9,10 @@ import io
 from pathlib import Path
 from typing import Final
 
-from relab.builds.logs import read_log, relevant_lines
 from relab.builds.logs.groups import FailureCause, failure_cause, headline
 from relab.builds.logs.named_tests import LoggedTests, named_tests
-from relab.builds.logs.reading import LineEnds
+from relab.builds.logs.reading import LineEnds, read_log
+from relab.builds.logs.relevance import relevant_lines
 from relab.builds.logs.shortened import middle_line
 
 HEAD_BYTES: Final = 262_144

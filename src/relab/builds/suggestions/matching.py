@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from relab.builds.logs import LineRole, RelevantLine
+from relab.builds.logs.models import LineRole, RelevantLine
 from relab.builds.suggestions.models import FailureMatch, KnownFailure
 from relab.builds.suggestions.reading import words
 from relab.builds.suggestions.translations import in_english

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relab.builds.logs import RelevantLine
+from relab.builds.logs.models import RelevantLine
 
 ERROR_LINE: Final = 0
 """The number of a quoted line that is not in the log but is the build's error."""

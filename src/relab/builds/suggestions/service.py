@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from relab.builds.logs import BuildLog, LineRole, RelevantLine, closing_lines, relevant_lines
+from relab.builds.logs.models import BuildLog, LineRole, RelevantLine
 from relab.builds.logs.reading import unwrap
+from relab.builds.logs.relevance import closing_lines, relevant_lines
 from relab.builds.logs.shortened import read_shortened_log
 from relab.builds.models import RecordedLine
 from relab.builds.suggestions.errors import KnownFailuresInvalidError

@@ -6,18 +6,19 @@ Each agent has a model of its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
 from relab.core.clock import Clock, format_time
 from relab.rca.errors import RankingModelError
-from relab.rca.evidence import RunView
 from relab.rca.labels import repository
 from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.labels.models import LabelledRun
-from relab.rca.ranking import MIN_RUNS, RankingModels, TrainingRun, shipped_models, train, units_of
 from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.rca.ranking import RankingModels, TrainingRun
 
 _MAX_SOURCE_CHARS: Final = 200
 
@@ -47,7 +48,7 @@ class RankingModelKeeper:
         self._database = database
         self._clock = clock
         self._labels = labels
-        self._read: tuple[tuple[tuple[str, int], ...], RankingModels] = ((), shipped_models())
+        self._read: tuple[tuple[tuple[str, int], ...], RankingModels] | None = None
 
     def models(self) -> RankingModels:
         """Return the models that rank steps: first those trained by this installation, then those that relab ships.
@@ -56,9 +57,11 @@ class RankingModelKeeper:
             RankingModelError: a stored model has a format that this version of relab cannot read. Train it again or
                 remove it.
         """
+        from relab.rca.ranking import RankingModels, shipped_models
+
         with self._database.read() as session:
             key = repository.model_versions(session)
-            if key != self._read[0]:
+            if self._read is None or self._read[0] != key:
                 models = shipped_models()
                 for text in repository.model_artefacts(session):
                     for model in RankingModels.load(text).sources:
@@ -80,6 +83,8 @@ class RankingModelKeeper:
         Raises:
             RankingModelError: no agent has enough usable labels.
         """
+        from relab.rca.ranking import MIN_RUNS
+
         labelled: defaultdict[str, list[TrainingRun]] = defaultdict(list)
         for item in self._labels.labelled_runs():
             found = _training_run(item)
@@ -100,6 +105,8 @@ class RankingModelKeeper:
             return repository.remove_model(unit.session, _source(agent_name))
 
     def _train(self, agent_name: str, runs: list[TrainingRun]) -> TrainedModel:
+        from relab.rca.ranking import MIN_RUNS, RankingModels, train
+
         if len(runs) < MIN_RUNS:
             return TrainedModel(agent_name=agent_name, labels=len(runs), trained=False)
         now = self._clock.now_us()
@@ -125,6 +132,9 @@ def _source(agent_name: str) -> str:
 
 def _training_run(item: LabelledRun) -> TrainingRun | None:
     """Return a labelled run as training data; None if its label names no step, or a step that contains other steps."""
+    from relab.rca.evidence import RunView
+    from relab.rca.ranking import TrainingRun, units_of
+
     step_id = item.label.step_id
     if step_id is None or all(unit.unit_id != step_id for unit in units_of(RunView(item.run), with_calls=False)):
         return None

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.builds.logs import relevant_lines
 from relab.builds.logs.causes import is_generic
 from relab.builds.logs.groups import FailureCause, failure_cause, headline
 from relab.builds.logs.models import LineRole, RelevantLine
+from relab.builds.logs.relevance import relevant_lines
 from relab.core.error_templates import cause_of
 from support.builds.logs import as_github_step, log_of, recorded
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.builds.logs import BuildLog, read_log
-from relab.builds.logs.reading import MAX_HEAD_BYTES, MAX_LINE_CHARS, MAX_TAIL_BYTES, unwrap
+from relab.builds.logs.models import BuildLog
+from relab.builds.logs.reading import MAX_HEAD_BYTES, MAX_LINE_CHARS, MAX_TAIL_BYTES, read_log, unwrap
 from support.telemetry.runs import examples
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relab.builds.logs import LineRole
+from relab.builds.logs.models import LineRole
 from support.builds.logs import as_github_step, chosen, numbers, recorded
 
 

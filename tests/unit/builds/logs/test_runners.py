@@ -7,7 +7,7 @@ import io
 import pytest
 
 from relab.builds.ingest.reading import read_source
-from relab.builds.logs import LineRole
+from relab.builds.logs.models import LineRole
 from relab.builds.logs.results import log_result
 from relab.builds.models import BuildStatus, BuildTestOutcome
 from relab.builds.suggestions.service import shipped_failures, suggest
