@@ -62,7 +62,7 @@ def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
 def replace_nul(raw: bytes) -> bytes:
     """Return JSON in which each escaped NUL character is replaced by U+FFFD, because `parse_json` rejects NUL.
 
-    Use it if a document would be lost when it is rejected, because its sender does not correct it and send it again.
+    Use it where the sender of a rejected document would not correct it and send it again: the document would be lost.
     """
     # An even number of backslashes before the escape are escaped backslashes.
     return _NUL_ESCAPE.sub(rb"\1\\ufffd", raw) if b"\\u0000" in raw else raw

@@ -88,9 +88,9 @@ class ServiceFlags(_Strict):
     routing: RoutingFlags = RoutingFlags()
 
     def updated(self, document: JsonValue) -> ServiceFlags:
-        """Return this document with the fields of a partial document replaced; other fields keep their values.
+        """Return these flags with the values in `document`; fields that `document` lacks keep their values.
 
-        A list replaces the complete list.
+        A list in `document` replaces the complete list.
 
         Raises:
             InvalidInputError: a field is unknown or invalid (the error names each), or no field is named.

@@ -294,8 +294,8 @@ def take_lease(session: DatabaseSession, name: str, owner: str, now: int, until:
 def is_leased(session: DatabaseSession, name: str, now: int, latest: int) -> bool:
     """Return whether any process holds the lease with this name at `now`.
 
-    A lease that ends after `latest` counts as expired, because it was stored before the clock was set back. Both times
-    are in microseconds since 1970.
+    `latest` is the latest end of a lease that is acquired at `now`. A lease that ends later counts as expired: it was
+    acquired before the clock was set back. Both times are in microseconds since 1970.
     """
     # A lease that ends later was taken before the clock was set back.
     statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)

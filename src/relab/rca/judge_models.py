@@ -123,7 +123,7 @@ class SentenceJudgement(JudgeCost):
         (), description="The behaviours that were judged, whether the run shows them or not."
     )
     not_judged: dict[str, str] = Field(
-        {}, description="The behaviours that were not judged, so that the run may show them or not, and why."
+        {}, description="The behaviours that were not judged, each with the reason. The run may show them or not."
     )
 
     def reasons(self) -> tuple[str, ...]:

@@ -95,8 +95,10 @@ class RcaService:
     Args:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks a language model which behaviours a run shows, if a judge is used; None without a model.
-        judge_by_default: the method of the judge (a language model) for requests that name no method; `off`: no judge.
+        sentences: asks a language model which of the behaviours that a sentence describes a run shows; None without a
+            model. It is asked only in analyses with a judge.
+        judge_by_default: the judge's method in analyses for which the request names no method; `off` for no judge. The
+            judge is a language model that names the first mistake.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:

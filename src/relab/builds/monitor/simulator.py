@@ -183,7 +183,7 @@ def shipped_simulator() -> BuildSimulator:
 
 @functools.cache
 def shipped_digest() -> str:
-    """Return the SHA-256, in hexadecimal, of the measured builds that `shipped_simulator` uses."""
+    """Return the SHA-256, in hexadecimal, of the packaged file of measurements that `shipped_simulator` reads."""
     return hashlib.sha256(_shipped()).hexdigest()
 
 

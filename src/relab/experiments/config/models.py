@@ -72,7 +72,8 @@ class Identity(_Section):
 class Dataset(_Section):
     """The data set: the first `limit` tasks (None: all) of the JSON Lines file `path`, relative to the experiment file.
 
-    A task's id is its field `task_id_field`, with `-` for each `/`. None: its field `task_id` or, without one, `id`.
+    A task's id is the value of the field that `task_id_field` names, with each `/` replaced by `-`. If `task_id_field`
+    is None, it is the unchanged value of the field `task_id` or, in a task without it, `id`.
     """
 
     path: Annotated[str, Field(min_length=1)]

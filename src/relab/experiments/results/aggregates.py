@@ -283,7 +283,7 @@ class TrialData:
         return {"trials": int(trials), "cost_usd": float(cost_usd)}
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return how many trials of a variant ended in success or failure although their exit code was not 0."""
+        """Return the number of a variant's trials with the outcome success or failure and an exit code other than 0."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )

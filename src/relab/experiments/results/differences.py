@@ -98,13 +98,14 @@ class Sample:
     """The data of one comparison, before its interval is computed. `sample_of` creates it.
 
     Attributes:
-        delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
-        share: the percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates. The variant
-            is compared with the baseline times 1 + share.
+        delta: the difference, whose interval and test are not computed yet. Its `problem` says why the sample is not
+            comparable.
+        share: for a limit relative to the baseline, such as `<=5%`, its percentage as a fraction (0.05); 0 for other
+            limits. The variant is compared with the baseline times 1 + share.
         pairs: for a paired comparison, the difference of each task, and the index of each task's cluster (a group of
             tasks that depend on each other); else None.
-        arms: for an unpaired comparison, the baseline (times 1 + share) and the variant. Each has one sum per cluster,
-            over the means of its tasks. Else None.
+        arms: for an unpaired comparison, the figures of the baseline (times 1 + share) and of the variant: for each
+            cluster, the sum of its tasks' means. Else None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
@@ -180,8 +181,8 @@ def sample_of(
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: the percentage of a relative gate as a fraction, such as 0.05 for `<=5%`; 0 for other gates. The variant
-            is compared with the baseline times 1 + share.
+        share: for a limit relative to the baseline, such as `<=5%`, its percentage as a fraction (0.05); 0 for other
+            limits. The variant is compared with the baseline times 1 + share.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:

@@ -29,11 +29,11 @@ class BwrapProcess:
     Args:
         program: the path of bubblewrap.
         options: bubblewrap's options, without the options that name file descriptors of this process.
-        launch: the attempt of a trial to start: its command, environment, folders and files.
+        launch: what to start: the command of one attempt of a trial, its environment, folders and files.
         system_calls: the seccomp filter, as a BPF program.
         user: the user of the harness and of bubblewrap; None for the user of this process.
-        user_namespace: a file descriptor of the user namespace in which the sandbox runs as `user`; None if `user` is
-            the user of this process.
+        user_namespace: a file descriptor of the user namespace in which the sandbox runs, if it runs as another user
+            than this process; else None.
 
     Raises:
         SandboxError: the sandbox cannot be created.

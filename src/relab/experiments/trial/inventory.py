@@ -2,9 +2,9 @@
 
 The profile (sanitization profile) names the conditions that must be equal for all trials.
 
-The document has the schema `state_inventory_v1` of AgentLab, an experiment runner whose file formats relab keeps. If
-the schema does not allow a value of relab, the field has the nearest allowed value. Values for which the schema has no
-field are under `ext`.
+The document has the schema `state_inventory_v1` of AgentLab, an experiment runner; relab writes its file formats. If
+the schema does not allow the value of a field, the field has the nearest allowed value. Values for which the schema has
+no field are under `ext`.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class FinishedAttempt:
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
     """Return a sentence for each condition of the experiment's sanitization profile that an attempt violated.
 
-    The profile names conditions that must be equal for all trials. For example, full network access is a violation.
+    The profile names conditions that every trial must meet, such as a closed network: full access violates it.
     `posture` is the isolation in effect; None if the attempt never started.
     """
     return violations(

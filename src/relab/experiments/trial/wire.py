@@ -313,7 +313,7 @@ def last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the output that the runner writes if the harness wrote no valid one, the JSON object `trial_output_v1`.
+    """Return the JSON object `trial_output_v1` that the runner writes if the harness wrote no valid output.
 
     Args:
         ids: the ids of the trial.

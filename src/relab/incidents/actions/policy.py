@@ -46,7 +46,8 @@ class Permission(StrEnum):
 class PolicyRule(StrEnum):
     """The rule of the policy that decided on an action, such as a budget, the cooldown, or the kill switch.
 
-    `READ_ONLY` and `WITHIN_LIMITS` allow the action: it changes nothing, or no rule objects. All other rules object.
+    Two rules allow the action: `READ_ONLY`, because it changes nothing, and `WITHIN_LIMITS`, because it keeps all limits.
+    Every other rule refuses the action, delays it, or requires a person's approval.
     """
 
     READ_ONLY = "read_only"

@@ -11,16 +11,16 @@ class DetectionSettings:
 
     Attributes:
         poll_interval_s: the time between two polls.
-        critical_error_rate_pct: the threshold of the rule `seed_rule` for the share of errors (the environment variable
-            `ANOMALY_THRESHOLD_ERROR_RATE`). The rule finds an anomaly if errors and the average response time are above
-            their thresholds, and the target reports its connection pool as `critical`. A level shift of a share of
-            errors is critical if the share is at least this threshold.
+        critical_error_rate_pct: from this share of errors on, a level shift of errors is critical. It is also the
+            threshold of the rule `seed_rule`, which finds an anomaly if the share of errors and the average response
+            time exceed their thresholds and the target reports its connection pool as `critical`. The environment
+            variable `ANOMALY_THRESHOLD_ERROR_RATE` sets it.
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above its median a signal must be for a level shift.
         min_errors_increase_pct: by how many percentage points a share of errors must rise for users to notice it.
-        min_latency_increase_ms, min_latency_factor: by how many milliseconds above its median, and to what multiple of
-            its median, a duration must rise for users to notice it.
+        min_latency_increase_ms: users notice that a duration is longer than its median only from this difference on.
+        min_latency_factor: in addition, the duration must be at least this multiple of its median.
         min_poll_latency_increase_ms: the same as `min_latency_increase_ms` for the time to answer a poll, which varies
             more than other durations.
         large_latency_increase_ms: a P95 that exceeds its expected upper bound by less than this is a small anomaly.

@@ -62,8 +62,8 @@ class Outbox:
     def set_up(self, receiver: str, *, at_us: int) -> None:
         """Add a receiver; do nothing if the receiver is known already.
 
-        The receiver gets notices of incidents that are opened later. Of incidents that are still open, it gets notices
-        of all events. `at_us` is the current time, in microseconds since 1970.
+        The receiver gets notices of incidents that are opened later, and of all events, also past ones, of incidents
+        that are open now. `at_us` is the current time, in microseconds since 1970.
         """
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:

@@ -104,8 +104,8 @@ def _needs_person(anomaly: Anomaly, settings: DetectionSettings) -> bool:
 def _was_seen(book: Runbook, state: IncidentState) -> bool:
     """Return whether the facts of the diagnosis in `state` show that the cause of a runbook was present.
 
-    The conditions in `book.mended` are true when the cause is absent. At least one of them must have been false at the
-    diagnosis. Otherwise the diagnosis may have been wrong, and true conditions now do not prove that the cause ended.
+    They show it if one of the conditions in `book.mended`, which are true without the cause, was false. If none was
+    false at the diagnosis, the diagnosis may be wrong: that all are true now does not prove that the cause ended.
     """
     facts = load_known(state.get("known", {})).facts
     return any(condition.holds(facts) is False for condition in book.mended)

@@ -230,7 +230,8 @@ class ExecutionNodes:
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
         """Check whether a plan may still be executed.
 
-        Return None if it may. Otherwise return the changed keys of the state, with the next node and the reason.
+        Return None if it may. Otherwise return the keys of the state to change: `way`, the next node, `reason`, why the
+        plan may not be executed, and others.
         """
         world = self._world
         approval_id = state.get("approval_id")

@@ -195,9 +195,9 @@ class VerificationLoop:
 
 
 class _Follow:
-    """Waits for polls (the values that the target had at one time) after an action, and collects them for verification.
+    """Collects the polls after an action, for its verification. A poll is a snapshot of the target's values.
 
-    The responder's polling loop measures these values at an interval.
+    The responder's polling loop takes a snapshot at an interval.
     """
 
     def __init__(self, world: ResponseContext, incident_id: str) -> None:
@@ -207,7 +207,7 @@ class _Follow:
         self._polls: list[Snapshot] = []
 
     async def polls(self) -> list[Snapshot]:
-        """Wait for the next poll (values of the target); return the polls since this object was created.
+        """Wait for the next poll (a snapshot of the target's values); return all polls since this object was created.
 
         At most the last `_MAX_POLLS` polls are returned.
 

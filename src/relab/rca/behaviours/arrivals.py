@@ -47,9 +47,9 @@ class BehaviourArrivals:
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
         """Enqueue a background job that searches new runs for behaviours.
 
-        Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. The job only
-        searches for behaviours whose rule has a condition. It asks no language model, so it ignores the rules with a
-        sentence.
+        Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. The job
+        applies the rules that have a condition. Rules that have a sentence instead need a language model, and this job
+        asks none.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.

@@ -1,7 +1,7 @@
 """Roles: recognise the steps of a run that are messages to an agent, by the names of their speakers.
 
-The name of such a speaker is a role, such as "user" or "tool". Longer names such as "Customer Support" and "Tool
-Expert" are names of agents.
+"user", "tool" and the like are roles: their messages are sent to an agent. Names that only contain such a word, like
+"Customer Support" and "Tool Expert", are names of agents.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The answers of a language model to the question which behaviours a run shows; a sentence describes each one.
+    """The answers of a language model to the question which behaviours a run shows. A sentence describes each behaviour.
 
     `shown` is `{name of a behaviour that the run shows: (quotation, reason)}`. `judgement` states which behaviours were
     judged, and the cost.

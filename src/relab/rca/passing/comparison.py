@@ -301,7 +301,7 @@ def _shape(answer: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a text of a run between backticks, on one line, cut to 80 characters."""
+    """Return `text`, taken from a run, as inline code of Markdown: on one line, cut after 80 characters."""
     line = " ".join(text.replace("`", "'").split())
     # Backticks become apostrophes, so that a hostile text is shown as data and not as Markdown.
     return f"`{line if len(line) <= 80 else line[:80] + '…'}`"

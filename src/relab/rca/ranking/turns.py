@@ -1,4 +1,4 @@
-"""The turns of a run: its innermost steps with their texts, which the rules and models of the ranking read."""
+"""The turns of a run: its innermost steps with their texts. Rules and models read them to rank the steps."""
 
 from __future__ import annotations
 

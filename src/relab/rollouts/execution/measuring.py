@@ -80,7 +80,14 @@ class LoadMeasurement:
         _check_metric(self.plan, self.target, self.clock)
 
     def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
-        """Return the figures of a measurement: from the result of its load, and from the metric's source if any."""
+        """Return the figures of one window of a rollout.
+
+        Counts and latencies are those of the load. If the target has a metric, its source is asked for it.
+
+        Args:
+            window: the planned window.
+            result: the result of the load in this window.
+        """
         counts = result.counts
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)

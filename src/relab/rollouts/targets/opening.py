@@ -98,9 +98,9 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of flags that serves the new flags (arm B) to a share of the clients only.
+        """Return the change of the flags by which only a share of the clients gets the new flags (arm B).
 
-        Only a flag of relab can be served to a share. It identifies clients by targeting keys.
+        This needs a flag of relab. Such a flag distinguishes clients by their targeting keys.
 
         Args:
             before: the flags before the rollout.

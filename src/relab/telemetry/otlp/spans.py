@@ -154,10 +154,10 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the `Span` messages of a group; pass each of them to `check_span`, with its bytes from `group.items`.
+    """Return the decoded `Span` messages of a group, in the order of `group.items`.
 
-    If the group came as JSON, is too large or contains an invalid span, the result is an endless sequence of None. For
-    None, `check_span` decodes the bytes itself. The order is that of `group.items`, so pair both with `zip`.
+    If the group came as JSON, is too large or contains an invalid span, return an endless sequence of None. Pair the
+    result with `group.items` by `zip`, and pass each pair to `check_span`: it decodes the bytes itself for None.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:

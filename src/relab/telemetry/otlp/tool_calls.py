@@ -270,12 +270,12 @@ class _Joining:
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the first unassigned tool span without a call id that has the name and arguments of `request`.
 
-        This is only for requests whose tool cannot be found by its start (`_next_by_name`). There are two such cases:
+        This is only for the two kinds of requests whose tool span cannot be found by its start time (`_next_by_name`):
 
         - The request is from an earlier turn (`is_earlier`). Its time is not known.
         - The tool ran in another process than the model. The clocks of the two may differ.
 
-        Return None in all other cases, or if there is no such span.
+        Return None for all other requests, or if there is no such span.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:

@@ -83,14 +83,14 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[DatabaseSession]:
-        """Compute the unprojected runs from their spans; then open a read transaction.
+        """Project the runs that have new spans, and open a read transaction.
 
-        A run is unprojected if it is not computed from its newest spans yet. In the transaction, a computed run
-        contains all spans that relab had acknowledged (answered with success) before the call.
+        To project a run is to compute it from its stored spans. In the transaction, each of these runs contains all
+        spans that relab had acknowledged (answered with success) before the call.
 
         Args:
-            run_id: the only run to compute; None for all.
-            from_us: runs that started before this time, in microseconds since 1970, are not computed.
+            run_id: the only run to project; None for all.
+            from_us: runs that started before this time, in microseconds since 1970, are not projected.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -182,9 +182,9 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Compute at most 200 of the runs that a worker should compute now, and return their number.
+        """Project up to 200 of the runs that are due, and return their number; the longest overdue come first.
 
-        They are computed from their stored spans. The runs that are overdue for the longest time come first.
+        To project a run is to compute it from its stored spans.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.

@@ -121,10 +121,10 @@ class Episode(_Value):
 
     @property
     def begins_s(self) -> float:
-        """The latest time at which the first measured fault begins, in seconds after the responder was ready.
+        """The planned time of the first measured fault, in seconds after the responder was ready.
 
-        Measured faults are the faults that the responder must repair. The fault may begin earlier only if it is planned
-        relative to an escalation. Without a measured fault, this is the end of the healthy phase (`healthy_s`).
+        Measured faults are the faults that the responder must repair. A fault that waits for an escalation may begin
+        earlier than planned. Without a measured fault, this is the end of the healthy phase (`healthy_s`).
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 

@@ -300,7 +300,7 @@ class Supervisor:
         await self._start_all(deadline)
 
     async def _start_all(self, deadline: float) -> None:
-        """Start the components whose spec has `started`, stage by stage; raise `StartError` after the deadline."""
+        """Start the components with `spec.started`, stage by stage; raise `StartError` after the deadline."""
         for stage in sorted({item.spec.stage for item in self._components.values()}):
             started = [item for item in self._components.values() if item.spec.stage == stage and item.spec.started]
             for item in started:

@@ -1,4 +1,4 @@
-"""Classes that describe the log of a tool as patterns: its errors, steps, results and tests."""
+"""Classes that describe the log of a build tool by patterns: of its errors, steps, results and tests."""
 
 from __future__ import annotations
 
@@ -114,10 +114,11 @@ class NamedTestRule:
             the test passed when repeated. Without an earlier line about the test, the line is ignored.
         named_before: the pattern of an earlier line that names the test (groups `name` and, optionally, `duration`).
             The last such line counts. None: `line` names the test.
-        part_edges: the pattern of two kinds of lines. A line with the group `part`, a name, starts or continues the
-            part of the log with this name, such as the output of one task. A line without this group ends the run of
-            the tool. Give this pattern only if test names are unique within a part: a test that failed and later passed
-            in the same part is then flaky, even if the build failed. None: different tests may have one name.
+        part_edges: the pattern of the lines that divide the log into parts, such as the outputs of the tasks. If the
+            group `part` takes part in the match, it is the name of the part that starts or continues there; otherwise
+            the line ends the output of the tool. Give this pattern only if test names are unique within a part: a test
+            that fails and later passes in the same part is then flaky, even if the build failed. None if different
+            tests may have the same name.
     """
 
     line: re.Pattern[str]
