@@ -13,11 +13,11 @@ from support.storage.migrated import prepare_home
 
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "google.protobuf", "jinja2", "langchain_anthropic", "langchain_core",
-    "langchain_openai", "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
+    "langchain_openai", "langgraph", "numpy", "openai", "pathspec", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
     "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "stable_baselines3", "structlog",
-    "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.incidents.postmortem.composition",
+    "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.builds.logs.relevance", "relab.incidents.postmortem.composition",
     "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner",
-    "relab.progress.repository", "relab.rca.analyzer", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
+    "relab.progress.repository", "relab.rca.analyzer", "relab.rca.ranking.ranker", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
     "relab.telemetry.prices", "relab.telemetry.records", "relab.telemetry.overview.rollups", "relab.telemetry.search_tables",
     "relab.telemetry.received.span_tables", "relab.telemetry.ingest.store",
 ]  # fmt: skip
@@ -101,8 +101,8 @@ with open_services() as services:
 """Code that composes the services of each kind of process."""
 SUMS = {"yaml", "relab.telemetry.prices", "relab.telemetry.overview.rollups"}
 """Modules that the sums load: the prices are part of the sums and come from a YAML file."""
-ANALYSES = {"yaml", "relab.progress.repository", "relab.telemetry.records", "relab.telemetry.search_tables"}
-"""Modules that the service of analyses loads: it reads rules of behaviours from YAML."""
+ANALYSES = {"relab.progress.repository", "relab.telemetry.records", "relab.telemetry.search_tables"}
+"""Modules that the service of analyses loads."""
 ALLOWED = {
     "list": {"sqlalchemy"},
     "jobs": {"sqlalchemy", "relab.jobs.repository"},

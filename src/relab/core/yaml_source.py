@@ -1,86 +1,16 @@
-"""Parse YAML and record the line number of every value."""
+"""Read YAML files, with the line number of every value."""
 
 from __future__ import annotations
 
 import difflib
-import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
 
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue
 from relab.core.regular_files import open_regular_file
-
-MAX_BYTES: Final = 4 * 1_048_576
-MAX_NODES: Final = 30_000
-MAX_DEPTH: Final = 100
-"""How deep lists and mappings may be nested."""
-_TOO_MUCH: Final = f"has more values, or deeper ones, than are read: at most {MAX_NODES:,}, nested {MAX_DEPTH} deep"
-
-FieldPath = tuple[str | int, ...]
-
-
-class _TooLargeError(Exception):
-    """The text has too many nodes, or nodes that are nested too deeply."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(_TOO_MUCH)
-        self.line = line
-
-
-class _Limited(yaml.composer.Composer):
-    """Builds YAML nodes; raises `_TooLargeError` at the first node that exceeds the limit of their number or depth."""
-
-    # Counted while nodes are built, because a node takes 500 times the memory of a byte of text.
-    _nodes = 0
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self._nodes += 1
-        self._depth += 1
-        # Each key is a node too, hence the factor 2.
-        if self._nodes > 2 * MAX_NODES or self._depth > MAX_DEPTH + 1:
-            raise _TooLargeError(self.peek_event().start_mark.line + 1)  # type: ignore[attr-defined]
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
-class _Loader(_Limited, yaml.SafeLoader):
-    """Reads a text with PyYAML's parser in Python; used if the faster libyaml is absent or rejects the text."""
-
-    def __init__(self, stream: str) -> None:
-        yaml.SafeLoader.__init__(self, stream)
-
-
-if yaml.__with_libyaml__:
-
-    class _FastLoader(_Limited, yaml.CSafeLoader):
-        """Reads a text with libyaml, about seven times as fast as `_Loader`."""
-
-        def __init__(self, stream: str) -> None:
-            yaml.CSafeLoader.__init__(self, stream)
-            _Limited.__init__(self)
-
-else:
-    _FastLoader = _Loader  # type: ignore[misc, assignment]
-
-# The scalars of YAML 1.2: "no" and "off" are text, 010 is ten.
-_Loader.yaml_implicit_resolvers = {}
-_FastLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-):
-    for _kind in (_Loader, _FastLoader):
-        _kind.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+from relab.core.yaml_limits import MAX_BYTES, FieldPath
 
 
 class YamlSource:
@@ -182,173 +112,18 @@ class YamlReader:
             InvalidInputError: the text is not valid YAML, is empty or too large, or contains other values than the
                 class allows. The class of the error is `self.error`.
         """
-        before = first_line - 1
-        try:
-            node = _compose(text)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            line = mark.line + 1 if mark else 1
-            raise self.problem(path, before + line, f"is not YAML: {error.problem}") from error
-        except yaml.reader.ReaderError as error:
-            line = text.count("\n", 0, error.position) + 1
-            what = f"is not YAML: the character U+{error.character:04X} is not allowed"
-            raise self.problem(path, before + line, what) from error
-        except _TooLargeError as error:
-            raise self.problem(path, before + error.line, _TOO_MUCH) from error
-        except RecursionError as error:
-            raise self.problem(path, first_line, _TOO_MUCH) from error
-        if node is None:
-            raise self.problem(path, first_line, "is empty")
-        lines: dict[FieldPath, int] = {}
-        value = _Converter(self, path, lines, before).convert(node, ())
-        return YamlSource(path, value, lines)
+        from relab.core.yaml_parsing import parse_yaml
+
+        def problem(line: int, what: str) -> InvalidInputError:
+            return self.problem(path, first_line - 1 + line, what)
+
+        found = parse_yaml(text, problem, max_chars=self.max_bytes, refuses_yaml_1_1=self.refuses_yaml_1_1)
+        lines = {field: first_line - 1 + line for field, line in found.lines.items()}
+        return YamlSource(path, found.value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
         """Return (not raise) an error about a line of a file; `what` is the problem, such as `is empty`."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
-
-
-def _compose(text: str) -> yaml.Node | None:
-    """Return the root node of the YAML document in a text; None if the text is empty.
-
-    Raises:
-        yaml.MarkedYAMLError, yaml.reader.ReaderError: the text is not YAML; the message is PyYAML's.
-        _TooLargeError: the text has too many or too deeply nested nodes.
-    """
-    try:
-        found: yaml.Node | None = yaml.compose(text, Loader=_FastLoader)
-    except yaml.YAMLError:
-        # PyYAML's own parser names the mistake and reads the surrogate pairs of JSON.
-        found = yaml.compose(text, Loader=_Loader)
-    return found
-
-
-class _Converter:
-    def __init__(self, reader: YamlReader, path: Path, lines: dict[FieldPath, int], before: int) -> None:
-        self._reader = reader
-        self._path = path
-        self._lines = lines
-        self._before = before
-        self._chars = 0
-
-    def convert(self, node: yaml.Node, field: FieldPath) -> Any:
-        line = self._line(node)
-        self._lines[field] = line
-        # With aliases, a few bytes can represent any number of values, so the values are counted again.
-        if len(self._lines) > MAX_NODES or len(field) > MAX_DEPTH:
-            raise self._problem(line, _TOO_MUCH)
-        if isinstance(node, yaml.MappingNode):
-            self._check_tag(node, "tag:yaml.org,2002:map")
-            return self._mapping(node, field)
-        if isinstance(node, yaml.SequenceNode):
-            self._check_tag(node, "tag:yaml.org,2002:seq")
-            return [self.convert(item, (*field, index)) for index, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)
-        return self._scalar(node, line)
-
-    def _mapping(self, node: yaml.MappingNode, field: FieldPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = self._line(key_node)
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self._problem(line, "a key is not text")
-            key = self._text(key_node.value, line)
-            if key == "<<" and not key_node.style:
-                raise self._problem(line, "YAML 1.2 has no merge key (<<); write the fields out")
-            self._check_yaml_1_1(key_node, line)
-            if key in found:
-                raise self._problem(line, f"the key {key!r} occurs twice")
-            found[key] = self.convert(value_node, (*field, key))
-            self._lines[*field, key] = line
-        return found
-
-    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
-        self._check_yaml_1_1(node, line)
-        construct = _CONSTRUCTORS.get(node.tag)
-        if construct is None:
-            raise self._problem(line, f"the tag {node.tag} is not a plain value")
-        try:
-            return construct(self._text(node.value, line))
-        except ValueError as error:
-            raise self._problem(line, f"cannot read {node.value[:60]!r}: {error}") from error
-
-    def _text(self, text: str, line: int) -> str:
-        self._chars += len(text)
-        if self._chars > self._reader.max_bytes:
-            raise self._problem(line, f"has more than {self._reader.max_bytes:,} characters in its values")
-        # JSON escapes a character above U+FFFF as a surrogate pair, which YAML reads as two characters.
-        text = _PAIR.sub(_joined, text)
-        # Reject NUL and lone surrogates, because paths, variables and JSON documents cannot contain them.
-        if _NO_TEXT.search(text):
-            raise self._problem(line, f"{text[:60]!r} contains an invalid character")
-        return text
-
-    def _check_tag(self, node: yaml.Node, tag: str) -> None:
-        if node.tag != tag:
-            raise self._problem(self._line(node), f"the tag {node.tag} is not a plain value")
-
-    def _check_yaml_1_1(self, node: yaml.ScalarNode, line: int) -> None:
-        """If `refuses_yaml_1_1` is set, reject an unquoted scalar that YAML 1.1 would read as another value."""
-        if not self._reader.refuses_yaml_1_1 or node.style or not _differs_in_yaml_1_1(node):
-            return
-        what = f"YAML 1.1 does not take {node.value[:60]!r} for the same value; write true, false or a decimal number"
-        raise self._problem(line, f"{what}, or put it in quotes")
-
-    def _line(self, node: yaml.Node) -> int:
-        return self._before + node.start_mark.line + 1
-
-    def _problem(self, line: int, what: str) -> InvalidInputError:
-        return self._reader.problem(self._path, line, what)
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise ValueError("true or false is expected")
-    return text.lower() == "true"
-
-
-def _null(text: str) -> None:
-    if text not in {"", "~", "null", "Null", "NULL"}:
-        raise ValueError("null is expected")
-
-
-def _int(text: str) -> int:
-    _float(text)
-    return int(text)
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("beyond the range of a double")
-    return number
-
-
-_CONSTRUCTORS: Final[dict[str, Callable[[str], Any]]] = {
-    "tag:yaml.org,2002:bool": _bool,
-    "tag:yaml.org,2002:null": _null,
-    "tag:yaml.org,2002:int": _int,
-    "tag:yaml.org,2002:float": _float,
-    "tag:yaml.org,2002:str": str,
-}
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
-_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-
-
-def _joined(pair: re.Match[str]) -> str:
-    return pair.group().encode("utf-16", "surrogatepass").decode("utf-16")
-
-
-def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
-    text: str = node.value
-    if node.tag == "tag:yaml.org,2002:int":
-        return text.lstrip("+-").startswith("0") and text.lstrip("+-") != "0"
-    if node.tag not in {"tag:yaml.org,2002:str", "tag:yaml.org,2002:float"}:
-        return False
-    resolvers: list[tuple[str, re.Pattern[str]]] = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
-    # If no pattern matches, YAML 1.1 reads a text, for example for 1e3 and -.5.
-    is_special = any(pattern.match(text) for _, pattern in resolvers)
-    return not is_special if node.tag == "tag:yaml.org,2002:float" else is_special
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

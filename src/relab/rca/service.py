@@ -95,10 +95,8 @@ class RcaService:
     Args:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks a language model which of the behaviours that a sentence describes a run shows; None without a
-            model. It is asked only in analyses with a judge.
-        judge_by_default: the judge's method in analyses for which the request names no method; `off` for no judge. The
-            judge is a language model that names the first mistake.
+        sentences: asks a language model in analyses with a judge for behaviours described by a sentence; else None.
+        judge_by_default: the method of the judge (a language model) if a request names none; `off` for no judge.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:

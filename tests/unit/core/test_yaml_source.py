@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
-from relab.core.yaml_source import MAX_BYTES, MAX_NODES, YamlReader, nearest
+from relab.core.yaml_limits import MAX_BYTES, MAX_NODES
+from relab.core.yaml_source import YamlReader, nearest
 
 
 class OddFileError(InvalidInputError):

@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from relab.builds.errors import BuildConfigurationError, BuildFileInvalidError
@@ -129,6 +128,8 @@ class BuildFile(_Section):
     @field_validator("ignore")
     @classmethod
     def _check_ignore(cls, value: list[str]) -> list[str]:
+        from pathspec import GitIgnoreSpec
+
         GitIgnoreSpec.from_lines(value)
         return value
 

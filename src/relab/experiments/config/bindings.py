@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import depth_of, parse_json
-from relab.core.yaml_source import MAX_DEPTH
+from relab.core.yaml_limits import MAX_DEPTH
 from relab.experiments.errors import ForkInvalidError
 
 _BEGINS_JSON: Final = ("{", "[", '"')

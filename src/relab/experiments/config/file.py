@@ -8,8 +8,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from relab.core.json import JsonValue, depth_of
+from relab.core.yaml_limits import MAX_DEPTH
 from relab.core.yaml_problems import yaml_error
-from relab.core.yaml_source import MAX_DEPTH, YamlReader, YamlSource
+from relab.core.yaml_source import YamlReader, YamlSource
 from relab.experiments.config.models import VERSION, ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.kinds import SandboxMode
