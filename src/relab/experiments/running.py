@@ -156,8 +156,9 @@ class ExperimentRuns:
         called after each trial.
 
         Raises:
-            ExperimentInvalidError: a secret is not set, or the project cannot be copied.
+            ExperimentInvalidError: a secret is not set, the project cannot be copied, or the setup command failed.
             SandboxUnavailableError: this machine cannot provide the sandbox.
+            ExecutorUnavailableError, ResultCacheUnusableError: the executor or the result cache cannot be used.
             RunDiskFullError: the disk is full.
         """
         now_us = self._clock.now_us()
@@ -199,7 +200,8 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Continue a crashed, stopped or paused run: run each trial that has no result; return the whole run's summary.
 
-        A paused trial continues from its checkpoint.
+        A paused trial continues from its checkpoint if its harness acknowledged the pause. Otherwise it starts from its
+        beginning.
 
         Args:
             run_dir: the folder of the run.
