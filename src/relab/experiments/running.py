@@ -157,9 +157,8 @@ class ExperimentRuns:
 
         Raises:
             ExperimentInvalidError: a secret is not set, the project cannot be copied, or the setup command failed.
-            SandboxUnavailableError: this machine cannot provide the sandbox.
+            SandboxUnavailableError, RunDiskFullError: this machine cannot provide the sandbox, or the disk is full.
             ExecutorUnavailableError, ResultCacheUnusableError: the executor or the result cache cannot be used.
-            RunDiskFullError: the disk is full.
         """
         now_us = self._clock.now_us()
         run_id = new_run_id(now_us)
@@ -200,8 +199,7 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Continue a crashed, stopped or paused run: run each trial that has no result; return the whole run's summary.
 
-        A paused trial continues from its checkpoint if its harness acknowledged the pause. Otherwise it starts from its
-        beginning.
+        A paused trial continues from its checkpoint; without an acknowledged pause, it starts from its beginning.
 
         Args:
             run_dir: the folder of the run.
