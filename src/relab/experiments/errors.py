@@ -92,7 +92,7 @@ class RunDiskFullError(RelabError):
 
 
 class RunNotRunningError(ConflictError):
-    """No process works on the run, so none of its trials can be paused."""
+    """No process works on the run, or the process does not answer, so the run's trials cannot be paused."""
 
     code = "run_not_running"
 
@@ -122,7 +122,10 @@ class CheckpointChangedError(ConflictError):
 
 
 class CheckpointInvalidError(ConflictError):
-    """A checkpoint is outside of its trial's folders, has a link in its path, or is neither a file nor a folder."""
+    """A checkpoint is outside of its trial's folders, has a link in its path, or is neither a file nor a folder.
+
+    Or it is or contains a document that runner and harness exchange, or it cannot be read.
+    """
 
     code = "checkpoint_invalid"
 

@@ -122,7 +122,8 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
     Raises:
         TrialNotFoundError: the run has no such trial.
         TrialStateError: one of `trials` is not paused, or the run has no paused trial.
-        CheckpointMissingError: the file of a checkpoint is gone.
+        CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or is outside of the trial's
+            folders.
         RunDamagedError: the record of a pause cannot be read.
     """
     ids = list(trials) or paused_trials(run)

@@ -95,7 +95,7 @@ def replay(
 
     Raises:
         TrialNotFoundError: the run has no trial with this id, or the trial has no result.
-        TrialStateError: the trial continues from another trial, or `strict` rejects it.
+        TrialStateError: trials of the run may continue from the state of other trials, or `strict` rejects the trial.
         RunDamagedError: a document of the trial was changed.
         RunChangedError: the project's snapshot is gone from the cache, or the container image was changed.
         RunDiskFullError: the disk is full.

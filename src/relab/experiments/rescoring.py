@@ -108,7 +108,7 @@ class _Answer(BaseModel):
 def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: StopSwitch) -> Rescored:
     """Run a scorer on the trials of a run, and store the scores.
 
-    Only trials with the outcome success or failure are scored; the other trials keep their results.
+    Only trials with the outcome success or failure are scored; the other trials keep their outcomes.
 
     Args:
         run: the run.
@@ -118,7 +118,7 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
         stop: when pressed, ends the scoring without storing any scores.
 
     Raises:
-        InvalidInputError: the name, the time-out or the number of jobs is invalid.
+        InvalidInputError: the name, the time-out or the number of jobs is invalid, or the command is empty.
         ExperimentInvalidError: the scorer's program does not exist.
         ScoresExistError: the run already has scores with this name.
         RunDamagedError: the journal or a document of a trial was changed.

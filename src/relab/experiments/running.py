@@ -156,9 +156,9 @@ class ExperimentRuns:
         called after each trial.
 
         Raises:
-            ExperimentInvalidError: a secret is not set, or the project cannot be copied.
-            SandboxUnavailableError: this machine cannot provide the sandbox.
-            RunDiskFullError: the disk is full.
+            ExperimentInvalidError: a secret is not set, the project cannot be copied, or the setup command failed.
+            SandboxUnavailableError, RunDiskFullError: this machine cannot provide the sandbox, or the disk is full.
+            ExecutorUnavailableError, ResultCacheUnusableError: the executor or the result cache cannot be used.
         """
         now_us = self._clock.now_us()
         run_id = new_run_id(now_us)
@@ -199,7 +199,7 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Continue a crashed, stopped or paused run: run each trial that has no result; return the whole run's summary.
 
-        A paused trial continues from its checkpoint.
+        A paused trial continues from its checkpoint; without an acknowledged pause, it starts from its beginning.
 
         Args:
             run_dir: the folder of the run.

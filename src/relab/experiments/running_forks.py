@@ -68,6 +68,7 @@ class ForkRuns(ExperimentRuns):
             TrialStateError: a trial cannot be forked.
             ForkInvalidError, SelectorUnmatchedError: an option is invalid, or the selector matches no checkpoint.
             CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
+            CheckpointChangedError: the file of a checkpoint was changed after the end of the run.
             RunDamagedError: a record of the run was changed.
         """
         return plan_fork(open_checked_run(run_dir), options)

@@ -186,7 +186,8 @@ class ExperimentService:
             root: the folder of the project.
             named: select these runs, by id or folder.
             init: select the files that `lab init` and `lab knobs-init` wrote.
-            runs: select all runs, cached snapshots, replays, scores from `rescore`, and records of sets of experiments.
+            runs: select all runs, the whole cache (snapshots of the project, results of trials, answers of models),
+                replays, scores from `rescore`, and records of sets of experiments.
             older_than_us: select the runs that are older than this number of microseconds.
 
         Raises:

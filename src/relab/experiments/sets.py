@@ -57,7 +57,7 @@ class SetEntry:
         experiment: the id of the experiment.
         digest: the digest of the experiment and its data set at the start of the set.
         run_dir: the folder of the experiment's run; None if it has not begun.
-        is_finished: whether all trials of that run have a result.
+        is_finished: whether no trial of that run is left to run.
     """
 
     index: int

@@ -2,7 +2,8 @@
 
 Each line of standard input is a plan as JSON; it replaces the previous plan, whose load ends at once. The line `null`
 stops the load. The process exits at the end of the input, so that it never outlives its parent, even if the parent
-crashes. It measures nothing; on an error it prints one line with the error to stderr and exits with 1.
+crashes. It measures nothing. If a plan is invalid or its load fails, it prints one line with the error to stderr, and
+exits with 1.
 """
 
 from __future__ import annotations

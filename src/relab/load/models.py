@@ -203,8 +203,8 @@ class LoadPlan(_Value):
 class Counts(_Value):
     """Counts of requests by outcome, and of sends by outcome. A send is one try of a request: its first, or a retry.
 
-    Requests: `offered = dropped + good + bad + abandoned`. Sends: `sent = offered - dropped + retries`. Except for
-    abandoned requests, `sent = completed + failed + timed_out`.
+    Requests: `offered = dropped + good + bad + abandoned`. Sends: if no request was abandoned,
+    `sent = offered - dropped + retries = completed + failed + timed_out`.
 
     Attributes:
         offered: requests that were due.

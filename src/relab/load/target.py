@@ -57,7 +57,7 @@ async def check_listening(target: Target) -> None:
     """Check that the target accepts a connection: open one, and close it.
 
     Raises:
-        UnreachableTargetError: none of the target's addresses accepts a connection within three seconds.
+        UnreachableTargetError: no address of the target accepts a connection, each within three seconds.
     """
     reasons: list[str] = []
     for address in target.addresses:

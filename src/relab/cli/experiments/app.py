@@ -71,7 +71,8 @@ def describe(
 ) -> int:
     """Show the harness, the plan, the isolation in effect and the statistical power of an experiment; run nothing.
 
-    Exit code: 0 if `lab run` would start; 64 if the harness does not exist or cannot be executed.
+    Exit code: 0 if the experiment is valid and its harness can be executed; 64 if the harness does not exist or cannot
+    be executed.
     """
     from relab.cli.experiments.output import show_plan
 

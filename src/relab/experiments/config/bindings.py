@@ -23,7 +23,7 @@ def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
     """Parse changes of bindings (values that harnesses get), such as `model.name=small`; return `{dotted name: value}`.
 
     A value that begins with a quotation mark or a bracket must be JSON. Any other value is parsed as JSON if it is
-    valid JSON (`0.7`), and is plain text if not (`small`).
+    valid JSON (`0.7`), and is plain text if not (`small`). `NaN`, `Infinity` and unprintable text are rejected.
 
     Raises:
         ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding

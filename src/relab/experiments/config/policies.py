@@ -81,7 +81,8 @@ class RunBudget(_Section):
 
     Attributes:
         max_trials: the most trials that are run. A result from the result cache does not count.
-        max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
+        max_cost_usd: the greatest cost of all attempts of all trials, in USD: the sum of the metric `cost_usd` or, for
+            an attempt without it, of the estimated cost.
         max_seconds: the longest time that may be spent on the run, in seconds. Time between a stop of the run and
             its continuation does not count.
         max_first_errors: a number of trials. The limit is reached if the first trials, this many, all end with the

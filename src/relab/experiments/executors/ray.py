@@ -112,6 +112,7 @@ class RayExecutor:
 
         Raises:
             ExecutorUnavailableError: Ray is missing, the cluster cannot be reached, or no node is suitable.
+            ExperimentInvalidError: the address of the cluster has another form than `auto` or HOST:PORT.
             SandboxUnavailableError: a node cannot provide the sandbox.
         """
         if run_dir.exists():

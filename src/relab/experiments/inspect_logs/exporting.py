@@ -80,7 +80,9 @@ class _Totals:
 
 
 def export_run(run: RunFolder, folder: Path) -> Exported:
-    """Write one log of Inspect AI (`.eval`) for each variant of a run; leave out trials that have not started.
+    """Write one log of Inspect AI (`.eval`) for each variant of a run that has started trials; leave out the others.
+
+    A log has only the trials that have started.
 
     Args:
         run: the run.

@@ -59,7 +59,9 @@ class InspectLogService:
         return [replace(item, warnings=[*item.warnings, lost]) for item in found]
 
     def export_run(self, root: Path, run: Path, folder: Path) -> Exported:
-        """Write one log of Inspect AI (`.eval`) for each variant of a run; leave out trials that have not started.
+        """Write one log of Inspect AI (`.eval`) for each variant of a run that has started trials.
+
+        A log has only the trials that have started.
 
         Args:
             root: the folder of the project.

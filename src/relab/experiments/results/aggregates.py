@@ -117,9 +117,10 @@ class TaskMeans:
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return, for each cluster, the sum of the metric over all its trials, and the number of these trials.
+        """Return, for each cluster, the number of its successful trials, and the number of all its trials.
 
-        A cluster has tasks that depend on each other. For a rate such as `success`, the sum is the number of successes.
+        A cluster has tasks that depend on each other. The metric must be a rate, such as `success`: each trial has the
+        value 0 or 1.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 

@@ -35,7 +35,7 @@ def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = Non
 
     Args:
         run: the run; some of its trials have ended.
-        is_complete: whether all trials have ended.
+        is_complete: whether no trial is left to run.
         signed_by: the id of the key that will sign the run; None if the run will not be signed.
 
     Raises:

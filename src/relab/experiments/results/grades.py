@@ -62,7 +62,7 @@ def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is
     Args:
         config: the experiment.
         tally: the counts over all trials that have a result.
-        is_complete: whether every trial of the plan has a result.
+        is_complete: whether no trial of the plan is left to run.
         is_signed: whether the run is signed with a key.
     """
     level = config.runtime.harness.integration_level

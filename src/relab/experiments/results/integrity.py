@@ -46,7 +46,7 @@ def check_compared(facts: RunFacts) -> None:
     """Check that the files that a comparison reads are unchanged since the run finished.
 
     These are the manifest, the configuration, the stopping decisions, and the tables of trials and metrics. Do nothing
-    for a run that has not finished.
+    for a run that has not finished, or that an earlier version of relab wrote without digests.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.

@@ -215,7 +215,7 @@ def attestation(
         head: the end of the journal: the number of its lines (without the first one), and the checksum of its last line.
             None for a journal without checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
-        is_complete: whether every trial has a result.
+        is_complete: whether no trial is left to run.
         signed_by: the id of the key that signs the run; None if the run is not signed.
     """
     config = run.config

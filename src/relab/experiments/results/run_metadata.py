@@ -22,7 +22,7 @@ from relab.experiments.results.result_tables import TRIALS, tables_dir
 
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
-"""The status in `run_control.json` of a run whose trials all have a result."""
+"""The status in `run_control.json` of a run without a trial that is left to run."""
 STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused", "budget_reached"))
 
 

@@ -123,8 +123,9 @@ class BwrapSandbox:
         """Remove the leftovers of an earlier process of this run, and check that bubblewrap can create a safe sandbox.
 
         Raises:
-            SandboxUnavailableError: bubblewrap or a read-only path is missing, or this machine cannot create a safe
-                sandbox.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, trials cannot run as the user, or this
+                machine cannot create a safe sandbox.
+            OSError: the folder for the sandbox's files cannot be created or written.
         """
         found = shutil.which(self._program)
         if found is None:
@@ -176,6 +177,7 @@ class BwrapSandbox:
 
         Raises:
             SandboxError: the sandbox, a limit or a service cannot be set up.
+            OSError: a file of the harness's input or output cannot be opened.
         """
         with contextlib.ExitStack() as undo:
             closers: list[Callable[[], None]] = []

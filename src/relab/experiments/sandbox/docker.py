@@ -119,7 +119,8 @@ class DockerSandbox:
         """Read the engine's capabilities, and remove the containers that an earlier process of this run has left.
 
         Raises:
-            SandboxUnavailableError: the engine does not answer or has no seccomp filter, or the image is missing.
+            SandboxUnavailableError: the engine does not answer or has no seccomp filter, the image is missing, or
+                trials cannot run as the user.
         """
         self._user = trial_user(self._wanted_user)
         try:
@@ -167,6 +168,7 @@ class DockerSandbox:
 
         Raises:
             SandboxError: the engine rejects a request, or the container cannot be prepared or tested.
+            OSError: a file of the harness's input or output cannot be opened.
         """
         sets_files = self._sets_files
         try:

@@ -42,8 +42,8 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECAS
 class ProxyLimits:
     """The limits of one proxy: connections at a time, and time-outs in seconds.
 
-    `head_s` limits the time until the head of a request has arrived, `connect_s` the time to resolve the host and
-    connect to it, and `idle_s` the time without data on a connection.
+    `head_s` limits the time until the head of a request has arrived, `connect_s` the time to resolve the host and also
+    the time of each attempt to connect to one of its addresses, and `idle_s` the time without data on a connection.
     """
 
     connections: int = 128
@@ -85,7 +85,7 @@ class EgressProxy:
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
-        log: the file for one JSON line per decision; created with the first line.
+        log: the file for one JSON line per decision, at most `_MAX_LOG_LINES`; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
         bounds: the largest number of connections, and the time-outs; None for the defaults.
         destination: a host and port. If set, every connection is forwarded to it, whatever its protocol, if a rule

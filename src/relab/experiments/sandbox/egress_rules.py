@@ -1,7 +1,7 @@
 """The allowlist of a sandbox's network: parse its rules, and recognize special IP addresses.
 
 Special addresses are loopback, link-local and cloud metadata addresses, for example. A rule for a host name does not
-permit them, even if the name resolves to them.
+permit them, even if the name resolves to them. Only a rule for `localhost` permits the loopback addresses.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class EgressRule:
         Programs connect to loopback addresses directly, without the configured proxy. So the runner must listen at each
         of these addresses inside the sandbox, and forward connections to the same address of this machine.
 
-        The list is empty if the rule's host is neither `localhost` nor a loopback address.
+        `localhost` stands for 127.0.0.1 here. The list is empty if the rule's host is neither `localhost` nor a
+        loopback address.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)

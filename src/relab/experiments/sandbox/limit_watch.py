@@ -118,8 +118,8 @@ class LimitWatch:
 def use_of(pids: Iterable[int]) -> ResourceUse:
     """Return the total memory and the total number of tasks (threads) of the processes with these ids.
 
-    Memory that several processes share is counted once for each of these processes. Processes that have ended do not
-    count.
+    Memory that several processes share is counted once for each of these processes. Processes that do not exist any
+    more do not count.
     """
     memory = tasks = 0
     for pid in pids:

@@ -67,7 +67,8 @@ class LocalSandbox:
         """Start the harness in its workspace; `launch` is its command with its folders, environment and services.
 
         Raises:
-            SandboxError: the harness cannot be started or limited.
+            SandboxError: the harness cannot be started or limited, or a mount is not below /workspace.
+            OSError: a file of the harness's input or output cannot be opened, or a link to a mount cannot be created.
         """
         closers, ports = listen_here(launch.listeners)
         try:
@@ -168,7 +169,9 @@ class LocalRunning:
         return self._child.wait(timeout_s)
 
     def end(self, grace_s: float) -> int:
-        """End the harness and its process group: SIGTERM, and SIGKILL after `grace_s` seconds; return its exit code.
+        """End the harness and its process group with SIGTERM; return the exit code of the harness.
+
+        The group gets SIGKILL only if the harness itself still runs after `grace_s` seconds.
 
         Raises:
             SandboxError: the harness does not end after SIGKILL.

@@ -132,7 +132,8 @@ def reclaim(launch: Launch) -> None:
     pipes and sockets are deleted, too. Symbolic links stay.
 
     Raises:
-        SandboxError: a file cannot be changed.
+        SandboxError: a file in a folder cannot be changed.
+        OSError: a file with the harness's output (stdout, stderr) cannot be changed.
     """
     _visit_all(written_folders(launch.folders), _make_harmless, "cannot be taken back")
     for path in (launch.stdout, launch.stderr):

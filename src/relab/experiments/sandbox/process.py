@@ -50,7 +50,7 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
     The streams are closed after the `with` block.
 
     Raises:
-        OSError: the disk is full, or the input file is missing.
+        OSError: a file cannot be opened, for example because the input file is missing.
     """
     writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     opened: list[int] = []
@@ -78,7 +78,7 @@ class Child:
         user: the user that the child runs as, without supplementary groups; None for the user of this process.
 
     Raises:
-        SandboxError: the program cannot be started; the message names the program and the reason.
+        SandboxError: the program cannot be started, or this process cannot become the subreaper.
     """
 
     def __init__(
@@ -136,7 +136,10 @@ class Child:
             return None
 
     def end(self, grace_s: float) -> int:
-        """End the process and its group: SIGTERM, then SIGKILL after `grace_s` seconds; return the exit code.
+        """End the process and its group with SIGTERM; return the exit code of the process.
+
+        The group gets SIGKILL only if the process itself still runs after `grace_s` seconds. Other members of the group
+        that ignore SIGTERM may thus continue to run until `close`.
 
         Raises:
             SandboxError: the process does not end after SIGKILL.
@@ -153,7 +156,8 @@ class Child:
     def processes(self) -> list[int]:
         """Return the ids of the process, of its orphans, and of all their descendants.
 
-        Orphans are processes that the harness started and whose parent has ended. Ended processes are left out.
+        Orphans are processes that the harness started and whose parent has ended; they are found on Linux only. The
+        process itself is left out once it has been waited for.
         """
         # The lock is held, because a process of a trial that is just starting would look like an orphan of this trial.
         with _lock:
@@ -201,7 +205,9 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 
 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
-    """Stop (SIGSTOP) the processes whose ids `find` returns; repeat this until `find` returns no further ids.
+    """Stop (SIGSTOP) the processes whose ids `find` returns; repeat this while `find` returns further ids.
+
+    The number of repetitions is limited (`_SWEEPS`).
 
     A stopped process cannot start other processes before it is killed.
     """
@@ -217,7 +223,10 @@ def stop_all(find: Callable[[], Sequence[int]]) -> None:
 
 
 def end_all_orphans() -> None:
-    """End all orphans (adopted processes that harnesses left); call this at the end of a run, when no trial runs."""
+    """End all orphans (adopted processes that harnesses left); call this at the end of a run, when no trial runs.
+
+    Only on Linux does this process adopt orphans.
+    """
     if _IS_LINUX and _reaper_since_s is not None:
         _end_orphans(None, _reaper_since_s)
 
@@ -233,11 +242,11 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill the orphans of this process (adopted processes that harnesses left); repeat until none is left.
+    """Kill the orphans of this process (adopted processes that harnesses left); repeat this up to `_SWEEPS` times.
 
     Args:
-        marker: the environment variable that identifies a trial, to kill only orphans of this trial; None for all
-            orphans.
+        marker: the environment variable that identifies a trial; None for all orphans. While other trials run, only
+            orphans with this variable are killed; otherwise all orphans are.
         since_s: kill only orphans that started at or after this time, in seconds since the start of the machine.
     """
     for _ in range(_SWEEPS):
@@ -257,8 +266,8 @@ def _orphans(marker: bytes | None, since_s: float) -> list[int]:
     """Return the ids of this process's orphans (adopted processes that harnesses left). The caller must hold `_lock`.
 
     Args:
-        marker: the environment variable that identifies a trial, to return only orphans of this trial; None for all
-            orphans.
+        marker: the environment variable that identifies a trial; None for all orphans. While other trials run, only
+            orphans with this variable are returned; otherwise all orphans are.
         since_s: return only orphans that started at or after this time, in seconds since the start of the machine.
     """
     found = [pid for pid in adopted_children() if pid not in _own]

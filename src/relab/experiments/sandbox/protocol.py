@@ -177,7 +177,7 @@ class RunningAttempt(Protocol):
         """
 
     def end(self, grace_s: float) -> int:
-        """End the harness: SIGTERM, then SIGKILL after `grace_s` seconds; return its exit code.
+        """End the harness: SIGTERM, and SIGKILL if it still runs after `grace_s` seconds; return its exit code.
 
         Processes that the harness started may continue to run until `close` is called.
 
@@ -230,10 +230,14 @@ class Sandbox(Protocol):
 
         Raises:
             SandboxError: this attempt cannot be started; other attempts may still start.
+            OSError: a file of this attempt cannot be opened or written.
         """
 
     def close(self) -> None:
-        """End every running attempt, and release the resources that the attempts of the run share."""
+        """Release the resources that the attempts of the run share; call this after every attempt was closed.
+
+        A sandbox that isolates attempts also ends the attempts that still run.
+        """
 
 
 class SandboxError(Exception):

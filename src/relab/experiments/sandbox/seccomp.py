@@ -43,7 +43,7 @@ _AF_VSOCK: Final = 40
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """The ioctl requests TIOCSTI and TIOCLINUX, which put input into the terminal that the process belongs to."""
 _PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
-"""The allowed arguments of personality: PER_LINUX, PER_LINUX32, each with UNAME26, and the query for the current one."""
+"""The allowed arguments of personality: PER_LINUX and PER_LINUX32, each also with UNAME26, and the query."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Choose the unprivileged user that trials run as.
 
 A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account,
-so that they own neither files of root nor files of another service.
+so that they own neither files of root nor files of another service. If no such id is available, they run as `nobody`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
 
     Args:
         wanted: the setting `sandbox.run_as_user`, as `uid` or `uid:gid`. None for the user of this process or, if that
-            user is root, for an unused id.
+            user is root, for an unused id, or for `nobody` if there is none.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:

@@ -56,7 +56,7 @@ class RunResponse:
 
     Attributes:
         run: the id and the folder of the run.
-        finished: whether every trial has a result.
+        finished: whether no trial is left to run.
         outcomes: `{variant id: {outcome: number of trials}}`.
         response: the whole answer of `lab`, as JSON.
     """

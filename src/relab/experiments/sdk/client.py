@@ -322,7 +322,7 @@ class LabClient:
             events: the path of the file of events, with one JSON object per line.
 
         Raises:
-            LabRunnerError: a rule is violated; `details` lists each violation.
+            LabRunnerError: a rule is violated; `details` lists the first violations.
         """
         answer = self._call("hooks-validate", manifest=manifest, events=events)
         return Validated(bool(answer["valid"]), {"events": answer["events"], "counts": answer["counts"]})
@@ -336,7 +336,7 @@ class LabClient:
                 the first document names.
 
         Raises:
-            LabRunnerError: the file does not match the schema; `details` lists each violation.
+            LabRunnerError: the file does not match the schema; `details` lists the first violations.
         """
         answer = self._call("schema-validate", file=file, schema=schema)
         return Validated(bool(answer["valid"]), {"schema": answer["schema"], "documents": answer["documents"]})

@@ -41,8 +41,8 @@ def agent_run_of(
 ) -> dict[str, Any]:
     """Return the agent run of a trial, as the JSON that telemetry accepts.
 
-    The harness's steps and model calls become steps, and its tool calls become tool calls. Without events, the run has
-    one step, `harness`.
+    The harness's steps and model calls become steps, and its tool calls become tool calls. If the events contain no
+    steps, no model calls and no errors, the run has one step, `harness`.
 
     Args:
         row: the trial's row; the trial must have started.

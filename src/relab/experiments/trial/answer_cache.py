@@ -57,9 +57,9 @@ class AnswerCache:
         self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
-        """Return the cached answer of a model with this key; None if it is missing, too old or damaged.
+        """Return the cached answer of a model with this key; None if it is missing, too old, damaged or unreadable.
 
-        The file of an old or damaged answer is deleted.
+        The file of an old or damaged answer is deleted. An answer with a time in the future counts as too old.
         """
         path = self._path(key)
         try:

@@ -185,7 +185,7 @@ class EvidenceStore:
         return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
-        """Store a document once for all trials, and create a link to it at `path`; return its SHA-256 in hexadecimal.
+        """Store a document once for all trials, and link or copy it to `path`; return its SHA-256 in hexadecimal.
 
         Raises:
             OSError: the document cannot be written, for example on a full disk.

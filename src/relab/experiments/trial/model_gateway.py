@@ -1,8 +1,8 @@
-"""A gateway: an HTTP server that passes a harness's requests on to a model's server, and caches the answers.
+"""A gateway: an HTTP server that passes a harness's requests on to a model's server, and can cache the answers.
 
 It listens on a loopback address inside the sandbox. The harness must be configured with this address, for example by
 `OPENAI_BASE_URL`. The gateway can read requests, because it receives plain HTTP. It sends them to the model's server
-over TLS.
+over TLS if the server's address begins with `https://`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _KEPT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "openai-")
 
 
 class ModelGateway:
-    """Passes the requests of one trial on to a model's server, and replays answers from the cache.
+    """Passes the requests of one trial on to a model's server or, with a cache, replays stored answers.
 
     Args:
         upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below it are passed on.
-        log: the file that gets a JSON line for each request, without headers and bodies.
+        log: the file that gets a JSON line for each request, up to `_MAX_LOG_LINES`, without headers and bodies.
         keys: computes the keys of cached answers; None if answers are not cached.
         cache: the stored answers; None if answers are not cached.
         is_clean: returns whether a body contains no secret of the harness, so that it may be stored.
@@ -146,8 +146,9 @@ class ModelGateway:
     ) -> int:
         """Send a request to the model's server, and send the answer to the harness; return the HTTP status.
 
-        The status is 0 if the answer broke off, and 502 if the server cannot be reached. A complete answer of at most
-        `MAX_ANSWER_BYTES`, without secrets, is cached under `key`; if `key` is None, nothing is cached.
+        The status is 0 if the answer broke off, and 502 if the server cannot be reached. The answer is cached under
+        `key` if it has status 200, is complete, reports no error (`is_whole_answer`), contains no secrets, and has at
+        most `MAX_ANSWER_BYTES`. If `key` is None, nothing is cached.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GATEWAY_PORT: Final = 4_480
 """The port of the first gateway inside a sandbox."""
 LOG: Final = "model_requests.jsonl"
-"""The file in a trial's folder with a line for each request that went through a gateway."""
+"""The file in a trial's folder with a line for each request to a gateway, up to a limit for each gateway."""
 _MB: Final = 1_048_576
 _HOUR_S: Final = 3_600.0
 

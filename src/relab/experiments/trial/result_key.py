@@ -73,7 +73,7 @@ class ResultKeys:
         The document contains secrets: do not store the document itself, but only its keyed digest.
 
         Raises:
-            OSError: a file that the task reads is missing.
+            OSError: a data set pack that the task reads is missing, or cannot be read.
         """
         given = wire.trial_input(self._context.config, trial, PLACES)
         given["ids"] = {name: value for name, value in given["ids"].items() if name not in _NOT_OF_THE_TRIAL}

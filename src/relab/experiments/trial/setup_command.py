@@ -37,7 +37,8 @@ def run_setup(
         redactor: redacts the secrets that the command gets.
 
     Raises:
-        ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
+        ExperimentInvalidError: the command cannot be run, or failed; after a failure the message contains the end of
+            its output, without secrets.
     """
     cache = settings.root / LAB / "cache"
     cache.mkdir(parents=True, exist_ok=True)

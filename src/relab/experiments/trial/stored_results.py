@@ -1,9 +1,9 @@
 """One result of a trial as a file of the result cache: a line of JSON about the attempt, and an archive of its files.
 
 The archive has the files that the harness left in the trial's folder. The runner computes the outcome, the metrics and
-the evidence of a restored trial from these files, as for a trial that was run. Only the metrics about the use of models
-come from the line of JSON. The archive leaves out the documents that the runner writes for each trial, and the files of
-the workspace that the trial did not change.
+the evidence of a restored trial from these files, as for a trial that was run. Only the times, the exit code, the
+isolation and the metrics about the use of models come from the line of JSON. The archive leaves out the documents that
+the runner writes for each trial, and the files of the workspace that the trial did not change.
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
 
     Raises:
         OSError: the control file, with the requests to the harness, cannot be written.
+        SandboxError: the harness cannot be watched or ended.
     """
     chain = EventChain(bounds.events, bounds.root)
     end = _watch(running, bounds, stop_now, pause, chain)

@@ -313,13 +313,13 @@ def last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the JSON object `trial_output_v1` that the runner writes if the harness wrote no valid output.
+    """Return the JSON object `trial_output_v1` that the runner writes for a trial with an error that the runner found.
 
     Args:
         ids: the ids of the trial.
         outcome: the outcome of the trial.
         error_type: the type of the error.
-        message: why the trial has no valid output.
+        message: one sentence about the error, such as an exceeded limit or an invalid output.
     """
     return {
         "schema_version": "trial_output_v1",

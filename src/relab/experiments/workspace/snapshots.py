@@ -36,7 +36,7 @@ _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 @dataclass(frozen=True)
 class ProjectSnapshot:
-    """A read-only copy of the project at the start of the run.
+    """A copy of the project at the start of the run; nothing may change it.
 
     Attributes:
         root: the folder of the copy.
@@ -66,7 +66,7 @@ class Clone:
     _seen: dict[str, FileStamp] = field(default_factory=dict)
 
     def now(self) -> FileManifest:
-        """Return the manifest of the files that are in the copy now; only changed files are read again.
+        """Return the manifest of the files that are in the copy now; only files that may have changed are read again.
 
         Raises:
             OSError: a file cannot be read, or the folder was replaced by a file or link.

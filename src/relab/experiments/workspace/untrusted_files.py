@@ -23,7 +23,7 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOE
 
 
 def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
-    """Return the content of a file; None if it is missing, not a regular file, or larger than `limit` bytes.
+    """Return the content of a file; None if it cannot be opened, is not a regular file, or exceeds `limit` bytes.
 
     `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """
@@ -49,7 +49,7 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
 
 
 def open_plain(path: Path, *, below: Path) -> BufferedReader | None:
-    """Open a file for reading; return None if it is missing or not a regular file.
+    """Open a file for reading; return None if it is missing, is not a regular file, or cannot be opened.
 
     `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """
@@ -64,7 +64,7 @@ def open_plain(path: Path, *, below: Path) -> BufferedReader | None:
 
 
 def digest_plain(path: Path, *, below: Path) -> str | None:
-    """Return the SHA-256 of a file, in hexadecimal; None if it is missing or not a regular file.
+    """Return the SHA-256 of a file, in hexadecimal; None if it cannot be opened or is not a regular file.
 
     `below` is a folder above the file. The result is also None if the path contains a link after this folder.
     """

@@ -235,6 +235,7 @@ class ActionService:
             NotReversibleError: the action has no inverse, is itself an undo, or was already undone.
             KillSwitchError: the kill switch is on.
             InProgressError: another action on the same part of the service is in progress.
+            OSError: the record cannot be written.
         """
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)

@@ -38,6 +38,7 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
     Raises:
         ActivityFailedError: there is no output.
+        ScenarioError: a time-out of the activity is not a valid number of seconds.
     """
     provider = activity.provider
     if isinstance(provider, HttpProvider):

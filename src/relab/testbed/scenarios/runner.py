@@ -99,7 +99,7 @@ class Run:
         """Run the scenario to its end and return the journal (the record of the run).
 
         - If the service is not in its steady state at the beginning, the steps are skipped.
-        - If an action fails or is rejected, or a pause or timeout is invalid, the remaining steps are skipped.
+        - If an action fails or is rejected, or a pause is invalid, the remaining steps are skipped.
         - If `stop` is set, the remaining steps are skipped, too.
         - The rollbacks always run. An unforeseen exception is raised after the rollbacks.
 

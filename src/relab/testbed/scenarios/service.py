@@ -38,10 +38,13 @@ _ADDRESSES: Final = {"target_url": "target", "chaos_url": "chaos", "actions_url"
 
 
 class Conclusion(StrEnum):
-    """The conclusion from a scenario's run: whether the service stayed in its steady state, or why that is unknown."""
+    """The conclusion from a scenario's run: whether the service kept its steady state, or why that is unknown.
+
+    Checks during the method do not influence the conclusion; `ScenarioResult.share_met_during` summarises them.
+    """
 
     HELD = "held"
-    """The run was completed without problems, and the service was in its steady state whenever that was checked."""
+    """The run was completed without problems, and the checks before and after the method found the steady state."""
     DEVIATED = "deviated"
     """The service was not in its steady state after the method."""
     UNDECIDED = "undecided"

@@ -142,7 +142,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
     """Return the output (`trial_output_v1`) of a trial that ended with an error and has no result.
 
-    Such a trial counts neither as a success nor as a failure of the responder.
+    The trial gets the outcome `error`, because its episode says nothing about the responder.
 
     Args:
         ids: the value of the field `ids` in the trial's input file, which identifies the trial.

@@ -44,7 +44,8 @@ class Score:
         actions: number of actions that changed the service, or may have changed it. Undos are not counted.
         harmful_actions: number of harmful actions (before the first fault, or wrong for the fault), plus the number of
             undos of a repair that was still needed.
-        escalated: whether the responder escalated to a person, or asked a person for approval, after the onset.
+        escalated: whether the responder escalated to a person, or asked a person for approval, after the onset; without
+            an onset, at any time in the episode.
         cost_usd: cost of language models in US dollars, as the responder reports it; 0 if it reports none.
         all_named: whether each true cause was the most probable one in at least one diagnosis; None with only one true
             cause.

@@ -152,7 +152,8 @@ class Component:
         """Stop the component and all processes that it has started; they stay stopped until `start` is called.
 
         Args:
-            gently: True to request an orderly end first; False to kill the processes at once.
+            gently: True to request an orderly end first. False to end the processes at once: by SIGKILL, or by
+                `abort_signal` if the component has one, with SIGKILL 0.3 s later.
 
         Raises:
             NotAnsweringError: a process does not end even after SIGKILL.
@@ -164,7 +165,8 @@ class Component:
         """Stop the component with all its processes, and start it again, without waiting until it is ready.
 
         Args:
-            gently: True to request an orderly end first; False to kill the processes at once.
+            gently: True to request an orderly end first. False to end the processes at once: by SIGKILL, or by
+                `abort_signal` if the component has one, with SIGKILL 0.3 s later.
 
         Raises:
             NotAnsweringError: a process does not end even after SIGKILL; the component is not started.

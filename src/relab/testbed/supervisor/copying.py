@@ -33,7 +33,10 @@ def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> None
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with its content, or a file; do not fail if parts of it are already gone."""
+    """Remove a folder with its content, or a file; do not fail if it is already gone.
+
+    If another process removes a part of the folder at the same time, the removal may end early and leave the rest.
+    """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

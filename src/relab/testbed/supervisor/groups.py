@@ -1,7 +1,8 @@
 """The kernel's control groups of components, version 1 or 2, if the supervisor may create them on this machine.
 
-A group is created when a component first gets a CPU or memory limit, and is removed with the testbed. The component's
-processes are moved into it; later processes join it before they execute the program.
+A group is created when a component first gets a CPU or memory limit, and is removed at a reset or at the end of the
+testbed if no process is in it. The component's processes are moved into it; later processes join it before they execute
+the program.
 """
 
 from __future__ import annotations

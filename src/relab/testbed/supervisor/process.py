@@ -252,7 +252,7 @@ async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
 
 
 def tail(path: Path) -> str:
-    """Return the last 15 lines of a log as text, or "" if it cannot be read."""
+    """Return the last 15 lines of a log as text, but at most its last 8 KiB; return "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -66,7 +66,8 @@ class SettingsStore:
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
-            InvalidInputError: the changes set `version` or a value that is not JSON, or the document becomes too large.
+            InvalidInputError: the changes set another `version` or a value that is not JSON, or the document becomes
+                too large.
         """
         return self.replace(
             _merged(self.current(), changes), author=author, note=note, expected_version=expected_version

@@ -101,7 +101,8 @@ class Supervisor:
     async def reset(self) -> None:
         """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
 
-        Components that can forget the previous episode (test of a responder) continue to run. All others are restarted.
+        Components that are ready and confirm that they forget the previous episode (test of a responder) continue to
+        run, with their limits. All others are stopped, and those that run at the beginning of an episode are started.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
@@ -162,7 +163,8 @@ class Supervisor:
 
         Args:
             name: the name of the component or group.
-            gently: True to request an orderly end first; False to kill the processes at once.
+            gently: True to request an orderly end first. False to end the processes at once: by SIGKILL, or by the
+                `abort_signal` of the component if it has one, with SIGKILL 0.3 s later.
 
         Raises:
             UnknownComponentError: no component or group has this name.

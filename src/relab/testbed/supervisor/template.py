@@ -1,9 +1,9 @@
 """Create the template of a testbed's initial data once, and copy it at the beginning of every episode.
 
-An episode is one test of a responder. A template is a folder with three entries: `postgres/` (PostgreSQL's data folder
-after an orderly shutdown), `search/` (the products to search) and `credentials.json` (the passwords of the database
-roles). The name of the folder is the digest of everything that determines its content: the versions of schema, initial
-data and programs.
+An episode is one test of a responder. A template is a folder with four entries: `postgres/` (PostgreSQL's data folder
+after an orderly shutdown), `search/` (the products to search), `credentials.json` (the passwords of the database roles)
+and `log` (what PostgreSQL's programs printed at the creation). The name of the folder is a digest of what determines
+its content: the version and configuration of PostgreSQL, and the files of the schema and of the initial data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Defects of a worker that can be switched on over a private socket: each is a real leak or data loss in the process.
 
 Requests and answers are one JSON object per line. `{"op": "status"}` returns the active defects; `release` frees the
-resources of a leak. Nothing is logged: operators see only the effects of a defect, as in any other system.
+resources of a leak, or fills the search index again. Nothing is logged: operators see only the effects of a defect, as
+in any other system.
 """
 
 from __future__ import annotations

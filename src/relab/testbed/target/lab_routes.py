@@ -37,7 +37,7 @@ def lab_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/api/lab/config", summary="Whether an experiment can run here")
     async def config() -> dict[str, Any]:
-        """Return the health of cache and search, the current flags, and the URL paths of flags, report and metrics."""
+        """Return the health of the cache and of Qdrant, the flags, and the URL paths of flags, report and metrics."""
         own = next(worker for worker in parts.workers() if worker.worker == parts.worker)
         redis, qdrant = own.gauges["probes"]["cache"], own.gauges["search"]["qdrant"]
         health = {
