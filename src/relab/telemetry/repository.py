@@ -180,7 +180,10 @@ def load_step_latencies(session: DatabaseSession, run_ids: Iterable[str]) -> dic
 
 
 def list_step_latencies(session: DatabaseSession, first_us: int, end_us: int) -> list[float]:
-    """Return the latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`."""
+    """Return the known latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`.
+
+    Traces without agent activity are left out.
+    """
     latency = TimelineItemRow.latency_ms
     statement = (
         select(latency)
@@ -198,7 +201,7 @@ def list_step_latencies(session: DatabaseSession, first_us: int, end_us: int) ->
 
 
 def insert_items(session: DatabaseSession, items: Sequence[StoredItem]) -> None:
-    """Insert timeline items that do not exist yet."""
+    """Insert timeline items; none of them may be stored already."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
 

@@ -82,7 +82,7 @@ class TelemetryService(TelemetryParts):
         return receipt
 
     def ingest_otlp(self, signal: Literal["traces", "logs"], body: bytes, encoding: Encoding) -> OtlpReceipt:
-        """Store the spans or the log records of the OTLP request `body`; they are durable when this returns.
+        """Store the spans or the log records of the OTLP request `body`; the accepted ones are then durable.
 
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
@@ -104,7 +104,7 @@ class TelemetryService(TelemetryParts):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of spans, log records, steps and tool calls that are decoded but not yet committed."""
+        """The number of rows that are decoded but not yet committed, such as spans, log records and steps."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
@@ -358,7 +358,7 @@ class TelemetryService(TelemetryParts):
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items, spans or log records.
 
-        Use the export as a context manager; it reads nothing before the `with` block begins.
+        Use the export as a context manager; it reads no runs before the `with` block begins.
         """
         from relab.telemetry.export.service import RunExport
 

@@ -105,10 +105,11 @@ class TelemetryIntake:
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store a batch immediately; return a receipt or an error for each of its items, in order.
 
-        Every item with a receipt is durable when this returns.
+        When this returns, all that the receipts count as accepted is durable.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used now.
+            Exception: an item cannot be stored. A part of the batch may be stored already.
         """
         # Only one batch at a time, even if a command calls this while the writer thread writes.
         with self._lock:

@@ -69,9 +69,9 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether runs are computed from new spans later, or in the transaction that stores the spans.
 
-    They are computed later if the total size of all uncomputed runs, of all processes, is at most `MAX_WAITING`. The
-    size of a run is the size of its spans: 1 for each, plus 1 for each full 4,096 bytes of the span. The object is not
-    thread-safe.
+    They are computed later if the total size of all uncomputed runs, of all processes, is at most about `MAX_WAITING`.
+    The size of a run is the size of its spans: 1 for each, plus 1 for each full 4,096 bytes of the span. The object is
+    not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,8 @@ class Backlog:
     def has_room(self, session: DatabaseSession, size: int) -> bool:
         """Add `size` to the total size of all uncomputed runs; return whether the total is within the limit.
 
-        `size` is the size of spans that were just stored: 1 for each, plus 1 for each full 4,096 bytes of the span.
+        `size` is the size of spans that were just stored: 1 for each, plus 1 for each full 4,096 bytes of the span. What
+        other processes store is included only when the total is read from the database again, so the total is not exact.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

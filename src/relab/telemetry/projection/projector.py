@@ -86,7 +86,8 @@ class Projector:
         """Project the runs that have new spans, and open a read transaction.
 
         To project a run is to compute it from its stored spans. In the transaction, each of these runs contains all
-        spans that relab had acknowledged (answered with success) before the call.
+        spans that relab had acknowledged (answered with success) before the call. Exception: a run whose computation
+        failed keeps its older content, until its trace receives more data.
 
         Args:
             run_id: the only run to project; None for all.
@@ -122,7 +123,7 @@ class Projector:
         """Compute the unprojected runs from their spans, the newest run first.
 
         A run is unprojected if it is not computed from its newest spans yet. If the computation of a run fails, the
-        error is logged, and the run is not tried again before its next span arrives.
+        error is logged, and the run no longer counts as unprojected: it is tried again when its trace receives more data.
 
         Args:
             run_id: the only run to compute; None for all.
@@ -182,9 +183,10 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Project up to 200 of the runs that are due, and return their number; the longest overdue come first.
+        """Project up to 200 of the runs that are due, the longest overdue first; return how many were tried.
 
-        To project a run is to compute it from its stored spans.
+        To project a run is to compute it from its stored spans. A run that receives more spans meanwhile stays
+        unprojected.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.

@@ -31,7 +31,8 @@ def insert_logs(session: DatabaseSession, rows: Sequence[StoredLog]) -> None:
     """Insert log records that are not stored yet.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: a record with the same key is stored; nothing was inserted.
+        sqlalchemy.exc.IntegrityError: a record with the same key is stored. Roll the transaction back, because some
+            records may be inserted.
     """
     insert_rows(session, table_of(LogRecordRow), rows)
 
