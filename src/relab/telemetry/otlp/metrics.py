@@ -17,7 +17,7 @@ from relab.telemetry.otlp_models import Encoding
 class MetricsCount:
     """The number of data points of a request, and its rejected metrics.
 
-    A metric is rejected if it cannot be read; it then counts as one data point.
+    A metric is rejected if it cannot be read; it then counts as one rejected item, whatever its number of data points.
     """
 
     points: int = 0

@@ -54,7 +54,8 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields of the call}`, with only the fields that the span itself lacks.
+        added: `{id of a tool's span: fields of the call}`, with only the fields that the span lacks or has wrong
+            (`_fields_to_add`).
         asked_by: `{id of a tool's span: id of the span whose messages contain the request}`.
         separate: the tool calls without a span of their own, in order of time.
     """
@@ -374,7 +375,10 @@ def _status_of(result: ToolResult) -> StepStatus:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that the messages of a model contain and the tool's span lacks.
+    """Return the fields of a tool call that the messages of a model contain and the tool's span lacks or has wrong.
+
+    Arguments that the span has only as text are replaced. If the span reports success, but the result in the messages is
+    an error or a rejection, the status is replaced.
 
     Args:
         item: the fields of the tool call that were read from its span.
