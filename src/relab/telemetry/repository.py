@@ -262,7 +262,7 @@ def list_runs(
     """Return a page of runs, newest first, and the cursor of the next page (None after the last one).
 
     Raises:
-        InvalidCursorError: the cursor does not belong to this list.
+        InvalidCursorError: the cursor does not have the form of a cursor of this list.
     """
     statement = filtered(select(*RUN_COLUMNS), run_filter)
     key = tuple_(AgentRunRow.started_at, AgentRunRow.run_id)
@@ -284,7 +284,7 @@ def list_items(
     If `limit` is None, the page is the whole timeline.
 
     Raises:
-        InvalidCursorError: the cursor does not belong to a timeline.
+        InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
     """
     key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position, TimelineItemRow.ref_id)
     statement = select(*ITEM_COLUMNS).where(TimelineItemRow.run_id == agent_run_id)

@@ -104,7 +104,10 @@ class TelemetryService(TelemetryParts):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of rows that are decoded but not yet committed, such as spans, log records and steps."""
+        """The number of decoded rows that wait for the next commits, such as spans, log records and steps.
+
+        Rows of the commit in progress are not counted.
+        """
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
@@ -182,7 +185,7 @@ class TelemetryService(TelemetryParts):
         """Return a page of runs, newest first.
 
         Raises:
-            InvalidCursorError: the cursor does not belong to this list.
+            InvalidCursorError: the cursor does not have the form of a cursor of this list.
         """
         read = functools.partial(repository.list_runs, run_filter=run_filter, cursor=cursor, limit=limit)
         runs, next_cursor = self.projector.read_page(read, run_filter.started_after_us or 0)
@@ -195,7 +198,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         from relab.telemetry.timeline import present
 
@@ -208,7 +211,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         from relab.telemetry.timeline import page_json
 
@@ -224,7 +227,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
@@ -237,7 +240,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a list of spans.
+            InvalidCursorError: the cursor does not have the form of a cursor of a list of spans.
         """
         from relab.telemetry.otlp.json_encoding import span_to_json
         from relab.telemetry.otlp_models import SpanPage
@@ -256,7 +259,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a list of log records.
+            InvalidCursorError: the cursor does not have the form of a cursor of a list of log records.
         """
         from relab.telemetry.otlp.json_encoding import log_to_json
         from relab.telemetry.otlp_models import LogRecordPage

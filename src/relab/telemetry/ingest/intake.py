@@ -53,14 +53,17 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """The number of rows that are decoded but not yet committed, such as spans, log records and timeline items."""
+        """The number of decoded rows that wait for the next commits, such as spans, log records and timeline items.
+
+        Rows of the commit in progress are not counted.
+        """
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:
         """Start the threads and accept submissions.
 
-        `on_commit` is called after each group commit, with the number of rows (`Posted.weight`) and the duration in
-        seconds.
+        `on_commit` is called after each group commit, successful or not, with the number of rows (`Posted.weight`) and
+        the duration in seconds.
         """
         writer: GroupWriter[Posted, Receipt] = GroupWriter(
             self.write,

@@ -138,8 +138,8 @@ def decode_json(body: bytes) -> SpanBatch:
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events
-            and values.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, 4,000,000 attributes, events
+            and values, or 10,000,000 braces, brackets and commas.
     """
     return _decode(body, "json")
 

@@ -129,8 +129,8 @@ def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
 
     Raises:
         MalformedBodyError: the body is not an `ExportLogsServiceRequest` in this encoding.
-        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 attributes
-            and values.
+        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, 4,000,000 attributes and
+            values, or (in JSON) 10,000,000 braces, brackets and commas.
     """
     batch = LogBatch()
     parts = 0

@@ -29,7 +29,8 @@ def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
 
     Raises:
         MalformedBodyError: the body is not an `ExportMetricsServiceRequest` in this encoding.
-        TooLargeError: the body has more than 10,000 resources or scopes, or 4,000,000 metrics and data points.
+        TooLargeError: the body has more than 10,000 resources or scopes, 4,000,000 metrics and data points, or (in JSON)
+            10,000,000 braces, brackets and commas.
     """
     found = MetricsCount()
     parts = 0

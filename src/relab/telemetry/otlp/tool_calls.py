@@ -284,9 +284,10 @@ class _Joining:
         return spans.popleft() if spans and (is_earlier or spans[0].resource != model.resource) else None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the first span of the tool `name` that was not returned before; None if there is no such span.
+        """Return the first unassigned span of the tool `name`; None if there is no such span.
 
-        Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered.
+        Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered. Spans
+        that an earlier call returned or skipped are not considered again.
         """
         name = plain_name(name)
         named = self._named.get(name, ())

@@ -90,7 +90,7 @@ def list_logs(
     A record is returned as `(key of its origin, protobuf bytes)`.
 
     Raises:
-        InvalidCursorError: the cursor does not belong to a list of log records.
+        InvalidCursorError: the cursor does not have the form of a cursor of a list of log records.
     """
     row = LogRecordRow
     statement = select(row.time_ns, row.record_id, row.origin, row.data).where(row.trace_id == trace_id)
