@@ -50,7 +50,7 @@ def downgrade(database: Database, revision: str) -> None:
         InvalidInputError: the revision does not exist, or is later than the present one.
         ConfigurationError: the file for the lock of a SQLite migration cannot be written.
         DatabaseUnavailableError: the database cannot be reached.
-        RuntimeError: the stored data does not fit the earlier revision; the message says what to do first.
+        ConflictError: the stored data does not fit the earlier revision; the error says what to do first.
     """
     _migrate(database, command.downgrade, revision)
 
