@@ -42,7 +42,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Migrate a database down to an earlier revision; the revision `base` removes all tables.
+    """Migrate a database down to an earlier revision; `base` removes all tables but the one that stores the revision.
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from relab.telemetry.ingest.batch_writer import BatchWriter
 
 MAX_BATCH_SPANS = 4_000
-"""A batch of this size takes about a tenth of a second. A request waits for at most two batches."""
+"""A batch of this size takes about a tenth of a second."""
 MAX_WAITING_SPANS = 20_000
 
 

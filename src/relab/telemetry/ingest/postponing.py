@@ -1,9 +1,10 @@
 """Decide when the run of a trace is projected (computed from its spans), after its spans were stored.
 
-The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`). A
-reader projects the unprojected runs that it is about to read (`projector.py`), and a worker projects runs when they are
-due. Every projection reads all spans of its trace. Therefore the larger a growing trace is, the more rarely it becomes
-due, so that the total time grows only linearly with the number of spans. See docs/design/ingest-speed.md.
+The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`),
+unless too many runs are unprojected (`MAX_WAITING`). A reader projects the unprojected runs that it is about to read
+(`projector.py`), and a worker projects runs when they are due. Every projection reads all spans of its trace. Therefore
+the larger a growing trace is, the more rarely it becomes due, so that the total time grows only linearly with the
+number of spans. See docs/design/ingest-speed.md.
 """
 
 from __future__ import annotations

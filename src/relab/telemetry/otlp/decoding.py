@@ -55,7 +55,7 @@ class ReceivedSpan(NamedTuple):
     Attributes:
         span_id: the id of the span, lower-case hex.
         origin: the key of the span's resource and scope (`Origin.key`).
-        raw: the span as protobuf bytes, as received.
+        raw: the span as protobuf bytes: those that were received, unless the span was received as JSON.
         start_us: the start of the span, in microseconds since 1970.
         is_root: whether the span has no parent.
     """

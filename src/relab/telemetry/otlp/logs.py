@@ -70,7 +70,7 @@ class ReceivedLog(NamedTuple):
         event_name: the name of the event; empty for a log line.
         is_span_event: whether relab reads the record as an event of its span.
         origin: the key of the record's origin (its resource and scope).
-        raw: the bytes of the record, as received.
+        raw: the record as protobuf bytes: those that were received, unless the record was received as JSON.
     """
 
     time_ns: int

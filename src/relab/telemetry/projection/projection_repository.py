@@ -81,7 +81,7 @@ class Waiting(NamedTuple):
     Attributes:
         run_id: the id of the run.
         project_at: when a worker should compute the run, in microseconds since 1970.
-        size: the size of the run's trace: 1 for each span, plus 1 for each full 4,096 bytes of it.
+        size: the size of the run's trace: about 1 for each span, plus 1 for each full 4,096 bytes of it.
         updated_at: when spans or log records of the trace were last received, in microseconds since 1970.
         started_at: the start of the run, in microseconds since 1970; if the run was never computed, the earliest start
             of a span.

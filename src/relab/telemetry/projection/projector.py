@@ -45,7 +45,7 @@ class ProjectionBacklog:
 
     Attributes:
         runs: the number of these runs.
-        size: the total size of their traces: 1 for each span, plus 1 for each full 4,096 bytes of it.
+        size: the total size of their traces: about 1 for each span, plus 1 for each full 4,096 bytes of it.
     """
 
     runs: int
@@ -58,8 +58,8 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the number of the row to change, 0 to 15. Each sum of the overview is stored as 16 rows, so that parallel
-            writers rarely wait for each other.
+        shard: the number of the row to change, 0 to 15. Each sum of the overview is stored as up to 16 rows, so that
+            parallel writers rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -128,8 +128,8 @@ class Projector:
         Args:
             run_id: the only run to compute; None for all.
             from_us: runs that started before this time, in microseconds since 1970, are skipped.
-            max_size: the maximum total size of the traces (1 for each span, plus 1 for each full 4,096 bytes of it); a
-                trace that would exceed it is skipped. None means no limit.
+            max_size: the maximum total size of the traces (about 1 for each span, plus 1 for each full 4,096 bytes of
+                it); a trace that would exceed it is skipped. None means no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
