@@ -16,8 +16,9 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
     """Return the estimated cost of a run, computed with the prices in `table`.
 
-    Return None if the run reports its cost, because it then needs no estimate, or if it reports no tokens. If some of
-    the tokens, the model or a price is not known, the estimate has no amount, and states what is missing.
+    Return None if the run reports its cost, because it then needs no estimate, or if it reports too little about its
+    tokens (`estimate_cost`). If some of the tokens, the model or a price is not known, the estimate has no amount, and
+    states what is missing.
     """
     return estimate_cost(run.cost, run.model, table)
 

@@ -87,7 +87,7 @@ class Projector:
 
         To project a run is to compute it from its stored spans. In the transaction, each of these runs contains all
         spans that relab had acknowledged (answered with success) before the call. Exception: a run whose computation
-        failed keeps its older content, until its trace receives more data.
+        failed keeps its older content.
 
         Args:
             run_id: the only run to project; None for all.
@@ -123,7 +123,8 @@ class Projector:
         """Compute the unprojected runs from their spans, the newest run first.
 
         A run is unprojected if it is not computed from its newest spans yet. If the computation of a run fails, the
-        error is logged, and the run no longer counts as unprojected: it is tried again when its trace receives more data.
+        error is logged, and the run no longer counts as unprojected. It is tried again when its trace receives more data,
+        or when outdated runs are recomputed.
 
         Args:
             run_id: the only run to compute; None for all.
