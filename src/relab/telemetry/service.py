@@ -104,10 +104,7 @@ class TelemetryService(TelemetryParts):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of decoded rows that wait for the next commits, such as spans, log records and steps.
-
-        Rows of the commit in progress are not counted.
-        """
+        """The number of decoded rows, such as spans and steps, that wait for a commit that has not begun."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:

@@ -54,8 +54,7 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields of the call}`, with only the fields that the span lacks or has wrong
-            (`_fields_to_add`).
+        added: `{id of a tool's span: fields of the call}`, with only the fields that the span lacks or has wrong.
         asked_by: `{id of a tool's span: id of the span whose messages contain the request}`.
         separate: the tool calls without a span of their own, in order of time.
     """
@@ -286,8 +285,8 @@ class _Joining:
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
         """Return the first unassigned span of the tool `name`; None if there is no such span.
 
-        Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered. Spans
-        that an earlier call returned or skipped are not considered again.
+        Spans with a call id, and spans that began before `since_us` (microseconds since 1970) or were passed by an
+        earlier call, are skipped.
         """
         name = plain_name(name)
         named = self._named.get(name, ())
@@ -378,8 +377,7 @@ def _status_of(result: ToolResult) -> StepStatus:
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
     """Return the fields of a tool call that the messages of a model contain and the tool's span lacks or has wrong.
 
-    Arguments that the span has only as text are replaced. If the span reports success, but the result in the messages is
-    an error or a rejection, the status is replaced.
+    Wrong are arguments as text, and a success if the result in the messages is an error or a rejection.
 
     Args:
         item: the fields of the tool call that were read from its span.

@@ -168,8 +168,7 @@ def _step_limit(case: Case) -> OutcomeReport | None:
 def _model_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `MODEL_FAILED`; None if the rule does not match.
 
-    It matches if a model call failed, and no later model call of the same agent, and no later step of this agent with
-    the same name, succeeded.
+    It matches if a model call failed, and no later model call, or step with its name, of the same agent succeeded.
     """
     for place, step in reversed(list(case.failed_steps(MODEL_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -251,8 +250,7 @@ def _model_ended_by_error(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the run has a model call, and the last tool calls of the run or of an agent are equal, with equal
-    results: the agent was in a loop.
+    It matches if a run with a model call, or an agent of it, ends with equal tool calls that have equal results (a loop).
     """
     # Without a model call, nothing shows that the run was an agent.
     if case.last_model is None:
