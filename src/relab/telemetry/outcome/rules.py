@@ -181,8 +181,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _cancelled(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `CANCELLED`; None if the rule does not match.
 
-    It matches if a step or a call was cancelled, nothing began after its end, and the run reports no answer. The status
-    of the enclosing steps does not matter, because some frameworks report success for them.
+    It matches if nothing began after the end of the cancelled step or call that began last, and the run reports no
+    answer. The status of the enclosing steps does not matter, because some frameworks report success for them.
     """
     if filled(case.fields.answer) is not None:
         return None
