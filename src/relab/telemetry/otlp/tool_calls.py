@@ -54,7 +54,7 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields of the call}`, with only the fields that the span lacks or has wrong.
+        added: `{id of a tool's span: fields of the call}`, with only the fields that complete or correct those of the span.
         asked_by: `{id of a tool's span: id of the span whose messages contain the request}`.
         separate: the tool calls without a span of their own, in order of time.
     """
@@ -375,9 +375,7 @@ def _status_of(result: ToolResult) -> StepStatus:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that the messages of a model contain and the tool's span lacks or has wrong.
-
-    Wrong are arguments as text, and a success if the result in the messages is an error or a rejection.
+    """Return the fields from a model's messages that the tool's span lacks, and those that correct its fields.
 
     Args:
         item: the fields of the tool call that were read from its span.
