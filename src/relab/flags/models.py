@@ -93,7 +93,8 @@ class ServiceFlags(_Strict):
         A list in `document` replaces the complete list.
 
         Raises:
-            InvalidInputError: a field is unknown or invalid (the error names each), or no field is named.
+            InvalidInputError: a field is unknown or invalid (the error names each), no field is named, or `document` is not
+                an object.
         """
         if not isinstance(document, dict):
             raise InvalidInputError("The flags are a JSON object with `control`, `routing` or both.")

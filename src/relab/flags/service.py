@@ -123,7 +123,7 @@ class FlagService:
     def rollback(
         self, key: str, version: int, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with the content of the earlier version `version`; an archived flag comes back into use.
+        """Add a version with the content of the version `version`; an archived flag comes back into use.
 
         Args:
             key: the flag.
@@ -337,7 +337,7 @@ def _require_in_use(flag: FlagVersion) -> None:
 
 
 def _require_storable(document: JsonValue, author: str, note: str) -> None:
-    """Check that a flag's content, author and note can be stored: strict JSON, and texts that are not too long.
+    """Check that a flag's content, author and note can be stored: strict JSON, no part too long, the author not empty.
 
     Raises:
         InvalidFlagError: one of them cannot be stored; the error names it.

@@ -93,7 +93,8 @@ class JobRunner:
                 that have a runnable job.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.
+            DatabaseUnavailableError: the database is unavailable. When the lease of a claimed job expires, the job is
+                retried, or parked if it has no attempts left.
         """
         now = self._clock.now_us()
         with self._database.write(durable=False) as unit:

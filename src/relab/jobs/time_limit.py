@@ -31,7 +31,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     process had set an alarm (`signal.setitimer`) before, this alarm is restored after the block.
 
     Raises:
-        JobTimeoutError: the block ran too long. This error replaces any other error that the interruption has caused.
+        JobTimeoutError: the interruption ended the block. This error replaces any other error that the interruption has
+            caused. It is not raised if the block catches the interruption and ends without an error.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

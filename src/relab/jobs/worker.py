@@ -47,7 +47,8 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
     """Call `sweep` at once and then every `every_s` seconds, in a separate thread, while the `with` block runs.
 
     While the database is unavailable, the thread retries. Any other error of `sweep` ends the thread, and is raised when
-    the block ends. When the thread ends, it sets `stop`, so that no worker continues without housekeeping.
+    the block ends without an error. When the thread ends, it sets `stop`, so that no worker continues without
+    housekeeping.
     """
     ended = threading.Event()
 

@@ -48,8 +48,8 @@ def parse_url(text: str) -> URL:
     The path of a SQLite file is made absolute, with `~` expanded.
 
     Raises:
-        ConfigurationError: the text is not a URL of SQLite or PostgreSQL. The text may contain a
-            password, so no message repeats it.
+        ConfigurationError: the text is not the URL of a SQLite file or of a PostgreSQL database. The text may contain a
+            password, so the message repeats at most its scheme.
     """
     remedy = "Use sqlite:///path/to/relab.db or postgresql://user:password@host:5432/name."
     try:

@@ -50,7 +50,7 @@ class NewerSchemaError(SchemaError):
 
 
 class OutdatedSchemaError(SchemaError):
-    """The schema of the database is older than this version of relab needs: run `lab db upgrade`."""
+    """The database is empty, or its schema is older than this version of relab needs: run `lab db upgrade`."""
 
     code = "database_schema_outdated"
 

@@ -59,7 +59,7 @@ class GroupWriter(Generic[Item, Result]):
         write: stores a batch of items; returns, for each item in order, its result, or its error if the item failed.
         max_batch: the maximum total weight of a batch. An item with a greater weight forms a batch alone.
         max_waiting: `submit` waits while the total weight of the queued items is at least this number.
-        on_commit: called after each batch, with the weight of the batch and its duration in seconds.
+        on_commit: called after each batch, stored or not, with the weight of the batch and its duration in seconds.
         name: the name of the thread.
     """
 
@@ -84,7 +84,7 @@ class GroupWriter(Generic[Item, Result]):
 
     @property
     def waiting(self) -> int:
-        """The total weight of the queued items."""
+        """The total weight of the queued items, without the batch that is being written."""
         return self._weight
 
     def start(self) -> None:

@@ -25,7 +25,7 @@ _ADVISORY_LOCK = 0x72656C6162  # "relab" in ASCII: one migration at a time on Po
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate a database up to a revision; do nothing if it already has this revision.
+    """Migrate a database up to a revision; do nothing if it already has this revision or a later one.
 
     Args:
         database: the database. Concurrent processes migrate it one after the other.
@@ -35,19 +35,22 @@ def upgrade(database: Database, revision: str = "head") -> None:
         NewerSchemaError: a newer version of relab made the schema.
         ForeignDatabaseError: the database contains tables of another program, and none of relab.
         InvalidInputError: the revision does not exist.
+        ConfigurationError: the file for the lock of a SQLite migration cannot be written.
         DatabaseUnavailableError: the database cannot be reached.
     """
     _migrate(database, command.upgrade, revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Migrate a database down to an earlier revision; the revision `base` removes all tables.
+    """Migrate a database down to an earlier revision; `base` removes all tables but the one that stores the revision.
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.
         ForeignDatabaseError: the database contains tables of another program, and none of relab.
-        InvalidInputError: the revision does not exist.
+        InvalidInputError: the revision does not exist, or is later than the present one.
+        ConfigurationError: the file for the lock of a SQLite migration cannot be written.
         DatabaseUnavailableError: the database cannot be reached.
+        ConflictError: the stored data does not fit the earlier revision; the error says what to do first.
     """
     _migrate(database, command.downgrade, revision)
 

@@ -12,6 +12,7 @@ def prepare(database: Database) -> None:
     Raises:
         SchemaError: the schema does not fit this version. On SQLite, an older schema is no error, because it is
             migrated.
+        ConfigurationError: the file for the lock of a SQLite migration cannot be written.
         DatabaseUnavailableError: the database cannot be reached.
     """
     if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:

@@ -42,9 +42,9 @@ def list_oldest(
 
 
 def fitting(sizes: Iterable[tuple[str, int]], most: int) -> list[str]:
-    """Return the ids of the first runs whose sizes add up to at most `most`; always at least one run.
+    """Return the ids of the first runs whose sizes add up to at most `most`; the first run is always included.
 
-    `sizes` has `(run id, size)`.
+    `sizes` has `(run id, size)`. If it is empty, so is the result.
     """
     taken: list[str] = []
     total = 0

@@ -94,7 +94,9 @@ def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
 
 
 def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
-    """Return the tokens of each model of a run; empty if the tokens or the names of the models are not known.
+    """Return the tokens of each model of a run.
+
+    The list is empty if the prompt tokens, the tokens of some calls, or the names of the models are not known.
 
     Args:
         cost: the tokens of the run; None if they were not reported.

@@ -15,9 +15,9 @@ class AgentRunNotFoundError(NotFoundError):
 
 
 class InvalidAgentRunError(InvalidInputError):
-    """The posted run does not match the schema; `problems` names the invalid fields.
+    """The posted run does not match the schema, or an id occurs twice; `problems` names the invalid fields.
 
-    In each list (steps, calls or events), `problems` names only the first invalid item.
+    If a list (steps, calls or events) has several items that do not match the schema, only the first of them is named.
     """
 
     code = "invalid_agent_run"

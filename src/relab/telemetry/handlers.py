@@ -15,9 +15,9 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Recompute up to 2,000 runs that an older version of relab computed, oldest first.
+        """Recompute up to 2,000 runs that an older version of relab computed, oldest first, in at most 20 transactions.
 
-        If there are more such runs, a job for them is enqueued.
+        After the 20th transaction, a job is enqueued that continues.
 
         Args:
             args: may have `after`, the `[start in microseconds since 1970, run id]` of the last run of an earlier job.

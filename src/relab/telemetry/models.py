@@ -74,7 +74,10 @@ class StepStatus(StrEnum):
 
 
 class TelemetryModel(BaseModel):
-    """Base of the values that clients post: unknown fields are kept, no type is converted, instances are immutable."""
+    """Base of the values that clients post: unknown fields are kept, and instances are immutable.
+
+    Types are not converted, except in fields that allow it, such as `status` (a text becomes an enum member).
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -155,7 +158,7 @@ class ToolCall(TelemetryModel):
     def args_fingerprint(self) -> str | None:
         """A digest of the arguments; the reported `args_hash` if the arguments are not known; None without both.
 
-        Calls with equal arguments have equal digests.
+        Calls that report equal arguments have equal digests.
         """
         return digest(self.args_json) if self.args_json is not None else self.args_hash
 
@@ -293,7 +296,8 @@ class RunFilter(BaseModel):
 
     - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
     - `behaviour` is the name of a behaviour (a pattern that a rule describes) that was found in the run.
-    - `text` must occur in an id, a name or an error message of the run or of its timeline items; case is ignored.
+    - `text` must occur in an id, the agent's name or an error of the run, in the name or an error of a failed step or
+      tool call, or in a guardrail event; case is ignored. Only the first 8,000 characters of these texts are searched.
     - `all_traces` is the exception: true adds the traces without agent activity, which are left out otherwise.
     - Each other field must equal the run's field with the same name.
     """

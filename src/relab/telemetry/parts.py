@@ -1,4 +1,4 @@
-"""The components of `TelemetryService`; each component is imported and built at its first use."""
+"""The components of `TelemetryService`; all but the projector are imported and built at their first use."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ROLLUP_SHARDS = 16
 
 
 class TelemetryParts(RunRemapper):
-    """The components of `TelemetryService`; each is imported and built when it is first used.
+    """The components of `TelemetryService`; all but the projector are imported and built when they are first used.
 
     Args:
-        remap_job: the name of a background job: after an update of relab, it computes the stored runs again.
+        remap_job: the name of the background job that recomputes the runs that an older version of relab computed.
         prices_folder: the folder with this installation's prices of models; None if only the shipped prices are used.
     """
 
@@ -63,7 +63,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def no_agent_activity(self) -> NoAgentActivity:
-        """The counter of traces without agent activity; lists of runs leave such traces out."""
+        """The counter of traces without agent activity; lists of runs leave them out by default."""
         from relab.telemetry.selection.no_agent_activity import NoAgentActivity
 
         return NoAgentActivity(self.projector)

@@ -133,7 +133,7 @@ def token_usage(fields: RunFields) -> str:
 
     - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a number is null if it was not reported.
     - `models`: a list with one `[provider, model, prompt, cached, cache_write, completion]` per model. The list is null
-      if the name, the prompt tokens or the completion tokens of any model are not known.
+      if the name, the prompt tokens or the completion tokens of any model, or the tokens of a call, are not known.
 
     The object is empty if the run has no `cost`.
     """

@@ -180,7 +180,10 @@ def load_step_latencies(session: DatabaseSession, run_ids: Iterable[str]) -> dic
 
 
 def list_step_latencies(session: DatabaseSession, first_us: int, end_us: int) -> list[float]:
-    """Return the latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`."""
+    """Return the known latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`.
+
+    Traces without agent activity are left out.
+    """
     latency = TimelineItemRow.latency_ms
     statement = (
         select(latency)
@@ -198,7 +201,7 @@ def list_step_latencies(session: DatabaseSession, first_us: int, end_us: int) ->
 
 
 def insert_items(session: DatabaseSession, items: Sequence[StoredItem]) -> None:
-    """Insert timeline items that do not exist yet."""
+    """Insert timeline items; none of them may be stored already."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
 
@@ -259,7 +262,7 @@ def list_runs(
     """Return a page of runs, newest first, and the cursor of the next page (None after the last one).
 
     Raises:
-        InvalidCursorError: the cursor does not belong to this list.
+        InvalidCursorError: the cursor does not have the form of a cursor of this list.
     """
     statement = filtered(select(*RUN_COLUMNS), run_filter)
     key = tuple_(AgentRunRow.started_at, AgentRunRow.run_id)
@@ -281,7 +284,7 @@ def list_items(
     If `limit` is None, the page is the whole timeline.
 
     Raises:
-        InvalidCursorError: the cursor does not belong to a timeline.
+        InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
     """
     key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position, TimelineItemRow.ref_id)
     statement = select(*ITEM_COLUMNS).where(TimelineItemRow.run_id == agent_run_id)

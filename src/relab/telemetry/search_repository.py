@@ -23,13 +23,13 @@ _ON: Final = "on"
 
 
 def collect(session: DatabaseSession, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add runs to the list of runs to search for behaviours (patterns that rules describe).
+    """Add runs to the list of runs to search for behaviours (patterns that rules describe), if searches are on.
 
     Args:
         session: the session of the transaction that writes the runs.
         records: the runs. A run is skipped if it is still running, or if its trace has no agent activity. It is also
-            skipped if it failed or has unrecovered errors (`RunRecord.is_suspect`), because its analysis searches it
-            for behaviours, too.
+            skipped if it needs an analysis (`RunRecord.is_suspect`), because the analysis searches it for behaviours,
+            too.
         now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if _is_searched(each)})

@@ -82,7 +82,7 @@ class TelemetryService(TelemetryParts):
         return receipt
 
     def ingest_otlp(self, signal: Literal["traces", "logs"], body: bytes, encoding: Encoding) -> OtlpReceipt:
-        """Store the spans or the log records of the OTLP request `body`; they are durable when this returns.
+        """Store the spans or the log records of the OTLP request `body`; the accepted ones are then durable.
 
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
@@ -104,7 +104,7 @@ class TelemetryService(TelemetryParts):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of spans, log records, steps and tool calls that are decoded but not yet committed."""
+        """The number of decoded rows, such as spans and steps, that wait for a commit that has not begun."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
@@ -182,7 +182,7 @@ class TelemetryService(TelemetryParts):
         """Return a page of runs, newest first.
 
         Raises:
-            InvalidCursorError: the cursor does not belong to this list.
+            InvalidCursorError: the cursor does not have the form of a cursor of this list.
         """
         read = functools.partial(repository.list_runs, run_filter=run_filter, cursor=cursor, limit=limit)
         runs, next_cursor = self.projector.read_page(read, run_filter.started_after_us or 0)
@@ -195,7 +195,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         from relab.telemetry.timeline import present
 
@@ -208,7 +208,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         from relab.telemetry.timeline import page_json
 
@@ -224,7 +224,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a timeline.
+            InvalidCursorError: the cursor does not have the form of a cursor of a timeline.
         """
         with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
@@ -237,7 +237,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a list of spans.
+            InvalidCursorError: the cursor does not have the form of a cursor of a list of spans.
         """
         from relab.telemetry.otlp.json_encoding import span_to_json
         from relab.telemetry.otlp_models import SpanPage
@@ -256,7 +256,7 @@ class TelemetryService(TelemetryParts):
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
-            InvalidCursorError: the cursor does not belong to a list of log records.
+            InvalidCursorError: the cursor does not have the form of a cursor of a list of log records.
         """
         from relab.telemetry.otlp.json_encoding import log_to_json
         from relab.telemetry.otlp_models import LogRecordPage
@@ -358,7 +358,7 @@ class TelemetryService(TelemetryParts):
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items, spans or log records.
 
-        Use the export as a context manager; it reads nothing before the `with` block begins.
+        Use the export as a context manager; it reads no runs before the `with` block begins.
         """
         from relab.telemetry.export.service import RunExport
 

@@ -103,7 +103,7 @@ class AgentRunRow(Base):
     """Lower-cased names, ids and error messages; the `text` filter searches them."""
     content_hash: ColumnClause[str] = column(String(80))
     mapper_version: ColumnClause[int | None] = column(SmallInteger)
-    """The version of the mapper that made this run from its spans; None for a run posted as JSON."""
+    """The version of the mapper that made this run from its spans; None for a run posted as JSON or if the computation failed."""
     data: ColumnClause[dict[str, Any]] = column(JSON)
     """The run as it was sent, without its lists of steps, calls and events."""
     received_at: ColumnClause[int] = column(Micros)
@@ -207,7 +207,7 @@ class FormerRun(NamedTuple):
     def version(self) -> tuple[str, int, int]:
         """The state of the stored run: `(content hash, size of the trace, time of the last write)`.
 
-        If the value differs between two reads, another process has written the run between them.
+        If the value differs between two reads, another transaction has written the run between them.
         """
         return self.content_hash, self.waiting_size, self.updated_at
 

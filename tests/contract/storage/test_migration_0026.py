@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from relab.core.clock import SystemClock
+from relab.core.errors import ConflictError
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
@@ -27,9 +28,10 @@ def test_downgrade_rejects_runs_without_a_projection_and_keeps_waiting_ones(data
     trace = Trace("waiting")
     telemetry.ingest_otlp("traces", encode(trace.good()[:2]), "protobuf")
 
-    with pytest.raises(RuntimeError, match="1 runs are not projected yet"):
+    with pytest.raises(ConflictError, match="1 runs are not projected yet") as rejected:
         downgrade(database, "0025")
 
+    assert "`lab agent-runs remap`" in str(rejected.value)
     assert telemetry.get(trace.id).counts.steps == 1
     telemetry.ingest_otlp("traces", encode(trace.good()[2:]), "protobuf")
     downgrade(database, "0025")
@@ -42,3 +44,17 @@ def test_downgrade_rejects_runs_without_a_projection_and_keeps_waiting_ones(data
     [run] = telemetry.list_runs(RunFilter()).items
     assert (run.counts.steps, run.counts.tool_calls) == (1, 1)
     assert marks(database) == [(None, 0)]
+
+
+def test_remap_projects_the_runs_that_a_downgrade_rejects(database: Database) -> None:
+    clock = SystemClock()
+    telemetry = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
+    trace = Trace("waiting")
+    telemetry.ingest_otlp("traces", encode(trace.good()[:2]), "protobuf")
+
+    assert list(telemetry.remap()) == []
+
+    downgrade(database, "0025")
+    with database.read() as session:
+        steps = session.execute(text("SELECT step_count FROM agent_runs")).scalar_one()
+    assert steps == 1

@@ -1,8 +1,8 @@
 """The back end on Redis: RQ carries job ids and wakes workers. The state of a job is in the table `jobs`.
 
 RQ alone loses a job if a process dies between commit and enqueue, and does not rerun the jobs of dead workers. Here
-neither is a problem. `reannounce` enqueues every runnable job that RQ does not hold, and the lease in the table decides
-which worker runs a job.
+neither is a problem. Repeated calls of `reannounce` enqueue every runnable job that RQ does not hold, and the lease in
+the table decides which worker runs a job.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ limited."""
 
 
 class RunExport:
-    """An export of all runs that match a filter, as a context manager; it can be read once.
+    """An export of all runs that match a filter, as a context manager; it can be entered once.
 
     Attributes:
         total: the number of runs that match when the context is entered.

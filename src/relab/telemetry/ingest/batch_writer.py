@@ -41,13 +41,15 @@ class BatchWriter:
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs, spans and log records; return a receipt or an error for each item of the batch, in order.
 
-        Every item with a receipt is durable when this returns. If a run occurs twice in a batch, the later one is kept.
+        When this returns, all that the receipts count as accepted is durable. If a posted run occurs twice in a batch,
+        the later one is kept.
 
         Returns:
             A receipt, or `SourceConflictError` (not raised) for a posted run that was already ingested as spans.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used now.
+            Exception: an item cannot be stored. A part of the batch may be stored already.
         """
         receipts: list[Receipt | SourceConflictError] = []
         for part in _apart(batch):

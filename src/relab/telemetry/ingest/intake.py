@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from relab.telemetry.ingest.batch_writer import BatchWriter
 
 MAX_BATCH_SPANS = 4_000
-"""A batch of this size takes about a tenth of a second. A request waits for at most two batches."""
+"""A batch of this size takes about a tenth of a second."""
 MAX_WAITING_SPANS = 20_000
 
 
@@ -53,14 +53,17 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """The number of rows that are decoded but not yet committed, such as spans, log records and timeline items."""
+        """The number of decoded rows that wait for the next commits, such as spans, log records and timeline items.
+
+        Rows of the commit in progress are not counted.
+        """
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:
         """Start the threads and accept submissions.
 
-        `on_commit` is called after each group commit, with the number of rows (`Posted.weight`) and the duration in
-        seconds.
+        `on_commit` is called after each group commit, successful or not, with the number of rows (`Posted.weight`) and
+        the duration in seconds.
         """
         writer: GroupWriter[Posted, Receipt] = GroupWriter(
             self.write,
@@ -105,10 +108,11 @@ class TelemetryIntake:
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store a batch immediately; return a receipt or an error for each of its items, in order.
 
-        Every item with a receipt is durable when this returns.
+        When this returns, all that the receipts count as accepted is durable.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used now.
+            Exception: an item cannot be stored. A part of the batch may be stored already.
         """
         # Only one batch at a time, even if a command calls this while the writer thread writes.
         with self._lock:

@@ -1,9 +1,10 @@
 """Decide when the run of a trace is projected (computed from its spans), after its spans were stored.
 
-The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`). A
-reader projects the unprojected runs that it is about to read (`projector.py`), and a worker projects runs when they are
-due. Every projection reads all spans of its trace. Therefore the larger a growing trace is, the more rarely it becomes
-due, so that the total time grows only linearly with the number of spans. See docs/design/ingest-speed.md.
+The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`),
+unless too many runs are unprojected (`MAX_WAITING`). A reader projects the unprojected runs that it is about to read
+(`projector.py`), and a worker projects runs when they are due. Every projection reads all spans of its trace. Therefore
+the larger a growing trace is, the more rarely it becomes due, so that the total time grows only linearly with the
+number of spans. See docs/design/ingest-speed.md.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether runs are computed from new spans later, or in the transaction that stores the spans.
 
-    They are computed later if the total size of all uncomputed runs, of all processes, is at most `MAX_WAITING`. The
-    size of a run is the size of its spans: 1 for each, plus 1 for each full 4,096 bytes of the span. The object is not
-    thread-safe.
+    They are computed later if the total size of all uncomputed runs, of all processes, is at most about `MAX_WAITING`.
+    The size of a run is the size of its spans: 1 for each, plus 1 for each full 4,096 bytes of the span. The object is
+    not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,8 @@ class Backlog:
     def has_room(self, session: DatabaseSession, size: int) -> bool:
         """Add `size` to the total size of all uncomputed runs; return whether the total is within the limit.
 
-        `size` is the size of spans that were just stored: 1 for each, plus 1 for each full 4,096 bytes of the span.
+        `size` is the size of spans that were just stored: 1 for each, plus 1 for each full 4,096 bytes of the span. What
+        other processes store is included only when the total is read from the database again, so the total is not exact.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

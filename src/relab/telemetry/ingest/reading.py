@@ -31,8 +31,9 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     """Check that a JSON value is an agent run, and return it as an object.
 
     Raises:
-        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields. If a list has
-            several invalid items, only the first of them is named.
+        InvalidAgentRunError: the value is not an agent run, or an id occurs twice in a list of steps, calls or events.
+            The error names at most 50 invalid fields. If such a list has several invalid items, only the first of them
+            is named.
     """
     try:
         run = AgentRun.model_validate(value)
@@ -49,7 +50,10 @@ def check_agent_run(value: JsonValue) -> AgentRun:
 
 
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Return `(path of the field, message)` for each validation error of pydantic; a path is like `steps.0.name`."""
+    """Return `(path of the field, message)` for each validation error of pydantic.
+
+    A path is like `steps.0.name`; it is `body` if the error is about the whole value.
+    """
     return [
         (".".join(str(part) for part in item["loc"]) or "body", plain_message(item["msg"]))
         for item in error.errors(include_url=False, include_context=False, include_input=False)

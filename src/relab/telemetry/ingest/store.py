@@ -76,7 +76,8 @@ class BatchOutcome:
 
     Attributes:
         created: ids of the new runs.
-        conflicts: ids of runs already ingested from the other source (OTLP or JSON); their data was not written.
+        conflicts: ids of runs already ingested from the other source (OTLP or JSON). The posted run or the spans were
+            not written; log records were.
         overfull: `{trace id: ids of rejected spans}`, because the trace has reached its maximum number of spans.
         overfull_logs: `{trace id: keys of rejected log records}`, because the trace has reached its maximum number of
             log records.

@@ -116,7 +116,10 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the agent whose span encloses the first span of the agent `name`; None if no such span exists."""
+        """Return the other agent whose span encloses the first span of the agent `name`; None without such an agent.
+
+        The first span is the first one with the role of an agent, or else the first one of any role.
+        """
         acting = self._members[name]
         # A span inside the agent's own span may have the same start.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])

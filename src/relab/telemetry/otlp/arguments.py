@@ -61,8 +61,8 @@ _WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
 def unwrapped_arguments(value: JsonValue) -> JsonValue:
     """Return the arguments of a function without the object in which instrumentations wrap them.
 
-    Such an object has only the fields `args` and `kwargs`, or (from BeeAI) `input` and `options`, where `input` has the
-    arguments. Any other value is returned unchanged.
+    Such an object has no fields except `args`, `kwargs` and `sanitize_inputs_outputs`, or (from BeeAI) `input` and
+    `options`, where `input` has the arguments. Any other value is returned unchanged.
     """
     if not isinstance(value, dict) or not value:
         return value

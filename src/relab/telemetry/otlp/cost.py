@@ -15,7 +15,9 @@ from relab.telemetry.otlp.usage import SpanUsage
 
 
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:
-    """Return the known fields of a run's `Cost`; None if the spans report neither cost nor tokens.
+    """Return the known fields of a run's `Cost`.
+
+    Return None if neither a model call nor the span `principal` reports a cost or tokens.
 
     Args:
         spans: the spans of the trace.
@@ -51,7 +53,8 @@ def _silent_calls(
 ) -> Iterator[SpanFacts]:
     """Yield the successful model calls without reported tokens.
 
-    Neither the span of such a call nor a span inside or around it reports tokens.
+    A call is left out if a model's span around it reports tokens, or if it is the nearest step around a span in
+    `billed`: its tokens are then counted there.
 
     Args:
         spans: the spans of the trace.

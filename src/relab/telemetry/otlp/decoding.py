@@ -55,7 +55,7 @@ class ReceivedSpan(NamedTuple):
     Attributes:
         span_id: the id of the span, lower-case hex.
         origin: the key of the span's resource and scope (`Origin.key`).
-        raw: the span as protobuf bytes, as received.
+        raw: the span as protobuf bytes: those that were received, unless the span was received as JSON.
         start_us: the start of the span, in microseconds since 1970.
         is_root: whether the span has no parent.
     """
@@ -138,8 +138,8 @@ def decode_json(body: bytes) -> SpanBatch:
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events
-            and values.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, 4,000,000 attributes, events
+            and values, or 10,000,000 braces, brackets and commas.
     """
     return _decode(body, "json")
 

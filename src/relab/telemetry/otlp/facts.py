@@ -1,8 +1,7 @@
 """Read the facts of a single span: its role, its outcome, and its step, tool call or event in the timeline.
 
-No function here uses other spans, so a span is read only once, even if its parents arrive later; `projection.py`
-combines the facts of all spans of a trace. The attributes have the names in `vocabulary.py`, because `dialects` has
-translated them.
+No function here uses other spans; `projection.py` combines the facts of all spans of a trace. The attributes have the
+names in `vocabulary.py`, because `dialects` has translated them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ _TRIPWIRE: Final = re.compile(
 def guardrails_of(facts: SpanFacts) -> Iterator[tuple[str, str]]:
     """Yield `(type, message)` of the guardrail event in the span of a step; yield nothing if there is none.
 
-    The types are `refusal`, `content_filter`, `output_validation`, or the name of a guardrail that was triggered.
+    The types are `refusal`, `content_filter`, `output_validation`, and the name of a guardrail that was triggered
+    (`guardrail` if the error does not name it).
     """
     error = facts.outcome.error_message
     reasons = [plain_reason(reason) for reason in facts.item.get("finish_reasons", ())]

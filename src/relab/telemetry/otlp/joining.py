@@ -2,8 +2,9 @@
 
 An exporter may send a span before its end and again afterwards, or two processors may send it with different
 attributes. Of two values of a field, the greater one is kept, by a total order of all values (for texts, the longer one
-is the greater). So the join is commutative, associative and idempotent: the stored span depends only on which reports
-were received, not on their order.
+is the greater); of two start times, the earlier one. Attributes, events and links of all reports are kept. So the join
+is commutative, associative and idempotent: the stored span depends only on which reports were received, not on their
+order. Exception: if the joined span exceeds a limit of size or number, some of its parts are removed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
     Returns:
         The joined span, as protobuf bytes. If the reports have different values of a field, it has the greater one, or
-            the longer text.
+            the longer text; of the start times, it has the earlier one. It has the attributes, events and links of
+            both, as far as the limits of a span allow.
     """
     if one == other:
         return one

@@ -165,8 +165,11 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
 def _message(fields: Any, message: Message, field: str) -> Message | InvalidItemError:
     """Fill `message` from the JSON `fields`, and return it.
 
-    On failure, return (do not raise) an `InvalidItemError`. `field` is the name of the message in the text of the
-    error.
+    If a field is invalid, return (do not raise) an `InvalidItemError`. `field` is the name of the message in the text of
+    the error.
+
+    Raises:
+        MalformedBodyError: `fields` is not an object.
     """
     if fields is None:
         return message

@@ -70,7 +70,7 @@ class ReceivedLog(NamedTuple):
         event_name: the name of the event; empty for a log line.
         is_span_event: whether relab reads the record as an event of its span.
         origin: the key of the record's origin (its resource and scope).
-        raw: the bytes of the record, as received.
+        raw: the record as protobuf bytes: those that were received, unless the record was received as JSON.
     """
 
     time_ns: int
@@ -129,8 +129,8 @@ def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
 
     Raises:
         MalformedBodyError: the body is not an `ExportLogsServiceRequest` in this encoding.
-        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 attributes
-            and values.
+        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, 4,000,000 attributes and
+            values, or (in JSON) 10,000,000 braces, brackets and commas.
     """
     batch = LogBatch()
     parts = 0

@@ -1,4 +1,4 @@
-"""Read the messages of language models, in each format that clients and instrumentations send.
+"""Read the messages of language models, in the formats that clients and instrumentations send.
 
 A message has a role, a text, tool requests and tool results. The formats name these fields differently. They are the
 formats of OpenTelemetry, OpenAI (chat completions and responses), Anthropic, Gemini, Bedrock, LangChain, the Vercel AI

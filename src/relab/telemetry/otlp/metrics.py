@@ -17,7 +17,7 @@ from relab.telemetry.otlp_models import Encoding
 class MetricsCount:
     """The number of data points of a request, and its rejected metrics.
 
-    A metric is rejected if it cannot be read; it then counts as one data point.
+    A metric is rejected if it cannot be read; it then counts as one rejected item, whatever its number of data points.
     """
 
     points: int = 0
@@ -29,7 +29,8 @@ def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
 
     Raises:
         MalformedBodyError: the body is not an `ExportMetricsServiceRequest` in this encoding.
-        TooLargeError: the body has more than 10,000 resources or scopes, or 4,000,000 metrics and data points.
+        TooLargeError: the body has more than 10,000 resources or scopes, 4,000,000 metrics and data points, or (in JSON)
+            10,000,000 braces, brackets and commas.
     """
     found = MetricsCount()
     parts = 0

@@ -227,7 +227,7 @@ class _Projection:
         2. The answer of the agent that ended last.
         3. The answer of the model call that ended last. A call that requested tools and encloses an agent does not
            count, because the agent answered after it.
-        4. The last message that one agent sent to another, if neither an agent nor a model reports an answer.
+        4. The last message that one agent sent to another.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
         """

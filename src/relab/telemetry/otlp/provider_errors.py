@@ -78,7 +78,7 @@ def read_provider_error(error_class: str | None, message: str | None, status: An
         - `status_code`: int
         - `error_code`: the provider's name of the error
         - `retry_after_s`: float
-        - `rate_limit`: int, the limit in the message, in its unit (such as tokens per minute)
+        - `rate_limit`: int, the limit in the message, in its unit (such as tokens per minute); only with the status 429
     """
     found: dict[str, Any] = {}
     text = (message or "")[:MAX_CHARS]

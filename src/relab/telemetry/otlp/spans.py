@@ -315,7 +315,7 @@ def count_values(pairs: Any, limit: int) -> int:
 
 
 def read_attributes(pairs: Any) -> Attributes:
-    """Return decoded `KeyValue` messages (`pairs`) as a dict; of duplicate keys, the last one is used."""
+    """Return decoded `KeyValue` messages as a dict: the last value of each key, and None for vectors of embeddings."""
     return {clean_text(pair.key): _read_pair(pair) for pair in pairs}
 
 

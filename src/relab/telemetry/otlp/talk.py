@@ -23,7 +23,7 @@ class Talk(NamedTuple):
 
     Attributes:
         question: the newest text of a user in the input; None if none was captured.
-        answer: the text of the output; None if the output requests tools, or if no text was captured.
+        answer: the text of the output; None if the output ends with a request of a tool, or if no text was captured.
         requests: the tool calls that the output requests.
         earlier: the tool calls in the input; they come from earlier turns of the conversation.
         results: the results of tools in the input. If the output is a graph's final state, also those in this state.

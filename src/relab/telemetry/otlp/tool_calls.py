@@ -54,7 +54,7 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields of the call}`, with only the fields that the span itself lacks.
+        added: `{id of a tool's span: fields of the call}`, with only the fields that complete or correct those of the span.
         asked_by: `{id of a tool's span: id of the span whose messages contain the request}`.
         separate: the tool calls without a span of their own, in order of time.
     """
@@ -283,9 +283,10 @@ class _Joining:
         return spans.popleft() if spans and (is_earlier or spans[0].resource != model.resource) else None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the first span of the tool `name` that was not returned before; None if there is no such span.
+        """Return the first unassigned span of the tool `name`; None if there is no such span.
 
-        Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered.
+        Spans with a call id, and spans that began before `since_us` (microseconds since 1970) or were passed by an
+        earlier call, are skipped.
         """
         name = plain_name(name)
         named = self._named.get(name, ())
@@ -374,7 +375,7 @@ def _status_of(result: ToolResult) -> StepStatus:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that the messages of a model contain and the tool's span lacks.
+    """Return the fields from a model's messages that the tool's span lacks, and those that correct its fields.
 
     Args:
         item: the fields of the tool call that were read from its span.

@@ -46,7 +46,10 @@ _NO_USAGE: Final = SpanUsage(None, None, None)
 
 
 def usage_of(attributes: Attributes) -> SpanUsage | None:
-    """Return the tokens and the cost of a model's answer; None if the attributes of its span report neither."""
+    """Return the tokens and the cost of a model's answer; None if the attributes of its span report neither.
+
+    A cost of 0 counts as not reported. Tokens of the cache and of reasoning are read only with one of the other figures.
+    """
     get = attributes.get
     prompt, completion, cost = get(v.INPUT_TOKENS), get(v.OUTPUT_TOKENS), get(v.COST_USD)
     if prompt is None and completion is None and cost is None:

@@ -1,7 +1,7 @@
 """The attribute names from which runs are computed: OpenTelemetry's GenAI conventions, and a few of relab's own.
 
 Spans of other dialects are translated to these names first (`dialects/`), so that each fact has only one name
-afterwards.
+afterwards. Only the provider of a model has two (`PROVIDER`, `OLDER_PROVIDER`).
 """
 
 from __future__ import annotations

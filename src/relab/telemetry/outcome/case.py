@@ -129,10 +129,12 @@ class Case:
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
         """Return a copy of the run's fields for one agent, so that the agent's part can be judged like a run.
 
-        The copy has the agent's name and answer. The status becomes `success`, without an error, in three cases:
+        The copy has the agent's name and answer, and no list of agents. The status becomes `success`, without an error,
+        in three cases:
 
         - The run failed, and the agent is not the main agent of the run.
-        - The run failed, and the agent is the main agent, but a step with the role `agent` reports how it ended.
+        - The run failed, and the agent is the main agent, but it has a step with the role `agent`, which reports its
+          status.
         - The run is incomplete, and the steps with the role `agent` report that the agent has ended.
 
         All other fields have the values of the whole run.
@@ -158,9 +160,9 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the name of the agent that called the agent `name`; None if no agent called it.
+        """Return the name of the first agent that called the agent `name`; None if no agent called it.
 
-        Agent A called agent B if a step of A encloses a step of B.
+        Agent A called agent B if a step of A directly encloses a step of B.
         """
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
@@ -239,7 +241,10 @@ class Case:
                 yield place, step
 
     def calls_after(self, model: RunActivity) -> list[RunActivity]:
-        """Return the tool calls that began after the start of a model call, in order of time."""
+        """Return the tool calls that began after the start of a model call, in order of time.
+
+        If the model call has no duration, calls that began at its start are included.
+        """
         # Calls of an earlier trace, which only the input of this model call reports, begin with it: leave them out.
         since_us = min(model.at_us + 1, model.end_us)
         return [call for call in self.activities if call.kind == CALL and call.at_us >= since_us]

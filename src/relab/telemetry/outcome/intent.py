@@ -143,7 +143,7 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
     """Return whether `value` equals or resembles one of the `known` values.
 
     An identifier resembles another one if one of them contains the other. Other values resemble each other if they are
-    short and spelt alike.
+    short and spelt alike. Values of one or two characters must be equal.
     """
     if value in known:
         return True

@@ -1,7 +1,7 @@
 """Texts that the outcome rules recognise: errors about a limit of steps, and answers that report a failure.
 
-Keep both lists small. A text is only used together with another sign, such as a failed call or a step that ended with
-an error. So an answer that merely mentions errors does not count as a failure.
+Keep both lists small. An answer that reports a failure is only used together with another sign, such as a failed call.
+So an answer that merely mentions errors does not count as a failure. A short answer about a limit of steps is used alone.
 """
 
 from __future__ import annotations

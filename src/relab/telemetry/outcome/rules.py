@@ -168,7 +168,7 @@ def _step_limit(case: Case) -> OutcomeReport | None:
 def _model_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `MODEL_FAILED`; None if the rule does not match.
 
-    It matches if a model call failed, and no later model call of the same agent succeeded.
+    It matches if a model call failed, and no later model call, or step with its name, of the same agent succeeded.
     """
     for place, step in reversed(list(case.failed_steps(MODEL_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -181,8 +181,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _cancelled(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `CANCELLED`; None if the rule does not match.
 
-    It matches if a step or a call was cancelled, nothing began after its end, and the run reports no answer. The status
-    of the enclosing steps does not matter, because some frameworks report success for them.
+    It matches if nothing began after the end of the cancelled step or call that began last, and the run reports no
+    answer. The status of the enclosing steps does not matter, because some frameworks report success for them.
     """
     if filled(case.fields.answer) is not None:
         return None
@@ -199,12 +199,12 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     It needs a run with a model call and without a reported answer. The first of these cases that applies decides:
 
     - The last model call gave neither an output nor a finish reason (`Case.last_model_is_silent`): unknown.
-    - The last step was interrupted by the program, for example to ask a person: unknown.
+    - The program interrupted a step, for example to ask a person, and nothing began after it: unknown.
     - The agent handed the conversation over: the rule does not match.
     - The last model call requested tools; a successful tool call has arguments, but no result: unknown. A program that
       is cancelled or waits for a person ends in this way.
     - The last model call requested tools, and at least one tool was executed: failed.
-    - The last model call requested tools, an agent ran (`Case.has_agent`), and no tool call was executed: unknown.
+    - It requested tools, an agent ran (`Case.has_agent`), and tool calls follow, but none was executed: unknown.
     - It requested tools, an agent ran, nothing began after it, and the user's question is known: unknown.
     """
     model = case.last_model
@@ -250,7 +250,7 @@ def _model_ended_by_error(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the last tool calls of the run or of an agent are equal, with equal results: the agent was in a loop.
+    It matches if a run with a model call, or an agent of it, ends with equal tool calls that have equal results (a loop).
     """
     # Without a model call, nothing shows that the run was an agent.
     if case.last_model is None:
@@ -387,7 +387,7 @@ _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
     _tool_failed,
     _step_failed,
 )
-"""The rules that match only if an error was received. In an incomplete run, a missing step or answer may still arrive."""
+"""The rules for an incomplete run that reports an error. In an incomplete run, a missing step or answer may still arrive."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
 

@@ -23,7 +23,7 @@ _BUCKETS_PER_STATEMENT = 200
 def apply(session: DatabaseSession, changes: Changes, shard: int) -> None:
     """Add changes to the stored sums over the runs of each minute and hour.
 
-    Each sum is stored as 16 rows, so that parallel writers rarely wait for each other; a reader adds up the rows.
+    Each sum is stored as up to 16 rows, so that parallel writers rarely wait for each other; a reader adds them up.
     `shard` is the number of the row to change, 0 to 15. The transaction must already have locked the changed runs.
     """
     buckets = changes.by_bucket()

@@ -1,8 +1,9 @@
 """Roll-ups: sums over the runs that started in each hour and minute, from which the overview is computed.
 
 Each write of a run adds the run's new values to the sums and subtracts its former values, in the same transaction. So
-the sums are exact at any time and do not depend on the order of writes. Costs are summed as integers (nano-dollars),
-because sums of floats are rounded and depend on the order.
+the sums are exact at any time and do not depend on the order of writes, except beyond `MAX_TOOLS` tools or
+`MAX_MODEL_GROUPS` combinations of models in a bucket. Costs are summed as integers (nano-dollars), because sums of
+floats are rounded and depend on the order.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class PriceBook:
     def usable(self) -> PriceTable:
         """Return the prices in use, or only the shipped prices if the installation's file is not valid.
 
-        Unlike `table`, this raises no error for a mistake in the file; the mistake is logged once.
+        Unlike `table`, this raises no error for a mistake in the file; the mistake is logged once for each change of the
+        file.
         """
         try:
             return self.table()

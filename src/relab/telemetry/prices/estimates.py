@@ -16,7 +16,9 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
     """Return the estimated cost of a run, computed with the prices in `table`.
 
-    Return None if the run reports its cost, because it then needs no estimate, or if the run reports no tokens.
+    Return None if the run reports its cost, because it then needs no estimate, or if it reports too little about its
+    tokens (`estimate_cost`). If some of the tokens, the model or a price is not known, the estimate has no amount, and
+    states what is missing.
     """
     return estimate_cost(run.cost, run.model, table)
 
@@ -24,8 +26,12 @@ def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
 def estimate_cost(cost: Cost | None, model: str | None, table: PriceTable) -> CostEstimate | None:
     """Return the estimated cost of the tokens in `cost`, computed with the prices in `table`.
 
-    Return None if `cost` is None, has a reported cost in USD, or has no tokens. `model` is the model that used all the
-    tokens, None if not known; it is ignored if `cost` has the tokens of each model.
+    Return None if `cost` is None or has a reported cost in USD, or if it has neither prompt tokens, nor the tokens of
+    each model, nor `calls_without_tokens`. If some of the tokens, the model or a price is not known, the estimate has no
+    amount, and states what is missing.
+
+    `model` is the model that used all the tokens, None if not known; it is ignored if `cost` has the tokens of each
+    model.
     """
     if cost is None or cost.is_reported:
         return None

@@ -84,8 +84,9 @@ class Price(BaseModel):
 class PriceTable:
     """Prices, found by model and provider.
 
-    A price with the exact name of a model has precedence over a price with a pattern that matches the name. If several
-    exact names, or several patterns, match, the price that comes first in the table has precedence.
+    A price with the exact name of a model has precedence over a price with a pattern that matches the name. A name that
+    includes the provider (`openai/gpt-4o`) is first looked up as it is, then without the provider. Among prices that
+    match in the same way, the first one in the table has precedence.
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:

@@ -22,8 +22,8 @@ _unindexed_start: Final = AgentRunRow.started_at + 0
 def list_due(session: DatabaseSession, now_us: int, *, limit: int) -> list[tuple[str, int]]:
     """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, size of the spans)`.
 
-    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
-    full 4,096 bytes of it. The runs that are overdue for the longest time come first. `now_us` is the current time in
+    A run is unprojected if it is not computed from its newest spans yet. The size is about 1 for each span, plus 1 for
+    each full 4,096 bytes of it. The runs that are overdue for the longest time come first. `now_us` is the current time in
     microseconds since 1970.
     """
     row = AgentRunRow
@@ -38,8 +38,8 @@ def list_unprojected_starts(
 ) -> list[tuple[str, int, int]]:
     """Return `(run id, size of the spans, start)` of the unprojected runs, newest first.
 
-    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
-    full 4,096 bytes of it. The start is in microseconds since 1970.
+    A run is unprojected if it is not computed from its newest spans yet. The size is about 1 for each span, plus 1 for
+    each full 4,096 bytes of it. The start is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
@@ -58,8 +58,8 @@ def list_unprojected_starts(
 def waiting_size(session: DatabaseSession) -> int:
     """Return the total size of the spans of all unprojected runs.
 
-    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
-    full 4,096 bytes of it.
+    A run is unprojected if it is not computed from its newest spans yet. The size is about 1 for each span, plus 1 for
+    each full 4,096 bytes of it.
     """
     statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
     return int(session.execute(statement).scalar_one())
@@ -81,7 +81,7 @@ class Waiting(NamedTuple):
     Attributes:
         run_id: the id of the run.
         project_at: when a worker should compute the run, in microseconds since 1970.
-        size: the size of the run's trace: 1 for each span, plus 1 for each full 4,096 bytes of it.
+        size: the size of the run's trace: about 1 for each span, plus 1 for each full 4,096 bytes of it.
         updated_at: when spans or log records of the trace were last received, in microseconds since 1970.
         started_at: the start of the run, in microseconds since 1970; if the run was never computed, the earliest start
             of a span.

@@ -45,7 +45,7 @@ class ProjectionBacklog:
 
     Attributes:
         runs: the number of these runs.
-        size: the total size of their traces: 1 for each span, plus 1 for each full 4,096 bytes of it.
+        size: the total size of their traces: about 1 for each span, plus 1 for each full 4,096 bytes of it.
     """
 
     runs: int
@@ -58,8 +58,8 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the number of the row to change, 0 to 15. Each sum of the overview is stored as 16 rows, so that parallel
-            writers rarely wait for each other.
+        shard: the number of the row to change, 0 to 15. Each sum of the overview is stored as up to 16 rows, so that
+            parallel writers rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -86,7 +86,8 @@ class Projector:
         """Project the runs that have new spans, and open a read transaction.
 
         To project a run is to compute it from its stored spans. In the transaction, each of these runs contains all
-        spans that relab had acknowledged (answered with success) before the call.
+        spans that relab had acknowledged (answered with success) before the call. Exception: a run whose computation
+        failed keeps its older content.
 
         Args:
             run_id: the only run to project; None for all.
@@ -122,13 +123,14 @@ class Projector:
         """Compute the unprojected runs from their spans, the newest run first.
 
         A run is unprojected if it is not computed from its newest spans yet. If the computation of a run fails, the
-        error is logged, and the run is not tried again before its next span arrives.
+        error is logged, and the run no longer counts as unprojected. It is tried again when its trace receives more data,
+        or when outdated runs are recomputed.
 
         Args:
             run_id: the only run to compute; None for all.
             from_us: runs that started before this time, in microseconds since 1970, are skipped.
-            max_size: the maximum total size of the traces (1 for each span, plus 1 for each full 4,096 bytes of it); a
-                trace that would exceed it is skipped. None means no limit.
+            max_size: the maximum total size of the traces (about 1 for each span, plus 1 for each full 4,096 bytes of
+                it); a trace that would exceed it is skipped. None means no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -182,9 +184,10 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Project up to 200 of the runs that are due, and return their number; the longest overdue come first.
+        """Project up to 200 of the runs that are due, the longest overdue first; return how many were tried.
 
-        To project a run is to compute it from its stored spans.
+        To project a run is to compute it from its stored spans. A run that receives more spans meanwhile stays
+        unprojected.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.

@@ -160,8 +160,8 @@ def leave_unprojected(session: DatabaseSession, run_id: str, *, shard: int) -> N
     """Stop the attempts to compute a run from its newest spans, after an attempt failed.
 
     If the run was computed before, its content stays unchanged. Otherwise, it is stored as a running run of the agent
-    `unknown`, with an empty timeline. The run is computed again when the next span of the trace arrives, or by `lab
-    agent-runs remap`.
+    `unknown`, with an empty timeline. The run is computed again when the trace receives more data, by `lab agent-runs
+    remap`, or by the job that recomputes outdated runs.
 
     Args:
         session: the session of the transaction.
@@ -332,7 +332,8 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 def list_outdated(session: DatabaseSession, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
     """Return at most `limit` outdated runs, oldest first.
 
-    A run is outdated if an older version of relab computed it from spans, decided its outcome or counted its tokens.
+    A run is outdated if an older version of relab computed it from spans, decided its outcome or counted its tokens. A
+    run whose computation from spans failed is outdated, too.
 
     Args:
         session: the session of the transaction.

@@ -31,7 +31,8 @@ def insert_logs(session: DatabaseSession, rows: Sequence[StoredLog]) -> None:
     """Insert log records that are not stored yet.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: a record with the same key is stored; nothing was inserted.
+        sqlalchemy.exc.IntegrityError: a record with the same key is stored. Roll the transaction back, because some
+            records may be inserted.
     """
     insert_rows(session, table_of(LogRecordRow), rows)
 
@@ -89,7 +90,7 @@ def list_logs(
     A record is returned as `(key of its origin, protobuf bytes)`.
 
     Raises:
-        InvalidCursorError: the cursor does not belong to a list of log records.
+        InvalidCursorError: the cursor does not have the form of a cursor of a list of log records.
     """
     row = LogRecordRow
     statement = select(row.time_ns, row.record_id, row.origin, row.data).where(row.trace_id == trace_id)

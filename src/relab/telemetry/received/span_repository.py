@@ -146,7 +146,7 @@ def list_spans(
     Each span is `(key of its origin, protobuf bytes)`; the origin is the resource and the scope that created the span.
 
     Raises:
-        InvalidCursorError: the cursor does not belong to this list.
+        InvalidCursorError: the cursor does not have the form of a cursor of this list.
     """
     statement = select(SpanRow.span_id, SpanRow.origin, SpanRow.data).where(SpanRow.trace_id == trace_id)
     if cursor is not None:

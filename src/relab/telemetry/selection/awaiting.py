@@ -34,7 +34,7 @@ class AwaitingRuns:
         self.searches = RunSearches(database, clock, projector)
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
-        """Return up to `limit` runs that wait for their analysis, newest first, as `{run id: content}`.
+        """Return up to `limit` runs that wait for their analysis, last changed first, as `{run id: content}`.
 
         Runs that changed within the last `quiet_s` seconds are left out.
         """

@@ -14,7 +14,7 @@ from relab.telemetry.tables import AWAITING_ANALYSIS, AgentRunRow
 
 
 def list_awaiting(session: DatabaseSession, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return up to `limit` runs that wait for their analysis, newest first, as `{run id: content}`.
+    """Return up to `limit` runs that wait for their analysis, last written first, as `{run id: content}`.
 
     Runs whose last write is in `recent`, a range of microseconds since 1970, are left out.
     """

@@ -1,7 +1,7 @@
 """The list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
 The transaction that writes a run adds the run to the list (`search_repository.collect`) if searches are switched on,
-the run has ended, and it needs no root cause analysis.
+the run has agent activity and has ended, and it needs no root cause analysis.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class RunSearches:
             step(unit.session)
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
-        """Return up to `limit` runs to search for behaviours (patterns), newest first, as `{run id: last write time}`.
+        """Return up to `limit` runs to search for behaviours (patterns), as `{run id: time of its last write}`.
 
-        The times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
+        The last written runs come first. The times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """
         row = RunSearchRow
         recent = recent_times(self._clock.now_us(), int(quiet_s * 1_000_000))

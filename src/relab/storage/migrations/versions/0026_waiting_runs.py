@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from relab.core.errors import ConflictError
+
 revision = "0026"
 down_revision = "0025"
 branch_labels = None
@@ -29,8 +31,9 @@ def downgrade() -> None:
     unread = op.get_bind().execute(sa.text("SELECT count(*) FROM agent_runs WHERE content_hash = ''")).scalar_one()
     if unread:
         # The version before would subtract them from sums to which they were never added.
-        raise RuntimeError(
-            f"{unread} runs are not projected yet. Run `lab agent-runs list`, which projects them, and try again."
+        raise ConflictError(
+            f"{unread} runs are not projected yet, so the schema cannot be migrated to an older one.",
+            remedy="Run `lab agent-runs remap`, which projects them, and try again.",
         )
     with op.batch_alter_table("agent_runs") as runs:
         runs.drop_column("waiting_size")
