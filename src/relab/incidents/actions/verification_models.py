@@ -25,8 +25,8 @@ class VerificationSettings:
         min_quiet_s: an incident ends without an action if users were served well for this many seconds, and no
             anomaly that opens incidents was found in this time.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
-            verified by then counts as failed. The limit is doubled while users are served well, but not yet for long
-            enough, or although the target calls itself unhealthy.
+            verified by then counts as failed, unless the cause is gone. The limit is doubled while users are served
+            well, but not yet for long enough, or although the target calls itself unhealthy.
         cause_timeout_s: signs of the repaired cause are ignored for this many seconds after the action. Later signs
             mean that the action failed.
         recovery_timeout_s: the time limit for the recovery after the cause is gone, in seconds from the end of the

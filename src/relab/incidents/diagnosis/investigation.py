@@ -63,7 +63,7 @@ class InvestigationResult:
 
     Attributes:
         known: all facts about the incident that are known after the investigation.
-        candidates: all causes, the most probable first.
+        candidates: the causes, the most probable first, without repaired causes that are still gone.
         rounds: how many rounds of probes were run.
         is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.
     """
@@ -130,9 +130,9 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the first probes of the investigation; return their facts and the facts in `poll`.
+        """Run the first probes of the investigation; return their facts, and the other facts in `poll`.
 
-        If both have the same fact, the value from the probe is used.
+        Facts that these probes can find are not taken from `poll`, even if the probes did not find them now.
         """
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)

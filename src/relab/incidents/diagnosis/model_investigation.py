@@ -217,7 +217,8 @@ class ModelInvestigator(Investigator):
         """Return the result of an investigation after the model's answer has raised the odds of the cause it names.
 
         If the rules alone are sure, or the answer is rejected, return `thought` unchanged. If the answer makes another
-        cause the most probable one, run probes to confirm that cause.
+        cause the most probable one, run probes to confirm that cause. If their facts lead to a rejection of the answer,
+        return the result of the rules with these facts, as not confirmed.
 
         Args:
             thought: the result of the rules alone.
