@@ -32,7 +32,7 @@ class Snapshot:
 
     Attributes:
         at_us: when the requests of the poll were sent, in microseconds since 1970.
-        told_at_us: the time stated in the target's answers, in microseconds since 1970; None if they state no time.
+        told_at_us: the latest time stated in the target's answers, in microseconds since 1970; None if they state none.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others, as far as known.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.

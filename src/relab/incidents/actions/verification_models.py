@@ -61,7 +61,7 @@ class VerificationSettings:
 
 @dataclass(frozen=True, slots=True)
 class HealthBounds:
-    """Upper bounds within which users are served well; from the baseline, or else set by the operators.
+    """Upper bounds within which users are served well; from the baseline, or else from the thresholds of detection.
 
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.

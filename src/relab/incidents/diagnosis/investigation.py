@@ -64,7 +64,7 @@ class InvestigationResult:
     Attributes:
         known: all facts about the incident that are known after the investigation.
         candidates: the causes, the most probable first, without repaired causes that are still gone.
-        rounds: how many rounds of probes were run.
+        rounds: how many rounds of probes were run after the first probes, or after those that a language model requested.
         is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.
     """
 
@@ -103,7 +103,7 @@ class Investigator:
     Args:
         take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
-        usual: the median of each signal in the baseline, by name.
+        usual: medians of signals in the baseline, by name.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         memory: `{cause: factor}`, from past incidents. The prior probability of each cause is multiplied by its factor.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.

@@ -64,7 +64,7 @@ class InvestigationInput:
     """The inputs of an investigation, apart from the facts that probes find.
 
     Attributes:
-        usual: the usual value (median) of each signal, by name.
+        usual: usual values (medians) of signals, by name.
         memory: `{cause: factor}`; the factor comes from past incidents, and multiplies the prior of the cause.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
