@@ -71,7 +71,7 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
         ConfigurationError: an address is not valid, an excluded runbook does not exist, a required token is missing, or
             PostgreSQL is not set up to store checkpoints.
         RunbookFolderError: the folder of runbooks in the settings cannot be read.
-        UnavailableError: PostgreSQL, which stores the checkpoints, cannot be reached.
+        UnavailableError: PostgreSQL cannot be reached, or the file of checkpoints cannot be opened.
     """
     token = action_token(watched)
     await asyncio.to_thread(means.knowledge.check)

@@ -144,7 +144,7 @@ class IncidentService:
             ConfigurationError: a setting of the target is not valid, the token for the action server is missing, an
                 excluded runbook does not exist, or PostgreSQL is not set up to store checkpoints.
             RunbookFolderError: the folder of runbooks in the settings cannot be read.
-            UnavailableError: PostgreSQL, which stores the checkpoints, cannot be reached.
+            UnavailableError: PostgreSQL cannot be reached, or the file of checkpoints cannot be opened.
         """
         if self.watched is None:
             yield
