@@ -23,7 +23,7 @@ class VerificationSettings:
         poll_interval_s: the time between two polls. A gap of more than three intervals ends a series of good polls.
         min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
         min_quiet_s: an incident ends without an action if users were served well for this many seconds, and no
-            anomaly that opens incidents was found in this time.
+            anomaly that opens incidents was confirmed in this time.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
             verified by then counts as failed, unless the cause is gone. The limit is doubled while users are served
             well, but not yet for long enough, or although the target calls itself unhealthy.

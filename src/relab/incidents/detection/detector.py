@@ -171,7 +171,7 @@ class Detector:
         """Ignore these anomalies for `MAX_MUTED_S` seconds, unless they become worse or disappear before.
 
         The rules of `mute` apply as well, but the baseline does not learn from polls that show a briefly muted anomaly.
-        Polls before the end of this time, also earlier ones, do not count in the burn rate.
+        Polls of this time do not count in the burn rate.
         """
         at_us = self.history[-1].at_us if self.history else 0
         # The windows of the burn rate are longer than this time, so errors in it would count after it.
