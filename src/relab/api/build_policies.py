@@ -49,6 +49,7 @@ def post_promotion(request: _Request, services: ServicesDep, caller: OperatorDep
     The policy of a project is stored as a flag. After a PASS, the response names the `flag` and its new `version`,
     whose author is the caller. To undo the promotion, send `POST /flags/{flag}/rollback` with the response's `version`
     in the header `If-Match: "<version>"`, and the response's `restores` as the `version` in the body. 409 if the policy
-    is already in use, or if the log has fewer than 60 decisions with an outcome. 412 if the flag was changed meanwhile.
+    is already in use or cannot be used, if the flag is archived, or if the log has fewer than 60 decisions with an
+    outcome. 412 if the flag was changed meanwhile.
     """
     return services.build_promotion.promote(request.policy, request.project, author=caller.name)

@@ -94,7 +94,7 @@ class NoSuchFileError(NotFoundError):
 
 @router.get("/openapi.json", dependencies=[_READS], summary="The OpenAPI document")
 def get_openapi(request: Request, services: ServicesDep) -> Response:
-    """Return the OpenAPI 3.1 document. If requests need a token, the document names the credentials of each route."""
+    """Return the OpenAPI 3.1 document. It names the credentials that each route needs, if it needs some."""
     access = services.access
     return JSONResponse(
         request.app.described(is_open=access.is_open(), has_ingest_secret=access.has_ingest_secret),

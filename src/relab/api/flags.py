@@ -187,8 +187,8 @@ def post_flag(draft: Draft, services: ServicesDep, caller: OperatorDep, response
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
     """Return the current version of a flag, even if the flag is archived.
 
-    The header `ETag` is the version in quotation marks. A request that changes the flag must send this value as
-    `If-Match`.
+    The header `ETag` is the version in quotation marks. A request that changes the flag must send this value, or `*`,
+    as `If-Match`.
     """
     return _answer(response, services.flags.get(key))
 

@@ -338,7 +338,8 @@ def post_agent_approval(
     """Approve or reject a plan.
 
     An approved plan may still be rejected. A rejected plan cannot be approved. The same decision again changes nothing.
-    An approval gets 409 if the plan was rejected, or if its approval request has expired.
+    An approval gets 409 if the plan was rejected, if its approval request has expired, if the incident is over, or if
+    the id is that of an incident with requests for different plans.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 
@@ -371,7 +372,8 @@ def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsAccepted:
     """Accept a notification of Alertmanager, of Grafana, or of another sender with the same fields.
 
     `groupKey` and `alerts` are required, and each alert needs a `status`. A firing alert opens an incident of the
-    watched target. If an incident is open, the alert is added to it. A repeated notification changes nothing. 503 while
-    no target is watched, 409 if several targets are watched.
+    watched target. If an incident is open, the alert is added to it. A repeated notification changes nothing, except
+    that an alert counts as new if it still fires ten minutes after its incident ended without being dismissed. 503
+    while no target is watched, 409 if several targets are watched.
     """
     return services.incidents.take_in_alerts(body)

@@ -43,9 +43,9 @@ def post_rca_run(
 ) -> RcaReceipt:
     """Queue an analysis of a run, or return the id of an existing analysis of the same content.
 
-    An existing analysis is used if it is queued, running or done, and if it was made with the requested `judge`. If
-    `judge` is not `off`, the language model also judges the behaviours that are described by a sentence. 409 if `judge`
-    is not `off` and no language model is configured.
+    Unless `force` is set, an existing analysis is used if it is queued, running or done, and has what the request needs,
+    such as the requested `judge`. If `judge` is not `off`, the language model also judges the behaviours that are
+    described by a sentence. 409 if `judge` is given, is not `off`, and no language model is configured.
     """
     return services.rca.request(run_id, force=force, judge=judge)
 

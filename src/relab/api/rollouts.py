@@ -123,8 +123,8 @@ def apply_rollout(
 
     EDGE means: the change is too bad for PASS and not bad enough for FAIL, so a person decides.
 
-    The audit in the record names the caller. 409 if the rollout has another verdict, 412 if the flags have changed
-    since the rollout.
+    The audit in the record names the caller. 409 if the rollout has another verdict or has not ended, or if its flags
+    are in force already; 412 if the flags have changed since the rollout.
     """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
@@ -139,7 +139,7 @@ def roll_back_rollout(
 ) -> RolloutRecord:
     """Undo a rollout whose change is in force: restore the earlier flags, and check them by reading them back.
 
-    The audit in the record names the caller. 409 if the earlier flags are already in force, 412 if another client has
-    changed the flags since.
+    The audit in the record names the caller. 409 if the rollout has not ended or has changed no flags, or if the earlier
+    flags are already in force; 412 if another client has changed the flags since.
     """
     return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)

@@ -78,7 +78,7 @@ def bearer_in(authorization: str) -> str | None:
 
 
 def password_of(request: Request) -> str | None:
-    """Return the password of HTTP Basic credentials; None if they are missing or malformed."""
+    """Return the password of HTTP Basic credentials; None if it is empty, or if they are missing or malformed."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "basic":
         return None

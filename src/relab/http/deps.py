@@ -24,7 +24,7 @@ def get_services(request: Request) -> Services:
 
 
 def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
-    """Return the app's tailer for analyses, which sends new progress events to open event streams."""
+    """Return the app's tailer for analyses and rollouts, which sends new progress events to open event streams."""
     tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
     return tailer
 

@@ -97,7 +97,10 @@ class BodyLimitMiddleware:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an ASGI connection on to the app, or answer 413 if its declared body is too large."""
+        """Pass an ASGI connection on to the app, or answer 413 if its declared body is too large.
+
+        If a larger body arrives than declared, reading it raises `TooLargeError` in the app.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

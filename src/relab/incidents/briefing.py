@@ -87,7 +87,7 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
 
 
 def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
-    """Return the descriptions and runbook addresses in alerts, as pairs of a label and a text, without duplicates.
+    """Return descriptions and runbook addresses in alerts, as pairs of a label and a text: the first 10 different ones.
 
     Args:
         alerts: the contents of `alert` events.

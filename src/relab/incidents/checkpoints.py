@@ -58,7 +58,7 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
     Raises:
         ConfigurationError: the database is PostgreSQL, and the packages for it are not installed, or its user has no
             right to create the schema.
-        DatabaseUnavailableError: PostgreSQL cannot be reached.
+        DatabaseUnavailableError: PostgreSQL cannot be reached, or the file cannot be opened.
     """
     # States are plain JSON, so the saver loads only plain values, even from manipulated data.
     serializer = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -67,7 +67,7 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
             yield saver
         return
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
-    async with aiosqlite.connect(home / FILE) as connection:
+    async with _opened(home / FILE) as connection:
         saver = AsyncSqliteSaver(connection, serde=serializer)
         with (home / _LOCK_FILE).open("ab") as lock:
             # Processes that switch one file to write-ahead logging at the same time do not wait but fail, so lock here.
@@ -104,6 +104,21 @@ async def delete_threads(database: Database, home: Path, thread_ids: Sequence[st
                 "The checkpoints of incidents cannot be used right now.", remedy="Try again later."
             ) from error
         raise
+
+
+@asynccontextmanager
+async def _opened(file: Path) -> AsyncIterator[aiosqlite.Connection]:
+    try:
+        connection = await aiosqlite.connect(file)
+    except sqlite3.OperationalError as error:
+        raise DatabaseUnavailableError(
+            f"The file {file} for the checkpoints of incidents cannot be opened: {error}.",
+            remedy="Check that it is a file which relab may write.",
+        ) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

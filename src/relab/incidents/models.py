@@ -32,7 +32,7 @@ class Snapshot:
 
     Attributes:
         at_us: when the requests of the poll were sent, in microseconds since 1970.
-        told_at_us: the time stated in the target's answers, in microseconds since 1970; None if they state no time.
+        told_at_us: the latest time stated in the target's answers, in microseconds since 1970; None if they state none.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others, as far as known.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.
@@ -76,10 +76,11 @@ class Anomaly:
         detector: the origin of the report: `alert`, `trigger` (a person), or a detector. `seed_rule`: many errors, a
             critical connection pool and slow answers together. `burn_rate`: the error budget is used up too fast.
             `level_shift`: a signal is far above its usual value. `trend`: a signal grows and will soon reach its limit.
-            `absence`: an answer or the traffic is missing. `state`: the target reports a bad state.
-        signal: the name of the signal in the snapshot.
+            `absence`: an answer or the traffic is missing, the target's time stands still, or a value is impossible.
+            `state`: the target reports a bad state.
+        signal: the name of the signal in the snapshot, or of an alert, a missing answer or another problem.
         value: the value found; None if there is no number.
-        expected: the bound that the value violates; None if there is no number.
+        expected: the bound that the value violates, or the usual value; None if there is no number.
         detail: one sentence for people.
         opens: whether this anomaly alone may open an incident, because users notice it or soon will.
     """

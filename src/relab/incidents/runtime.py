@@ -68,9 +68,10 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
     """Watch a target and respond to its incidents while the `async with` block runs; yield the responder.
 
     Raises:
-        ConfigurationError: an address is not valid, an excluded runbook does not exist, or a required token is missing.
+        ConfigurationError: an address is not valid, an excluded runbook does not exist, a required token is missing, or
+            PostgreSQL is not set up to store checkpoints.
         RunbookFolderError: the folder of runbooks in the settings cannot be read.
-        UnavailableError: checkpoints cannot be stored.
+        UnavailableError: PostgreSQL cannot be reached, or the file of checkpoints cannot be opened.
     """
     token = action_token(watched)
     await asyncio.to_thread(means.knowledge.check)

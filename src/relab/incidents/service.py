@@ -141,10 +141,10 @@ class IncidentService:
         """Watch the target and respond to its incidents while the `async with` block runs; do nothing without a target.
 
         Raises:
-            ConfigurationError: a setting of the target is not valid, the token for the action server is missing, or an
-                excluded runbook does not exist.
+            ConfigurationError: a setting of the target is not valid, the token for the action server is missing, an
+                excluded runbook does not exist, or PostgreSQL is not set up to store checkpoints.
             RunbookFolderError: the folder of runbooks in the settings cannot be read.
-            UnavailableError: checkpoints cannot be stored.
+            UnavailableError: PostgreSQL cannot be reached, or the file of checkpoints cannot be opened.
         """
         if self.watched is None:
             yield
@@ -261,8 +261,9 @@ class IncidentService:
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
         """Dismiss an incident as a false positive, and return it; an incident that is over does not change.
 
-        From then on, its anomalies are ignored until they become worse, or have been absent for some minutes. Worse is
-        a higher severity, or a value that is more than 20 % farther from the expected value.
+        From then on, its anomalies are ignored until they become worse, or have been absent for ten minutes (critical
+        anomalies: for a few polls). Worse is a higher severity, or a value that is more than 20 % farther from the
+        expected value.
 
         Args:
             incident_id: the id of the incident.
@@ -292,7 +293,8 @@ class IncidentService:
 
         Raises:
             NotFoundError: no incident has this id.
-            ConflictError: the incident ended in another way, or has another status than `if_status`.
+            ConflictError: the incident ended in another way or by another such call, or has another status than
+                `if_status`.
             InvalidInputError: `by`, `note` or `cause` is not valid.
         """
         closing = manual_closing(by, note, cause)

@@ -27,7 +27,8 @@ class ResponderSettings:
         rediagnosis_timeout_s: the time limit for repetitions of a new diagnosis, in seconds from its beginning. It is
             repeated if it finds no cause although the earlier diagnosis was confirmed. The first try is always
             completed.
-        server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
+        server_retry_s: the wait before a retry if the action server (executes repairs) does not answer, or refuses an
+            action only for the moment, in seconds.
         max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model gives a second opinion, and the limits of its cost.

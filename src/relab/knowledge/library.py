@@ -41,7 +41,8 @@ class Library:
     Attributes:
         runbooks: the runbooks, sorted by cause.
         problems: the files that are not used, and why.
-        replaced: the causes for which a runbook in the installation's folder replaces the shipped one.
+        replaced: the causes for which a runbook in the installation's folder replaces the shipped one; also causes that
+            are left out.
     """
 
     runbooks: tuple[Runbook, ...]

@@ -235,8 +235,8 @@ def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield an error for each placeholder `{fact}` in an action's parameters whose fact is not available.
 
     A fact is available if a condition in the runbook's `expects` or `requires` tests it, if a probe of the runbook
-    gives it, or if it is in `around.facts`. Nothing is checked if the facts of the runbook's probes are not known
-    (`around.looks` is None).
+    gives it, or if it is in `around.facts`. Nothing is checked if the runbook names probes and their facts are not
+    known (`around.looks` is None).
     """
     if runbook.looks and around.looks is None:
         return

@@ -214,13 +214,15 @@ class PastIncident(_Remembered):
     Attributes:
         target: the service, by the name that its responder uses.
         opened_at, resolved_at: when the incident was opened, and when it ended, in microseconds since 1970.
-        cause: the final diagnosis, for which there may be no runbook.
+        cause: the name of the cause, for which there may be no runbook; `unknown` if neither the responder repaired the
+            incident nor a person has named the cause.
         facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before the person
             acted.
         templates: the number of lines of each log template (a message with its variable parts masked), at the time of
             `facts`.
-        well: the values of the same facts when the incident was over and the service was healthy, by name.
-        tried: the actions tried, in order.
+        well: the values of facts when the incident was over and the service was healthy, by name; empty if the responder
+            ended the incident.
+        tried: the actions tried: those of the responder in order, then those of others in order.
         resolved_by: the kind of actor that ended the incident.
         resolver: the name of the person or process that ended the incident.
         note: a comment by a person.

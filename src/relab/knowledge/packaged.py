@@ -20,7 +20,7 @@ _FLOAT_BYTES: Final = 4
 
 
 def packaged_meaning(store: Path) -> Meaning | None:
-    """Return the sentence-embedding model for searches by meaning; None if its package is not installed.
+    """Return the sentence-embedding model for searches by meaning; None if its packages are not installed.
 
     The model is loaded at the first search.
 

@@ -138,7 +138,7 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return the mistakes in all runbooks, shipped or own, and the conflicts between active runbooks.
+        """Return the mistakes in all runbooks, and the conflicts within each folder and between active runbooks.
 
         `surroundings` has the names of the actions, probes and facts that exist. None: they are not checked.
 

@@ -12,8 +12,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
-from relab.incidents.checkpoints import checkpoints
+from relab.incidents.checkpoints import FILE, checkpoints
 from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
 
 CONFIG: Any = {"configurable": {"thread_id": "i-1"}}
 
@@ -85,3 +86,15 @@ async def test_several_savers_can_open_at_once(database: Database, tmp_path: Pat
             await begun.wait()
 
     await asyncio.gather(*(begin() for _ in range(4)))
+
+
+@pytest.mark.anyio
+async def test_file_that_cannot_be_opened_is_an_unavailable_database(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        async with checkpoints(database, tmp_path):
+            pass
+    database.close()
+    assert str(tmp_path / FILE) in caught.value.message
+    assert caught.value.remedy is not None

@@ -38,7 +38,8 @@ class RequestLimits:
     Attributes:
         read_timeout_s: the time limit for a request that changes nothing.
         action_timeout_s: the time limit for an action.
-        max_attempts: the maximum number of requests for one action; a request is repeated if its outcome is unknown.
+        max_attempts: the maximum number of requests for one action. A request is repeated if its outcome is unknown, or
+            if the action or another one is in progress.
         retry_pause_s: the pause between two requests of the same action.
         max_retry_after_s: the longest pause between two requests, even if the header `Retry-After` asks for more.
     """

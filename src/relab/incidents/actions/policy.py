@@ -75,7 +75,7 @@ class Ruling:
         ground: the policy's rule that led to the decision.
         reason: the reason, in one sentence.
         remedy: how to get the action allowed; empty if it is allowed.
-        retry_after_s: the seconds until the decision may change by itself; None if it will not.
+        retry_after_s: the seconds until a refusal may end by itself; None if it will not, and for other decisions.
     """
 
     verdict: Permission
@@ -98,7 +98,7 @@ class Policy:
         autonomy: how much the responder may do without a person, for classes not in `autonomy_by_class`.
         autonomy_by_class: `{class of actions, such as restart: autonomy}`.
         max_actions_per_incident: the maximum number of actions for one incident.
-        max_actions_per_window: the maximum number of actions within `action_window_s`, in total.
+        max_actions_per_window: the maximum number of actions on the target within `action_window_s`.
         max_actions_per_part: the maximum number of actions within `action_window_s` on one part of the service.
         cooldown_s: the least time between two executions of the same action on the same part.
     """

@@ -107,8 +107,8 @@ class ActionRecord(BaseModel):
         parameters: the values of the action's parameters, by name.
         why: why the action should help.
         asked_at: when the action was requested.
-        finished_at: when the action ended; None while it runs.
-        error: why the action failed; None if it did not fail.
+        finished_at: when the result was stored, or the rollback of the action; None without a result.
+        error: why the action failed or was refused; None if it did neither.
         target: the part of the service that the action changes, such as a component's name.
         cause: the cause that the action was to repair.
         state_digest: the digest of the service's state when the responder decided.

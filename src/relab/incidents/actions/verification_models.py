@@ -23,10 +23,10 @@ class VerificationSettings:
         poll_interval_s: the time between two polls. A gap of more than three intervals ends a series of good polls.
         min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
         min_quiet_s: an incident ends without an action if users were served well for this many seconds, and no
-            anomaly that opens incidents was found in this time.
+            anomaly that opens incidents was confirmed in this time.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
-            verified by then counts as failed. The limit is doubled while users are served well, but not yet for long
-            enough, or although the target calls itself unhealthy.
+            verified by then counts as failed, unless the cause is gone. The limit is doubled while users are served
+            well, but not yet for long enough, or although the target calls itself unhealthy.
         cause_timeout_s: signs of the repaired cause are ignored for this many seconds after the action. Later signs
             mean that the action failed.
         recovery_timeout_s: the time limit for the recovery after the cause is gone, in seconds from the end of the
@@ -61,7 +61,7 @@ class VerificationSettings:
 
 @dataclass(frozen=True, slots=True)
 class HealthBounds:
-    """Upper bounds within which users are served well; from the baseline, or else set by the operators.
+    """Upper bounds within which users are served well; from the baseline, or else from the thresholds of detection.
 
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.

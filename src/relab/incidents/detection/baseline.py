@@ -66,7 +66,7 @@ class Baseline:
 
     @property
     def polls(self) -> int:
-        """The number of polls that the baseline (the usual values of the target) was computed from."""
+        """The number of polls that the baseline has learnt from; `take` counts only polls whose values it loads."""
         return self._polls
 
     @property

@@ -44,7 +44,7 @@ _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """The anomalies that are present after a poll of the target.
+    """The anomalies that are present after a poll of the target, without those that the detector ignores (mutes).
 
     Attributes:
         confirmed: anomalies that have lasted long enough to count.
@@ -69,7 +69,7 @@ class DetectionResult:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the poll has no anomalies."""
+        """Whether the poll has no anomalies, apart from muted ones."""
         return not self.confirmed and not self.passing
 
 
@@ -113,13 +113,14 @@ class Detector:
     _muted: dict[tuple[str, str], _Muted] = field(default_factory=dict)
 
     def observe(self, snapshot: Snapshot, *, learn: bool = True) -> DetectionResult:
-        """Add a poll (a measurement of the target) to the history, and return its anomalies.
+        """Add a poll (a measurement of the target) to the history, and return its anomalies without the muted ones.
 
         Args:
             snapshot: the new poll. If its time is not after that of the last poll, or is much later, the earlier
                 history is deleted first.
             learn: whether the baseline may learn from this poll; False while an incident is open. It never learns from
-                a poll that has anomalies, or in which a request to the target had no usable answer.
+                a poll that has anomalies (except those that `mute` ignores), or in which a request to the target had no
+                usable answer.
         """
         if self._is_apart(snapshot):
             # The clock was set back, or the machine has slept.
@@ -160,8 +161,9 @@ class Detector:
         """Ignore these anomalies until they become worse, or return after a long enough absence.
 
         Worse means a higher severity, or a value more than a fifth farther from the expected value. An absence is long
-        enough after ten minutes; for a critical anomaly, after `confirm_of_polls` poll intervals. The baseline learns
-        from polls whose only anomalies are muted.
+        enough after ten minutes; for a critical anomaly, after `confirm_of_polls` poll intervals. An anomaly of the rule
+        `burn_rate` is treated as critical, and never counts as worse. The baseline learns from polls whose only
+        anomalies are muted.
         """
         self._mute(anomalies, None)
 
@@ -273,7 +275,7 @@ class Detector:
     def _lingering(self) -> tuple[int, int]:
         """Return `(count, polls)`: a small anomaly is confirmed if at least `count` of the last `polls` polls show it.
 
-        `_is_small` decides which anomalies are small. All others need only `confirm_polls` of the last
+        `_is_small` decides which anomalies are small. Most others need only `confirm_polls` of the last
         `confirm_of_polls` polls.
         """
         least = max(
@@ -284,9 +286,9 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly of the poll `snapshot` is so small that it needs a longer confirmation.
 
-        These are small: a few slow or failed requests, a P95 just above its bound, a slow answer to a poll, a state
-        that is only `degraded`, and a worker that is down. Exception: while a worker restarts again and again, degraded
-        states and workers that are down are not small.
+        These are small: a P95 of few requests or just above its bound, a few failed requests, a slow answer to a poll, a
+        state that is only `degraded`, and a worker that is down. Exception: while a worker restarts again and again,
+        degraded states and workers that are down are not small.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)

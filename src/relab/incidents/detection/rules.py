@@ -71,7 +71,10 @@ def _mean_errors(history: Sequence[Snapshot], polls: int) -> float:
 
 
 def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Return an anomaly for each signal of the latest poll that is so far above its usual range that users notice it.
+    """Return anomalies for signals of the latest poll that are so far above their usual range that users notice it.
+
+    Checked are shares of errors, P95 durations (except those of the database), the time to answer a poll, and counts of
+    failures, such as cache errors.
 
     Args:
         snapshot: the latest poll.

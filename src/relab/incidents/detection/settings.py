@@ -24,8 +24,8 @@ class DetectionSettings:
         min_poll_latency_increase_ms: the same as `min_latency_increase_ms` for the time to answer a poll, which varies
             more than other durations.
         large_latency_increase_ms: a P95 that exceeds its expected upper bound by less than this is a small anomaly.
-        confirm_polls, confirm_of_polls: an anomaly is confirmed if it is in at least `confirm_polls` of the last
-            `confirm_of_polls` polls.
+        confirm_polls, confirm_of_polls: most anomalies are confirmed if they are in at least `confirm_polls` of the last
+            `confirm_of_polls` polls. Anomalies of the rules `seed_rule` and `trend` are confirmed at once.
         small_anomaly_s: how long a small anomaly (a slightly slower answer, an absent worker) must last to be
             confirmed. Use twice the window that the target's figures cover.
         stale_after_polls: the target's data is stale if this many consecutive polls repeat the timestamp of an earlier

@@ -18,8 +18,9 @@ class Candidate:
 
     Attributes:
         probability: the probability that the cause is present, alone or with another cause. The probabilities of all
-            candidates sum to more than 1, because a pair of causes counts for both of them.
-        for_it, against_it: the conditions that are evidence for and against the cause, the strongest first.
+            candidates can sum to more than 1, because a pair of causes counts for both of them.
+        for_it, against_it: the conditions that are evidence for and against the cause, the strongest first; in
+            `against_it`, required conditions that are false come first.
         unproven: the required conditions of the cause that are not known yet.
         together: `{other cause: probability that both are present}`, the most probable first, without negligible
             probabilities.

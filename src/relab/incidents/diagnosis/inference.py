@@ -91,7 +91,7 @@ class _Model:
 
 
 class Diagnosis:
-    """The posterior probabilities of all causes, given the facts of one moment.
+    """The posterior probabilities of causes, given the facts of one moment.
 
     Args:
         runbooks: one for each cause.

@@ -63,8 +63,8 @@ class InvestigationResult:
 
     Attributes:
         known: all facts about the incident that are known after the investigation.
-        candidates: all causes, the most probable first.
-        rounds: how many rounds of probes were run.
+        candidates: the causes, the most probable first, without repaired causes that are still gone.
+        rounds: how many rounds of probes were run after the first probes, or after those that a language model requested.
         is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.
     """
 
@@ -103,7 +103,7 @@ class Investigator:
     Args:
         take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
-        usual: the median of each signal in the baseline, by name.
+        usual: medians of signals in the baseline, by name.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         memory: `{cause: factor}`, from past incidents. The prior probability of each cause is multiplied by its factor.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
@@ -130,9 +130,9 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the first probes of the investigation; return their facts and the facts in `poll`.
+        """Run the first probes of the investigation; return their facts, and the other facts in `poll`.
 
-        If both have the same fact, the value from the probe is used.
+        Facts that these probes can find are not taken from `poll`, even if the probes did not find them now.
         """
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)

@@ -106,7 +106,7 @@ def reject_cause(
     Args:
         cause: the cause that the model names.
         cited: the names of the facts that the answer cites as evidence for the cause.
-        candidates: all causes with the probabilities that were computed without the model.
+        candidates: the causes with the probabilities that were computed without the model.
         runbooks: the runbooks of all causes.
         known: the facts that are known.
     """
@@ -126,13 +126,13 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes, the most probable first, after a language model has named the cause `cause`.
+    """Return `candidates`, the most probable first, after a language model has named the cause `cause`.
 
     The odds of `cause` are multiplied by a factor: from 1 if `probability` is 0, to `MAX_MODEL_FACTOR` if it is 1. The
     odds that `cause` is present together with a second cause rise, too.
 
     Args:
-        candidates: all causes with the probabilities that were computed without the model.
+        candidates: the causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
         probability: the probability that the model states for this cause.
     """

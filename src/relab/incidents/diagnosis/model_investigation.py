@@ -64,7 +64,7 @@ class InvestigationInput:
     """The inputs of an investigation, apart from the facts that probes find.
 
     Attributes:
-        usual: the usual value (median) of each signal, by name.
+        usual: usual values (medians) of signals, by name.
         memory: `{cause: factor}`; the factor comes from past incidents, and multiplies the prior of the cause.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
@@ -217,7 +217,8 @@ class ModelInvestigator(Investigator):
         """Return the result of an investigation after the model's answer has raised the odds of the cause it names.
 
         If the rules alone are sure, or the answer is rejected, return `thought` unchanged. If the answer makes another
-        cause the most probable one, run probes to confirm that cause.
+        cause the most probable one, run probes to confirm that cause. If their facts lead to a rejection of the answer,
+        return the result of the rules with these facts, as not confirmed.
 
         Args:
             thought: the result of the rules alone.

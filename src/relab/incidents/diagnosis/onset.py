@@ -16,7 +16,7 @@ from relab.incidents.models import Snapshot
 ONSET: Final = "onset.first"
 """The name of the fact with the kind of signals that deviated first.
 
-The fact is absent if several kinds deviated in the same poll, or only one did.
+The fact is absent if fewer than two kinds deviate, or if it is not known which of them deviated first.
 """
 MAX_POLLS: Final = 300
 _DEVIATIONS: Final = 4.0

@@ -16,8 +16,8 @@ class InvestigationSettings:
         suspected_probability: a second cause is suspected if it is present together with the best cause with at least
             this probability, but is not sure.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
-        max_concurrent_probes: how many probes are run at the same time.
-        max_rounds: the maximum number of rounds of probes for one diagnosis.
+        max_concurrent_probes: the maximum number of new probes in one round, which run at the same time.
+        max_rounds: the maximum number of rounds of probes in one investigation, after the first probes.
     """
 
     sure_probability: float = 0.9

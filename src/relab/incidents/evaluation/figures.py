@@ -88,7 +88,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
         - `episodes`: the number of episodes.
         - `without_figures`: the number of episodes that ended in an error.
-        - `with_something_wrong`: the number of episodes with a fault.
+        - `with_something_wrong`: the number of episodes with a fault that did not end in an error.
         - `subjects`: the number of different subjects of the episodes with a fault.
         - `rates`: `{metric: rate with its interval}`, over the episodes with a fault.
         - `times`: `{metric: median and 90th percentile}`, over the episodes with a fault.

@@ -42,7 +42,7 @@ class DeliveryReply:
 
     Attributes:
         reason: why the receiver did not accept the notice, without secrets; empty if the notice was accepted.
-        retry_after_s: the receiver's `Retry-After` in seconds; None if the response has none.
+        retry_after_s: the receiver's `Retry-After` in seconds; None if there is no valid one, or no retry.
     """
 
     result: DeliveryResult

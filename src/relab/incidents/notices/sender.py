@@ -210,7 +210,8 @@ class NoticeSender:
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
         """Store the result of sending a notice; return whether to go on with further notices.
 
-        Return False if the notice must be retried after a pause. A notice that was retried for too long is skipped.
+        Return False if the notice must be retried after a pause. A notice that the receiver rejects, or that was retried
+        for too long, is skipped.
 
         Args:
             delivery: the notice, with the functions that store its success or its failure.

@@ -99,7 +99,8 @@ def onset(case: IncidentRecord, signals: Signals) -> int:
 
     - The incident was opened.
     - A finding (anomaly) of the incident was first seen.
-    - A signal in a finding rose above its bound, and all later samples until the incident was opened were above it.
+    - A signal in a finding of the detector `level_shift` or `seed_rule` rose above its bound, and all later samples
+      until the incident was opened were above it.
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]

@@ -41,12 +41,12 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRecord:
-    """All stored data of an incident.
+    """The stored data of an incident.
 
     Attributes:
         incident: the present state of the incident.
         events: the timeline of the incident.
-        actions: the actions of the responder.
+        actions: the actions of the responder, at most 1,000.
         approvals: the approval requests with their decisions; the decision is None if there was none.
     """
 
@@ -125,7 +125,8 @@ class ActionReview:
         by: the person or process that did the action, and the person who approved it.
         why: the reason for the action.
         result: the result in words, with the judgement of verification and its reason.
-        has_helped: whether the action helped, according to verification.
+        has_helped: whether the action helped, according to verification. An action of others counts as helpful if it was
+            the last successful one before the recovery.
         measured: the signals before and after the action, in words; empty without samples.
         has_eased: whether errors or latency were clearly lower after the action, whatever verification concluded.
     """
@@ -232,7 +233,7 @@ class Postmortem:
         summary: the sentences of the summary.
         timeline: the events, at most `MAX_ENTRIES`.
         left_out: the number of events that the timeline omits.
-        evidence: the evidence that the timeline cites, without duplicates, the latest first.
+        evidence: the evidence that the timeline cites, without duplicates, the latest first; at most `MAX_EXHIBITS`.
         actions: the responder's actions in order, then the actions of people and other clients.
         worked: a text about the actions that ended the incident, or about actions after which measured values improved.
         follow_ups: the tasks for people after the incident, each with its reason.

@@ -53,7 +53,7 @@ class PostmortemService:
 
 
 def incident_record(log: IncidentLog, incident_id: str) -> IncidentRecord:
-    """Return all stored data of an incident.
+    """Return the stored data of an incident; of its events and actions, only the first (see `events_of`, `ActionLog`).
 
     Raises:
         IncidentNotFoundError: no incident has this id.

@@ -96,7 +96,8 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
     """Return the signals (measured values) that a timeline stores, merged from all its events of the kind `signals`.
 
-    If several events have values of the same poll, the result has each value once.
+    The result has at most twice `MAX_SIGNALS` signals. If several events have values of the same poll, the result has
+    each value once.
     """
     by_time: dict[int, dict[str, float]] = {}
     for event in events:

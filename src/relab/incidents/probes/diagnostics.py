@@ -83,8 +83,8 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Return facts about the target's feature flags: the load limit, and the routing of requests.
 
-    The fact `flags.unusual` is `limit` or `route` if this flag has a harmful value, otherwise `none`. A further fact
-    gives the usual value of the harmful flag.
+    The fact `flags.unusual` is `limit` or `route` if this flag has a harmful value, `none` if neither has, and missing
+    if the flags cannot be judged. A further fact gives the usual value of the harmful flag.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")

@@ -63,7 +63,7 @@ def kind_of(text: str, sqlstate: str | None = None) -> str:
 
     Args:
         text: the error message.
-        sqlstate: PostgreSQL's error code, if there is one; it has precedence over the message.
+        sqlstate: PostgreSQL's error code, if there is one; a code that this module knows has precedence over the message.
     """
     if sqlstate in _SQLSTATES:
         return _SQLSTATES[sqlstate]

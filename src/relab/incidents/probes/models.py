@@ -28,7 +28,7 @@ class ProbeRequest:
         within_s: the time limit of an answer, in seconds. It must be longer than the server's own time limits for its
             dependencies, so that the server can report their time-outs.
         times: how often the request is sent. A fact about growth needs two or more answers.
-        pause_s: the pause after each answer, in seconds.
+        pause_s: the pause between an answer and the next sending, in seconds.
     """
 
     base: ProbeServer

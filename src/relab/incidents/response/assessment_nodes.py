@@ -52,9 +52,9 @@ class AssessmentNodes:
     async def monitor(self, state: IncidentState) -> IncidentState:
         """Return the latest poll under the key `symptoms` of the state, so that the next nodes examine this poll.
 
-        A poll is one set of answers of the target. The result also has the ids of the newest records of the action
-        server, which executes repairs. Later nodes compare new records with these ids, to find actions that people or
-        other clients have requested meanwhile.
+        A poll is one set of answers of the target. If the action server, which executes repairs, answers, the result
+        also has the ids of its newest records; ids that are in the state already are kept. Later nodes compare new
+        records with these ids, to find actions that people or other clients have requested meanwhile.
         """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
@@ -71,7 +71,8 @@ class AssessmentNodes:
     async def detect(self, state: IncidentState) -> IncidentState:
         """Check whether the target still has a problem, and return the answer under the key `is_unhealthy` of the state.
 
-        If the problem has passed, the result also contains the next node and the reason.
+        An incident that a person or an alert has reported always counts as a problem. If the problem has passed, the
+        result also contains the reason for the end.
         """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):
@@ -151,7 +152,7 @@ class AssessmentNodes:
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
-        Normally this is done once. If `state` has a confirmed cause for which no plan was executed, it is repeated with
+        Normally this is done once. If `state` has a confirmed cause whose plan was not requested, it is repeated with
         the next polls until the new diagnosis finds a known cause. There are at most `_MAX_REPEATS` repetitions, and
         none after `rediagnosis_timeout_s` seconds.
         """
@@ -200,7 +201,7 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether the diagnosis in `state` is confirmed, and no plan for it was executed yet."""
+    """Return whether the diagnosis in `state` is confirmed, and the action of the last plan was not requested yet."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:

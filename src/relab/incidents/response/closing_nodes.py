@@ -133,8 +133,9 @@ class ClosingNodes:
 
         - `learn`, once users are served well again
         - no node, once a person has ended the incident
-        - `monitor`, for a new diagnosis: if a person reports the problem again, if another outage begins, or if the
-          incident was handed over without a diagnosis, but the probes at that time indicate a cause
+        - `monitor`, for a new diagnosis: if a person reports the problem again, if another outage begins or one becomes
+          much worse, or if the incident was handed over without a diagnosis, but the probes at that time indicate a
+          cause
         """
         world = self._world
         suspected = state.get("suspected", "")

@@ -49,7 +49,7 @@ class PollState:
         feed: the polls (the values that the target had at one time).
         baseline: the usual values of the target's signals.
         findings: the result of the detectors after the last poll.
-        wrong_at_us: the time of the last poll with anomalies that open an incident; None if there was none.
+        wrong_at_us: the time of the last poll with confirmed anomalies that open an incident; None if there was none.
         stale: the times (`at_us`) of polls with outdated measured values.
         outages: the anomalous signals of the open incident, with the times at which people were notified of them.
         lease: the lease of this process while it is the leader (the only process that polls the target); otherwise

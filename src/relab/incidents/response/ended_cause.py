@@ -30,7 +30,8 @@ class EndedCause:
         """Wait until it is clear whether an incident has passed because its cause ended by itself; return the answer.
 
         Return False at once if the cause has no runbook, the diagnosis had no facts that show the cause, or new probes
-        still show it. Otherwise wait for new polls. After each poll, the first case that applies decides the result:
+        do not show that it is gone. Otherwise wait for new polls. After each poll, the first case that applies decides
+        the result:
 
         1. A person has reported the problem since its cause was diagnosed: False.
         2. `Recovery` reports that the incident has passed: True if new probes show that the cause is still gone,

@@ -14,7 +14,7 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
     - Dismissed: all its anomalies, because a person accepts them.
     - Closed by a person: all its anomalies, and those that are present now, for a minute, because figures of the target
       show a problem for some time after its end. If the person is wrong, a new incident opens.
-    - Resolved: small durations that the verification of the repair accepted.
+    - Resolved: P95 latencies that the verification of the repair accepted.
     """
     if incident.outcome is IncidentOutcome.DISMISSED:
         detector.mute(finding.anomaly for finding in incident.findings)

@@ -91,8 +91,8 @@ def state_after_news(
 ) -> IncidentState:
     """Prepare a new diagnosis of an incident: return the keys of the workflow's state that change, with their values.
 
-    If `news` has a recurrence of the problem after a recovery, earlier actions may be tried again. Plans that people
-    rejected stay rejected.
+    If `news` has a recurrence of the problem after a recovery, most earlier actions may be tried again (`tried_of` has
+    the exceptions). Plans that people rejected stay rejected.
 
     Args:
         state: the state of the incident workflow.

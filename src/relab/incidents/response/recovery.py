@@ -60,7 +60,7 @@ class Recovery:
     async def has_passed(self) -> bool:
         """Return whether the incident has passed, that is, whether all of these conditions hold.
 
-        Users were served well for the last `min_quiet_s` seconds; no poll in this time had an anomaly that opens
+        Users were served well for the last `min_quiet_s` seconds; no poll in this time had a confirmed anomaly that opens
         incidents; no firing alert of this incident was received in the last five hours.
         """
         world, settings = self._world, self._world.settings.verification

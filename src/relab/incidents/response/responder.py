@@ -343,7 +343,7 @@ class Responder:
                 return NEWS
 
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Write an error of the responder itself to the timeline; return whether the incident is still open.
+        """Write an error of the responder itself to the timeline; return False if the incident is over, else True.
 
         `failures` is the number of errors in a row. If it has reached `_MAX_FAILURES`, escalate the incident.
         """

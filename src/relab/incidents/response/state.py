@@ -56,7 +56,7 @@ class IncidentState(TypedDict, total=False):
         execution_results: the idempotency keys of the actions requested so far, in order.
         recommendation: the last sentence for people: how the incident ended, or why it was handed over.
         known: the facts that probes have found so far, as JSON.
-        candidates: all possible causes with their probabilities, as JSON.
+        candidates: the possible causes with their probabilities, as JSON.
         is_confirmed: whether probes at two different times gave the same diagnosis.
         others_since_us: a time; all actions that others requested before this time have been examined.
         others_seen: the ids of the newest records of the action server that have been examined; absent if the server
@@ -64,7 +64,7 @@ class IncidentState(TypedDict, total=False):
         others_first_seen: the ids of the action server's newest records at the beginning of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the service's state at the time of the last plan.
-        approval_id: the id of the approval request for the last plan; None if no approval was needed.
+        approval_id: the id of the approval request for the last plan; None if none was made or decided yet.
         ground: the sentence in which the policy says why a person has to decide on the last plan.
         before: the last poll before the last action, as JSON.
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.

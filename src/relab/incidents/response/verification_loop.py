@@ -129,7 +129,7 @@ class VerificationLoop:
     def _bounds_of_those_let_in(self) -> HealthBounds:
         """Return the health bounds of the accepted requests while the service rejects others because of high load.
 
-        Until the load is normal again, a P95 latency up to the operators' threshold for slow answers counts as healthy.
+        Until the load is normal again, a P95 latency up to `slow_response_ms` counts as healthy.
         """
         # The load is high now. After the rollback of the load limit, the usual bounds verify the service again.
         usual = self._world.bounds()

@@ -65,10 +65,11 @@ class ActionLog:
             IncidentNotFoundError: the incident of the action does not exist.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
-            ActionRejectedError: a person rejected this action on the same part of the service in this incident.
+            ActionRejectedError: a person rejected this action on the same part of the service in this incident, and it
+                is not a rollback.
             LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
-            InvalidInputError: the action cannot be stored unchanged.
+            InvalidInputError: the names or the parameters of the action cannot be stored unchanged.
             ValueError: the status of the action is not `asked`.
         """
         if act.status is not ActionStatus.ASKED:

@@ -87,7 +87,7 @@ class ApprovalNotFoundError(NotFoundError):
 
 
 class InvalidIncidentCursorError(InvalidInputError):
-    """The cursor was not returned by the list of incidents."""
+    """The cursor does not have the form of a cursor of the list of incidents."""
 
     code = "invalid_cursor"
 

@@ -224,7 +224,7 @@ class IncidentLog:
             limit: the maximum number of incidents, at most 500.
 
         Raises:
-            InvalidIncidentCursorError: the cursor was not returned by this method.
+            InvalidIncidentCursorError: the cursor does not have the form of `next_cursor`.
         """
         before = None if cursor is None else _read_cursor(cursor)
         limit = max(1, min(limit, MAX_PAGE))

@@ -111,7 +111,7 @@ class IncidentFinding(_Remembered):
         detector: the name of the detector; `alert` for a received alert, `trigger` for the report of a person.
         signal: the name of the signal (measured value), or of the alert.
         value: the latest value of the signal; None if it is not a number.
-        expected: the bound that this value violates; None if it is not a number.
+        expected: the bound that this value violates, or the usual value; None if it is not a number.
         detail: one sentence about the latest anomaly, for people.
         opens: whether the anomaly alone may open an incident.
         severity: the worst severity so far.
@@ -163,7 +163,7 @@ class IncidentSummary(_Remembered):
         outcome: how the incident ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
-        recommendation: a sentence for people. It says what to do or, after the end, what ended the incident.
+        recommendation: why a person is needed, from the last handover to people; empty if there was none.
         last_seq: the number of the last event of the incident's timeline.
     """
 
@@ -193,7 +193,7 @@ class Incident(IncidentSummary):
 
     Attributes:
         findings: the anomalies found by detectors, alerts and people, the earliest first.
-        symptoms: the values of the facts on which the diagnosis is based, by the name of the fact.
+        symptoms: the values of the facts at the last diagnosis or handover to people, by the name of the fact.
         plan: the latest action plan, as JSON; None before the first plan.
         content: other data that the responder stores with the incident, as JSON.
     """
