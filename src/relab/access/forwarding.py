@@ -127,7 +127,7 @@ def _hops(text: str) -> list[str]:
             hops.append(current)
             current = ""
         at = pair.end()
-    return hops or [""]
+    return hops
 
 
 def _without_port(hop: str) -> str:

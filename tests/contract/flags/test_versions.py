@@ -21,7 +21,7 @@ from relab.flags.errors import (
     StaleFlagVersionError,
 )
 from relab.flags.models import FlagContent, FlagVersion
-from relab.flags.service import FlagService
+from relab.flags.service import MAX_CONTENT_BYTES, FlagService
 from relab.storage import Database
 from support.flags.contents import Document, content, documents, rule
 
@@ -178,6 +178,19 @@ def test_text_that_a_database_rejects_is_rejected_before_the_write(
 
     assert field in [name for name, _ in refusal.value.problems]
     assert stored(flag_database) == before
+
+
+def test_texts_and_content_of_the_largest_size_are_stored(flags: FlagService, key: str) -> None:
+    empty = content(value_type="string", variants={"off": ""})
+    room = MAX_CONTENT_BYTES - len(canonical_json(empty.model_dump(mode="json")).encode())
+    largest, larger = (content(value_type="string", variants={"off": "x" * size}) for size in (room, room + 1))
+    longest_key = key.ljust(200, "x")
+
+    made = flags.create(longest_key, largest, author="a" * 200, note="n" * 1_000)
+
+    assert flags.get(longest_key) == made
+    with pytest.raises(InvalidInputError, match="65,537"):
+        flags.update(longest_key, larger, expected=None, author="ann")
 
 
 def test_pages_of_flags_are_in_byte_order_of_the_keys(flags: FlagService) -> None:

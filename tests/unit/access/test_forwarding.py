@@ -27,6 +27,28 @@ def test_a_direct_request_comes_from_its_peer() -> None:
     assert source_of(None, headers) == Source(None)
 
 
+@pytest.mark.parametrize("peer", [None, "", "testclient", "[::1]"])
+def test_peer_without_an_address_is_no_trusted_proxy(peer: str | None) -> None:
+    headers = [("X-Forwarded-For", "127.0.0.1")]
+
+    assert source_of(peer, headers, TRUSTED).client == peer
+
+
+def test_only_the_last_fifty_addresses_are_searched_for_the_client() -> None:
+    proxies = ["192.0.2.7"] * 49
+
+    assert client(("X-Forwarded-For", ", ".join(["203.0.113.9", *proxies]))) == "203.0.113.9"
+    assert client(("X-Forwarded-For", ", ".join(["203.0.113.9", *proxies, "192.0.2.8"]))) == "192.0.2.7"
+
+
+def test_long_header_name_is_cut_in_the_message() -> None:
+    found = source_of("127.0.0.1", [("X-Forwarded-" + "a" * 5_000, "")])
+
+    assert found.via is not None
+    assert found.via.startswith("it has the header X-Forwarded-Aaa")
+    assert len(found.via) < 100
+
+
 @pytest.mark.parametrize(
     "name", [*sorted(FORWARDING_HEADERS), "x-forwarded-for", "X-FORWARDED-PROTO", "X-Forwarded-Client-Cert"]
 )

@@ -26,23 +26,10 @@ from relab.storage import Database
 from support.clocks import MovableClock
 from support.storage.migrated import migrate
 
-START_US = 1_800_000_000_000_000
+START_US = MovableClock.us
 HOUR_US = 3_600_000_000
 
 Make = Callable[..., AccessService]
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_US)
-
-
-@pytest.fixture
-def make(database: Database, clock: MovableClock) -> Iterator[Make]:
-    def build(**options: Any) -> AccessService:
-        return AccessService(database, clock, **options)
-
-    return build
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +37,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccessService]:
     """The access service of an installation without tokens; SQLite only, because the database makes no difference."""
     database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('access') / 'test.db'}")
     migrate(database)
-    yield AccessService(database, MovableClock(START_US))
+    yield AccessService(database, MovableClock())
     database.close()
 
 
@@ -319,6 +306,8 @@ def test_forged_tokens_are_invalid(make: Make) -> None:
         f"{prefix}_{'0' * 32}_{secret}",
         f"{prefix}_{'ü' * 32}_{secret}",
         f"{prefix}_{compact_id}\x00_{secret}",
+        f"{prefix}_{compact_id[:-1]}\x00_{secret}",
+        f"{prefix}_{compact_id}0_{secret}",
         "relab_%s_%s",
         "x" * 100_000,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -83,6 +84,32 @@ def test_invalid_content_is_rejected_with_its_field(made: Any, field: str) -> No
 
     assert field in [name for name, _ in refusal.value.problems]
     assert field in str(refusal.value)
+
+
+def conditions(count: int) -> list[Document]:
+    return [{"attribute": "a", "op": "eq", "value": number} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("largest", "of_size"),
+    [
+        (2_000, lambda size: document(description="x" * size)),
+        (100, lambda size: document(salt="x" * size)),
+        (100, lambda size: document(variants={"off": False} | {f"v{number}": True for number in range(size - 1)})),
+        (100, lambda size: document(rules=[rule(f"r{number}", variant="on") for number in range(size)])),
+        (200, lambda size: document(rules=[rule("r" * size, variant="on")])),
+        (20, lambda size: document(rules=[{"name": "r", "conditions": conditions(size), "serve": {"variant": "on"}}])),
+        (200, lambda size: document(rules=[rule("r", ("a" * size, "eq", 1), variant="on")])),
+        (1_000, lambda size: document(rules=[rule("r", ("a", "in", list(range(size))), variant="on")])),
+    ],
+    ids=["description", "salt", "variants", "rules", "rule name", "conditions", "attribute", "listed values"],
+)
+def test_content_of_the_largest_size_is_accepted_and_one_more_is_not(
+    largest: int, of_size: Callable[[int], Document]
+) -> None:
+    assert read_as(FlagContent, of_size(largest))
+    with pytest.raises(InvalidInputError):
+        read_as(FlagContent, of_size(largest + 1))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])

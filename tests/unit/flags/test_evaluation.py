@@ -154,6 +154,17 @@ def test_bucket_is_below_ten_thousand_and_deterministic(key: str, salt: str, who
     assert bucket(key, salt, who) == bucket(key, salt, who)
 
 
+@given(TEXTS.filter(bool))
+def test_part_of_a_split_gets_exactly_as_many_buckets_as_its_weight(key: str) -> None:
+    place = bucket("flag", "", key)
+    context = {"targetingKey": key}
+
+    assert served(split_flag([place, ALL_BP - place, 0, 0]), context) == ("b", "SPLIT")
+    assert served(split_flag([place + 1, ALL_BP - place - 1, 0, 0]), context) == ("a", "SPLIT")
+    # A part without weight gets no key, in front of the others too.
+    assert served(split_flag([0, place, 0, ALL_BP - place]), context) == ("d", "SPLIT")
+
+
 @settings(max_examples=20)
 @given(weights(4), st.integers(0, 10_000))
 def test_split_distributes_keys_by_its_weights(shares: list[int], first: int) -> None:

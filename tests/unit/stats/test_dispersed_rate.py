@@ -37,6 +37,13 @@ def test_a_burst_widens_the_interval() -> None:
     assert burst.high > even.high
 
 
+def test_two_windows_with_different_rates_widen_the_interval() -> None:
+    even, uneven = dispersed_rate([10, 10], [1_000, 1_000]), dispersed_rate([19, 1], [1_000, 1_000])
+
+    assert uneven.low < even.low
+    assert uneven.high > even.high
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 500)), min_size=1, max_size=10))
 def test_interval_contains_the_rate_and_the_exact_interval(windows: list[tuple[int, int]]) -> None:
     hits = [count for count, _ in windows]

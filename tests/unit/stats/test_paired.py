@@ -183,6 +183,16 @@ def test_many_symmetrical_differences_have_students_interval() -> None:
     assert found.high == pytest.approx(high)
 
 
+def test_few_evenly_spread_differences_have_students_interval() -> None:
+    # The bootstrap is widened for few clusters just so far that it does not exceed Student's interval here.
+    values = stats.norm.ppf((np.arange(6) + 0.5) / 6)
+    found = interval_of(cluster(values.tolist()), resamples=20_000)
+
+    low, high = stats.t.interval(0.95, 5, loc=0.0, scale=stats.sem(values))
+    assert found.low == pytest.approx(low)
+    assert found.high == pytest.approx(high)
+
+
 @given(pairs=GROUPED, level=st.sampled_from([0.5, 0.8, 0.95, 0.999]), clip=st.booleans())
 @examples(40)
 def test_estimate_lies_in_its_interval_and_the_interval_within_the_bounds(

@@ -23,6 +23,19 @@ def test_one_cluster_has_an_infinite_interval() -> None:
     assert math.isnan(found.standard_error)
 
 
+def test_two_different_differences_have_a_finite_interval() -> None:
+    found = interval_of(cluster([1.0, 3.0]))
+
+    low, high = stats.t.interval(0.95, 1, loc=2.0, scale=1.0)
+    assert found.low == pytest.approx(low)
+    assert found.high == pytest.approx(high)
+
+
+def test_equal_values_in_large_clusters_do_not_vary() -> None:
+    # The rounding error of a sum grows with the number of its values.
+    assert cluster([0.1] * 7_000, [0] * 5_000 + [1] * 2_000).is_constant
+
+
 @pytest.mark.parametrize("deltas", [[0.0] * 5, [2.5] * 5, [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]])
 def test_equal_differences_without_bounds_have_an_infinite_interval(deltas: list[float]) -> None:
     found = paired_delta(deltas)

@@ -34,6 +34,9 @@ def test_power_equals_that_of_the_noncentral_t(count: int, shift: float) -> None
     expected = stats.nct.sf(critical, count - 1, shift) + stats.nct.cdf(-critical, count - 1, shift)
 
     assert power_of(shift / math.sqrt(count), 1.0, count) == pytest.approx(expected, abs=1e-8)
+    # A gate passes only on one side.
+    passed = stats.nct.sf(critical, count - 1, shift)
+    assert pass_chance(shift / math.sqrt(count), 1.0, count) == pytest.approx(passed, abs=1e-8)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 20, 0.05 / 200])
@@ -46,6 +49,8 @@ def test_power_of_two_differences_matches_a_numerical_integral(alpha: float) -> 
     expected = np.trapezoid(stats.norm.pdf(grid) * noticed, grid)
 
     assert power_of(shift / math.sqrt(2), 1.0, 2, alpha=alpha) == pytest.approx(expected, abs=1e-6)
+    passed = np.trapezoid(stats.norm.pdf(grid) * noticed * (grid + shift > 0), grid)
+    assert pass_chance(shift / math.sqrt(2), 1.0, 2, alpha=alpha) == pytest.approx(passed, abs=1e-6)
 
 
 def test_simulated_t_test_has_the_computed_power() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evals.sequential_stopping import ALPHA, RATE, Setting, log_normal, measure, success
@@ -24,14 +24,32 @@ DIFFERENCES = st.lists(st.sampled_from([-1.0, -1 / 3, 0.0, 1 / 3, 1.0]), min_siz
 
 
 @given(values=DIFFERENCES, mean=st.floats(-0.95, 0.95))
-def test_evidence_after_all_values_is_the_end_of_its_path(values: list[float], mean: float) -> None:
+@example(values=[1.0, 0.0] * 10, mean=-0.5)
+@example(values=[-1.0, 0.0] * 10, mean=0.5)
+def test_path_of_the_evidence_has_the_evidence_after_each_value(values: list[float], mean: float) -> None:
     array = np.array(values)
     for bounds in (RATE, None):
         above, below = evidence_path(array[None, :], mean, bounds)
-        found = evidence(array, mean, bounds)
+        found = [evidence(array[: count + 1], mean, bounds) for count in range(len(values))]
 
-        assert found.above == pytest.approx(above[0, -1], abs=1e-6)
-        assert found.below == pytest.approx(below[0, -1], abs=1e-6)
+        assert [each.above for each in found] == pytest.approx(above[0], abs=1e-6)
+        assert [each.below for each in found] == pytest.approx(below[0], abs=1e-6)
+
+
+@given(values=DIFFERENCES, level=st.sampled_from([0.8, 0.95, 0.99]))
+def test_an_interval_ends_where_the_evidence_refutes_the_mean_at_its_level(values: list[float], level: float) -> None:
+    array, threshold = np.array(values), math.log(2 / (1 - level))
+    bounded = always_valid_interval(array, level=level, bounds=RATE)
+    if bounded.low > -1:
+        assert evidence(array, bounded.low, RATE).above == pytest.approx(threshold, abs=1e-6)
+    if bounded.high < 1:
+        assert evidence(array, bounded.high, RATE).below == pytest.approx(threshold, abs=1e-6)
+
+    unbounded = always_valid_interval(array, level=level)
+    if math.isfinite(unbounded.low):
+        assert evidence(array, unbounded.low).above >= threshold
+    if math.isfinite(unbounded.high):
+        assert evidence(array, unbounded.high).below >= threshold
 
 
 @given(values=DIFFERENCES)
@@ -70,6 +88,8 @@ def test_unbounded_values_without_a_scale_decide_nothing(values: np.ndarray) -> 
 
 def test_no_value_gives_no_evidence() -> None:
     assert always_valid_interval(np.array([]), level=0.95, bounds=RATE).low == -1
+    assert always_valid_interval(np.array([]), level=0.95).low == -math.inf
+    assert always_valid_interval(np.array([]), level=0.95).high == math.inf
     assert evidence(np.array([]), 0.0).p_value == 1.0
 
 
@@ -98,6 +118,16 @@ def test_findings_relate_the_mean_to_the_margin(
     if found is not None:
         interval = always_valid_interval(values, level=1 - ALPHA, bounds=bounds)
         assert found[1] == interval
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_mean_is_not_within_the_margin_if_its_interval_reaches_beyond_it(sign: int) -> None:
+    # The first values lie far from the others, so a mean of 2.7 is refuted, but a mean of 2.9 is not.
+    values = sign * np.array([2.9, 2.91] * 5 + [-0.2, 0.2] * 7)
+    interval = always_valid_interval(values, level=1 - ALPHA)
+
+    assert max(interval.high, -interval.low) > 2.9
+    assert finding(values, margin=2.7, alpha=ALPHA) is None
 
 
 @pytest.mark.parametrize(

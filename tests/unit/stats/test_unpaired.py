@@ -54,6 +54,14 @@ def test_tasks_solved_always_or_never_use_newcombe_and_fisher() -> None:
     assert found.test.p_value == pytest.approx(stats.fisher_exact([[9, 1], [2, 8]]).pvalue)
 
 
+def test_repeats_of_a_task_with_one_outcome_count_as_one_trial() -> None:
+    tasks = [0, 0, 1, 1, 2, 2]
+    found = unpaired_delta(cluster([0.0] * 6, tasks), cluster([1.0] * 6, tasks), is_rate=True)
+
+    assert found.interval == newcombe(0, 3, 3, 3)
+    assert found.clusters == 3
+
+
 def test_constant_values_bound_only_the_difference_of_a_rate() -> None:
     zeros, ones = cluster([0.0] * 6), cluster([1.0] * 6)
 

@@ -248,6 +248,13 @@ def test_false_pass_rate_depends_on_the_shape_of_the_data_and_not_on_their_mean(
     assert here == there
 
 
+def test_sample_that_is_too_small_to_pass_never_passes_by_chance() -> None:
+    # Student's interval of two differences is wider than their range, so no sample lies wholly above its true mean.
+    clusters = cluster([-1.0, 1.0])
+
+    assert false_pass_rate(clusters, Gate("m", True, 0.0), 0.0, runs=20, resamples=99) == 0.0
+
+
 def test_lower_and_upper_gates_are_mirror_images() -> None:
     values = np.random.default_rng(3).lognormal(0, 1, 12)
     above = false_pass_rate(cluster(values.tolist()), Gate("m", True, 1.0), 1.0, runs=60, resamples=199)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, probability_of_any
 from relab.incidents.diagnosis.inference import MAX_HISTORY_FACTOR, Diagnosis
 from relab.knowledge.models import Expectation, FactCondition, FactValue, Operator, Risk, Runbook
 
@@ -78,6 +78,17 @@ def test_probe_that_separates_causes_has_the_highest_value() -> None:
     assert diagnosis.gain(["nothing.that.counts"]) == 0
 
 
+def test_hundreds_of_facts_against_all_causes_still_give_probabilities() -> None:
+    signs = [expects(f"sign.{number}", otherwise=0.95) for number in range(400)]
+    twins = [runbook("a", *signs), runbook("b", *signs, expects("b.sign"))]
+    facts: dict[str, FactValue] = {f"sign.{number}": False for number in range(400)}
+
+    found = Diagnosis(twins, {**facts, "b.sign": True}).candidates()
+
+    assert found[0].cause == "b"
+    assert 0.5 < found[0].probability <= 1
+
+
 def test_condition_on_another_type_of_fact_has_no_effect() -> None:
     condition = FactCondition("used", Operator.AT_LEAST, 5.0)
     assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
@@ -100,6 +111,7 @@ def test_probabilities_are_valid_for_any_facts(facts: dict[str, FactValue], memo
     for item in candidates:
         with_it = [each.probability for each in hypotheses if item.cause in each.causes]
         assert item.probability == pytest.approx(sum(with_it))
+        assert set(item.for_it).isdisjoint(item.against_it)
     together = {other: each.cause for each in candidates for other in each.together}
     assert UNKNOWN not in {*together, *together.values()}
     assert all(0 <= item.probability <= 1 for item in candidates)
@@ -198,6 +210,34 @@ def test_repaired_cause_that_recurs_is_a_candidate_again() -> None:
     repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     facts: dict[str, FactValue] = {"pool.full": True, "locks": True}
     assert Diagnosis([POOL, repaired, DOWN], facts, mended=("lock",)).candidates()[0].cause == "lock"
+
+
+@pytest.mark.parametrize("sign", [True, False])
+def test_sign_that_one_cause_raises_and_the_other_lowers_says_nothing_about_the_pair(sign: bool) -> None:
+    books = [
+        runbook("up", expects("sign", likely=0.9, otherwise=0.5)),
+        runbook("down", expects("sign", True, 0.1, 0.5)),
+    ]
+
+    def odds(facts: dict[str, FactValue]) -> float:
+        found = {frozenset(each.causes): each.probability for each in Diagnosis(books, facts).hypotheses()}
+        return found[frozenset({"up", "down"})] / found[frozenset({UNKNOWN})]
+
+    assert odds({"sign": sign}) == pytest.approx(odds({}))
+
+
+def test_evidence_is_listed_strongest_first() -> None:
+    weak, strong = expects("weak", likely=0.6, otherwise=0.4), expects("strong", likely=0.95, otherwise=0.05)
+    books = [runbook("a", weak, strong), runbook("b", expects("other"))]
+
+    def candidate(holds: bool) -> Candidate:
+        found = Diagnosis(books, {"weak": holds, "strong": holds}).candidates()
+        return next(item for item in found if item.cause == "a")
+
+    assert candidate(True).for_it == (strong.condition, weak.condition)
+    assert candidate(True).against_it == ()
+    assert candidate(False).against_it == (strong.condition, weak.condition)
+    assert candidate(False).for_it == ()
 
 
 def test_failed_requirement_also_rules_a_cause_out_of_pairs() -> None:

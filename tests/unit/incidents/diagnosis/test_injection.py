@@ -134,6 +134,12 @@ def test_model_raises_the_odds_of_a_cause_by_a_factor_of_four_at_most(
     assert [item.cause for item in after if item.cause != cause] == [name for name in others if name != cause]
 
 
+def test_cause_that_is_no_candidate_changes_nothing() -> None:
+    before = (Candidate("leak", 0.6), Candidate(UNKNOWN, 0.4))
+
+    assert raised(before, "mended", 1.0) == before
+
+
 def test_pairs_of_a_cause_stay_ordered_when_another_cause_is_raised() -> None:
     before = [
         Candidate("leak", 0.9, together={"crowd": 0.4, "spike": 0.3}),

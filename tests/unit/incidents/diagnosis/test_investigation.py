@@ -155,6 +155,25 @@ def test_fact_that_a_later_probe_lacks_is_removed() -> None:
     assert first.with_probes(["cache"], ProbeResult({})).facts == first.facts
 
 
+def test_evidence_of_a_removed_fact_is_removed_too() -> None:
+    found = [
+        ProbeEvidence(f"ev-{fact}", "pool", "GET /", "", fact, value, str(value), 1)
+        for fact, value in (("pool.used", 5.0), ("pool.pending", 1.0))
+    ]
+    first = KnownFacts().with_probes(["pool"], ProbeResult({"pool.used": 5.0, "pool.pending": 1.0}, tuple(found)))
+    later = first.with_probes(["pool"], ProbeResult({"pool.used": 5.0}, tuple(found[:1])))
+
+    assert dict(later.evidence) == {"pool.used": found[0]}
+
+
+def test_probes_are_listed_once_in_the_order_of_their_first_run() -> None:
+    known = KnownFacts()
+    for names in (["pool", "logs"], ["logs", "cache"], ["pool"]):
+        known = known.with_probes(names, ProbeResult({}))
+
+    assert known.looked == ("pool", "logs", "cache")
+
+
 def test_figures_are_relative_to_the_baseline() -> None:
     async def go() -> KnownFacts:
         investigator = Investigator(Service().run, RUNBOOKS, usual={"traffic.rps": 50.0})

@@ -126,6 +126,8 @@ def test_model_answer_about_a_confirmed_cause_is_recorded_and_changes_nothing(lo
     ]
     assert heard.content["cause"] == says
     assert heard.content["by_rules"] == "lock"
+    assert ("as the rules do" in heard.message) is (says == "lock")
+    assert ("the rules are sure of lock" in heard.message) is (says != "lock")
     assert incident_in(model.prompts[0])["looks"] == {}
 
 

@@ -53,12 +53,18 @@ def first(*rows: dict[str, Any]) -> str | None:
         # A fluctuation is not a new onset, and neither is a deviation that ended long ago.
         ([BUSY, {}, {**BUSY, **SLOW}], "traffic"),
         ([BUSY, *[{}] * 5, SLOW, {**SLOW, **FAILING}], "latency"),
+        # A signal that was normal for four polls has begun to deviate again; three normal polls are a fluctuation.
+        ([SLOW, *[{}] * 3, BUSY, {**BUSY, **SLOW}], "traffic"),
+        ([SLOW, *[{}] * 2, BUSY, {**BUSY, **SLOW}], "latency"),
         # Several signals at once, a single one, or none.
         ([{**BUSY, **SLOW}], None),
         ([SLOW, SLOW], None),
         ([{}], None),
         # A small deviation is within the usual range.
         ([{"traffic.rps": 12.0}, SLOW, {"traffic.rps": 12.0, **SLOW}], None),
+        # So is a latency that rose by less than 50 ms, although it is more than twice as high.
+        ([{"latency.p95_ms": 60.0}, {**BUSY, "latency.p95_ms": 60.0}], None),
+        ([{"latency.p95_ms": 80.0}, {**BUSY, "latency.p95_ms": 80.0}], "latency"),
     ],
 )
 def test_first_signal_to_leave_its_range_is_found(rows: list[dict[str, Any]], told: str | None) -> None:
