@@ -16,7 +16,7 @@ from typing import Final
 MAX_TEXT_CHARS: Final = 20_000
 MAX_ERROR_CHARS: Final = 1_500
 MAX_PATHS: Final = 100
-"""The paths of errors that are read; a hostile text may have thousands without an error around them."""
+"""The maximum number of paths that are read; a hostile text may have thousands without an error around them."""
 MAX_FAULTS: Final = 5
 """The maximum number of arguments that a report names; a validator may list hundreds."""
 
@@ -36,7 +36,8 @@ class ArgumentFault:
 
     Attributes:
         kind: how the argument is wrong.
-        name: the name of the argument with its path (`items.0.id`); for `UNKNOWN_TOOL`, the name of the tool.
+        name: the name of the argument; for `UNKNOWN_TOOL`, the name of the tool. It has its path (`items.0.id`) only if
+            the text writes it so. In an error as JSON or Python's repr, it is the last name of the path.
         start: the index in the text at which the name begins.
         end: the index in the text after the name.
         demand: the part of the text that states the expected value; None without one.
@@ -147,7 +148,10 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 
 
 def argument_faults(text: str) -> list[ArgumentFault]:
-    """Return the wrong arguments that an error text names: at most `MAX_FAULTS`, and each argument once."""
+    """Return the wrong arguments that an error text names: at most `MAX_FAULTS`, and each name once.
+
+    Only the first `MAX_TEXT_CHARS` characters are read.
+    """
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):
         found: dict[str, ArgumentFault] = {}
