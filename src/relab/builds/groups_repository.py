@@ -103,6 +103,7 @@ def count_until(session: DatabaseSession, group: str, started_at: int, build_id:
 
     The given build is counted, even if it was deleted; builds that started after it are not. The start is in
     microseconds since 1970.
+
     Args:
         session: the session of the transaction.
         group: the key of the group.
