@@ -167,8 +167,12 @@ def argument_faults(text: str) -> list[ArgumentFault]:
 def _pydantic(text: str) -> Iterator[ArgumentFault]:
     for match in _PYDANTIC.finditer(text):
         kind = _KINDS.get(match["type"], FaultKind.INVALID)
-        is_nested = "." in match["name"] or "[" in match["name"]
+        is_nested = _has_path(match["name"])
         yield ArgumentFault(kind, match["name"], *match.span("name"), match["demand"].strip(), is_nested)
+
+
+def _has_path(name: str) -> bool:
+    return "." in name or "[" in name
 
 
 def _objects(text: str) -> Iterator[ArgumentFault]:
@@ -210,7 +214,8 @@ def _sentences(text: str) -> Iterator[ArgumentFault]:
             if group is not None and match[group].lower() not in _NO_NAMES:
                 start = match.start(group)
                 name = match[group].rstrip(".")
-                yield ArgumentFault(kind, name, start, start + len(name), groups.get("demand"))
+                is_nested = kind is not FaultKind.UNKNOWN_TOOL and _has_path(name)
+                yield ArgumentFault(kind, name, start, start + len(name), groups.get("demand"), is_nested)
 
 
 def _list_of_names(kind: FaultKind, match: re.Match[str]) -> Iterator[ArgumentFault]:
