@@ -121,7 +121,7 @@ class BuildController:
 
         Args:
             configuration: the configuration of the first build.
-            stop: ends the running build when set; no other build starts.
+            stop: ends the running build when set; a build that starts later is ended at once.
             events: the functions to call with each build, decision and suggestion, and at the end with the pass.
 
         Returns:
@@ -147,7 +147,7 @@ class BuildController:
         Args:
             done: the pass.
             configuration: the configuration of the first build.
-            stop: ends the running build when set; no other build starts.
+            stop: ends the running build when set; a build that starts later is ended at once.
             events: the functions to call with each new build, decision and suggestion.
         """
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)

@@ -101,7 +101,8 @@ def last_group_of(session: DatabaseSession, project: str) -> str | None:
 def count_until(session: DatabaseSession, group: str, started_at: int, build_id: str) -> tuple[int, int]:
     """Count the builds of a group up to a given build; return `(count, start of the first build)`.
 
-    The given build is counted; builds that started after it are not. The start is in microseconds since 1970.
+    The given build is counted, even if it was deleted; builds that started after it are not. The start is in
+    microseconds since 1970.
 
     Args:
         session: the session of the transaction.

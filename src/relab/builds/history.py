@@ -66,8 +66,9 @@ class JudgedTest(BaseModel):
         evidence: the builds that show the status, the earlier one first. For `flaky`: two builds of one input, or one
             build with both outcomes. For `broken`: the last pass and the first failure. For `fixed`: the last failure
             and the first pass.
-        streak: how many of the newest builds in a row have the same outcome of the test. Only builds with the same
-            job, branch and configuration are counted.
+        streak: how many of the newest builds in a row have the same outcome of the test. Only comparable builds are
+            counted: recorded ones with the same job, branch and configuration, or those that relab ran with the same
+            test selection.
         builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
         was_flaky: whether the test ever both failed and passed for one input.

@@ -164,7 +164,7 @@ class BuildService:
         Args:
             project: the project.
             configuration: the configuration of the first build.
-            stop: ends the running build when set; no other build starts.
+            stop: ends the running build when set; a build that starts later is ended at once.
             policy: the name of the policy (rule that chooses build actions); `fixed` builds again without a change.
             on_build: called with each finished build.
             on_decision: called with each decision.

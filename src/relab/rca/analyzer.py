@@ -22,7 +22,7 @@ from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun
 from relab.telemetry.past_models import PastRun
 
-ANALYZER_VERSION = "25"
+ANALYZER_VERSION = "26"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 

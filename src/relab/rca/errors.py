@@ -7,7 +7,11 @@ from relab.jobs.errors import PermanentJobError
 
 
 class UncitedClaimError(RelabError):
-    """A claim has no evidence, or cites evidence that does not exist; its producer must drop the claim."""
+    """A claim was built without evidence, or cites evidence that does not exist; its producer must drop the claim.
+
+    It is also raised for a report with insufficient evidence that has no reason for it, or a hypothesis with more than
+    low confidence.
+    """
 
     code = "uncited_claim"
 

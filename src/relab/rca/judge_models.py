@@ -25,7 +25,7 @@ class JudgeDrop(StrEnum):
     - `unknown_step`: the answer names a step that the request did not ask about.
     - `repeated_step`: the answer names a step twice.
     - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer is wrong.
-    - `ungrounded_reason`: the reason has names or numbers that are not in the run; only the reason is dropped.
+    - `ungrounded_reason`: the run does not support the reason; only the reason is dropped.
     """
 
     INVALID_ANSWER = "invalid_answer"

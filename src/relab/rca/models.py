@@ -283,7 +283,8 @@ class Report(RcaModel):
         `evidence` is `{evidence id: evidence}`.
 
         Raises:
-            UncitedClaimError: a claim cites an id that is not in `evidence`.
+            UncitedClaimError: a claim cites an id that is not in `evidence`; or `insufficient_evidence` is true, and the
+                reason is missing or a hypothesis has more than low confidence.
         """
         return cls.model_validate(
             {"evidence_index": tuple(evidence.values()), **fields}, context={"evidence": evidence}
@@ -293,7 +294,7 @@ class Report(RcaModel):
         """Return a copy of the report with new values of some fields, and with `evidence` as its `evidence_index`.
 
         Raises:
-            UncitedClaimError: a claim cites an id that is not in `evidence`.
+            UncitedClaimError: as for `build`.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "evidence_index"}
         return self.build(evidence, **{**fields, **changes})
@@ -303,7 +304,7 @@ class Report(RcaModel):
         """Read a stored report from its JSON object, and check all of its citations again.
 
         Raises:
-            UncitedClaimError: a claim cites an id that is not in the report's `evidence_index`.
+            UncitedClaimError: a claim cites an id that is not in the report's `evidence_index`, or as for `build`.
         """
         index = [Evidence.model_validate(item) for item in data["evidence_index"]]
         return cls.model_validate(data, context={"evidence": {item.evidence_id: item for item in index}})

@@ -73,7 +73,7 @@ Wording = Callable[[Report], Report]
 def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
     """Return `(sentence, reason)`: a language model's sentence, normalised for display, and why it must not be shown.
 
-    The reason is a `DropReason`; None if all numbers, names and quotations in the sentence occur in the texts `pieces`.
+    The reason is a `DropReason`; None if the texts `pieces` support the sentence (`check_text` has the rules).
     """
     from relab.rca.report import check_text, normal_text
 

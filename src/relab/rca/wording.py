@@ -102,7 +102,7 @@ class WordingOutcome:
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
     """Return a copy of the report with a summary by a language model.
 
-    If no such summary is accepted, return the report itself. Errors of the model are logged and not raised.
+    If no such summary is accepted, return the report itself. Errors of the model are not raised.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {

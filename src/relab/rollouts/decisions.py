@@ -55,6 +55,7 @@ class PersonalDecisions:
             TargetBusyError: another rollout uses the target.
             TargetUnhealthyError: the target is unhealthy.
             TargetUnavailableError: the target does not answer.
+            FlagsRejectedError: the target rejects the change.
             FlagsNotAppliedError: the target did not keep the change.
         """
         with self._held(rollout_id) as (record, target):
@@ -94,7 +95,8 @@ class PersonalDecisions:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is not over, has no change, or the flags from before it are in force already.
             FlagsChangedError: another client has changed the flags since the rollout.
-            TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: the flags were not restored.
+            TargetBusyError, TargetUnavailableError, FlagsRejectedError, FlagsNotAppliedError: the flags were not
+                restored.
         """
         with self._held(rollout_id) as (record, target):
             if Arm.B not in record.changes:

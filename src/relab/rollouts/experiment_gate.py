@@ -67,7 +67,8 @@ def read_evidence(
             differences).
 
     Raises:
-        ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
+        ExperimentEvidenceError: there is no such run or variant, the variant is the baseline, or the question names no
+            variant and there are several. Or the run is damaged or not finished.
         GateInvalidError: a gate (condition) cannot be parsed.
     """
     try:

@@ -112,7 +112,7 @@ class TargetLeases:
             rollout_id: the id of the rollout that uses the target.
 
         Raises:
-            TargetBusyError: another rollout holds the lease; the message names that rollout.
+            TargetBusyError: another rollout holds the lease; the message names that rollout, if it is known.
             ReportFolderError: the folder of the lock files cannot be written.
         """
         key = hashlib.sha256(target.encode()).hexdigest()

@@ -244,7 +244,8 @@ class RolloutJudgement(_Value):
         factors: the separate effects of flow control and routing, if the plan measures four arms (`factorial`);
             otherwise None.
         stopped_early: whether an early look (interim analysis) ended the measurement before its planned last round.
-        early_stop: the result of the last early look, in one sentence; None if the plan has no `early_stop`.
+        early_stop: one sentence: the result of the early look that ended the measurement, or that no look ended it. None
+            if the plan has no `early_stop`.
     """
 
     verdict: Verdict

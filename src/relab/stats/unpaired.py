@@ -19,7 +19,7 @@ class UnpairedDelta:
         estimate: the second mean minus the first.
         interval: the confidence interval of the estimate.
         test: the test of whether the true difference is 0.
-        standard_error: clustered standard error of the estimate.
+        standard_error: clustered standard error of the estimate; nan if a sample has only one cluster.
         clusters: number of clusters in the sample with fewer clusters.
     """
 

@@ -165,7 +165,7 @@ _LINES_AFTER: Final = 5
 """pip names the package this many lines after the output of its build at most."""
 
 _NOISE_OVER: Final = 0.65
-"""A rule with a lower weight is so vague that it does not start a block at a line that is noise."""
+"""A rule for errors with a lower weight is so vague that it does not start a block at a line that is noise."""
 
 
 def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:

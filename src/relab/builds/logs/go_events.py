@@ -15,7 +15,7 @@ _OUTPUT: Final = re.compile(r',"Output":"(?P<output>(?:[^"\\]|\\.)*+)')
 
 
 def event_output(text: str) -> tuple[str, str] | None:
-    """Return `(package, line)` of an event of `go test -json`; None if the text is no such event.
+    """Return `(package, line)` of an event of `go test -json`; None if the text is no event that names a package.
 
     `line` is the plain output in the event; empty for an event without output, such as the start of a test.
 

@@ -143,8 +143,10 @@ def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> st
 
     - In general, the error line with the highest score.
     - If this line only says that something failed, such as "npm error code 1": the first error line that says more and
-      has about the same score. If there is no such line: the line that shows the cause.
+      has about the same score. If there is no such line: the line that shows the cause, provided that it reports an
+      error (`FailureCause.is_reported`).
     - If the line only announces a message, such as "Traceback": the line that shows the cause.
+    - If the cause that is needed is unknown: the error line with the highest score.
 
     Args:
         relevant: the lines that explain the failure.

@@ -49,11 +49,11 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|ok\b(?<!\wok)|ignored|skipped|✓ |✔ |✕ |✖ |✗ |✘ |\xd7 |● |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|OK\b(?<!\wOK)|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:| Case) |% tests passed"
+    r"PASS|FAIL|ERROR|FLAKY|TIMEOUT|INTERRUPT|SKIP|RERUN|ok\b(?<!\wok)|ignored|skipped|✓ |✔ |✕ |✖ |✗ |✘ |↩ |∅ |☢ |⚠ |\xd7 |● |\[WARNING\] +\w[\w$]*\.|Passed|Failed|Skipped|\*\*\*|Not Run|OK\b(?<!\wOK)|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:| Case) |% tests passed"
     r"|\(Wstat: |rspec |Error: \S+:\d|Use -p |--{69}|\.hs:|= [.FES]$(?<= = .)|<(?:testcase|failure|error)\b|\((?:pass|fail|skip|todo)\) |✔(?<= ✔)|\\\w{1,200}\)$"
-    r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
+    r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\.decltest[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
 )
-"""Few lines have one of these, and searching them is faster than matching all rules.
+"""Each line that a rule matches has one of these. Few other lines do, and a search is faster than matching all rules.
 
 Each alternative begins with a literal character: `re` then searches only where one of these characters is, which is
 several times faster.
@@ -77,7 +77,8 @@ class LoggedTests:
     """The results of tests that a log reports.
 
     Attributes:
-        tests: `{name: result}`, in the order of the log, at most `MAX_TESTS`.
+        tests: `{name: result}`, at most `MAX_TESTS`, in the order of the log. Tests that only a list of failed tests
+            names (`FailedListRule`) come last.
         left_out: the number of results that are not in `tests`, because it is full.
     """
 

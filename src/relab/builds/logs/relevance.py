@@ -45,7 +45,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
     Args:
         log: the log of the failed build.
         passing: the log of a build of the same kind that passed; None if no such log is known. Lines that both logs
-            contain do not explain the failure.
+            contain do not explain the failure, unless they belong to an error with new lines or to its consequences.
     """
     lines = log.lines
     blocks = find_blocks(lines)
@@ -129,7 +129,7 @@ def _new_neighbours(
     """Return further lines that explain the failure: new lines near an error, `{position: line}`.
 
     A line is new if the passing log does not contain it. Near an error means in the same run of new lines. In a run of
-    more than 60 lines, it means at most 3 lines away.
+    more than 60 lines, it means at most 3 lines away. Noise (lines that explain no failure) is not returned.
 
     Args:
         lines: all lines of the failed build's log.

@@ -68,7 +68,7 @@ class Examination:
 
     Attributes:
         matches: the known failures that match lines of the log, the best one first.
-        reported: the first lines of the log that report errors.
+        reported: the first lines of the log that report errors. If there are few, details of errors follow.
         template: the line that shows the failure, with `#` in place of numbers. This is the line that matches the best
             known failure; without a known failure, it is the first line of `reported`. None if there is no such line.
         key: a digest of the template; builds that failed in the same way have the same key. None without a template.
@@ -171,7 +171,7 @@ class FixSuggestion(BaseModel):
         category: the kind of the known failure, such as `memory`; None for an abstention.
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
-            report errors.
+            report errors or, if there are few, details of errors.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
             projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
             For an abstention because of rejections, the numbers are about the known failure that matches best.

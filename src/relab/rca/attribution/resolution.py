@@ -196,7 +196,7 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop each error of a step that only repeats an error of a call or step inside this step; return the others."""
+    """Drop each error of a step that only repeats an error inside this step; return the others."""
     # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
     # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)
@@ -242,7 +242,7 @@ def _with_run_error(
 
     Return the remaining `(errors, loops)`. Only unrecovered problems can explain the run's error:
 
-    - If the run's error is unclassified, any error that is classified or quotes an error message explains it.
+    - If the run's error is unclassified, any error that is not bare (`is_bare`) explains it.
     - Otherwise, or without such an error, the earliest error of the same category explains the run's error. Without
       one, the earliest loop of the same category explains it. The problem that explains it gets its quotations and a
       higher confidence. But if the run's error has low confidence, or the problem has high confidence, the problem does
@@ -269,10 +269,7 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether a problem is unclassified and shown by no error message.
-
-    Its first quotation is then a status, a status code or the output of a step.
-    """
+    """Return whether a problem is unclassified, and its first quotation is a status, a status code or a step's output."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 

@@ -34,7 +34,7 @@ _WORD: Final = re.compile(r"\w+")
 _ONE: Final = Range(min=1)
 
 Quotes: TypeAlias = tuple[Quotation, ...]
-"""The places that show that a condition holds; none if an absence shows it."""
+"""The places that show that a condition holds; none if no place can show it, such as an absence or a number of steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class _Matcher:
     def holds(self, condition: RuleCondition) -> Quotes | None:
         """Return the places in the run that fulfil a condition; None if it is not fulfilled.
 
-        The result is empty if the condition is fulfilled because something is absent, so that no place can show it.
+        The result is empty if the condition is fulfilled and no place can show it: because something is absent, or because
+        of the run's outcome, duration, cost or counts.
         """
         if condition.all is not None:
             return self._all(condition.all)

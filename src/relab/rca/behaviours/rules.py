@@ -110,11 +110,12 @@ class Item(_RuleModel):
 
 
 class Repeated(Item):
-    """A test for repetition: at least `times` steps or calls match the test and resemble each other.
+    """A test for repetition: at least `times` steps or calls match the test, and all of them resemble the first one.
 
-    The compared text is the one that the first pattern of the test matched. If the test has no pattern, it is the first
-    2,000 characters of the step's output or the call's arguments. Two texts resemble each other if their words have a
-    Jaccard similarity of at least `similarity`. Calls must also be calls of the same tool.
+    The compared text is the line that a pattern of the test matched. If the test has no pattern, it is the first 2,000
+    characters of the step's output (without an output: of its error message or name) or of the call's arguments. Two
+    texts resemble each other if their words have a Jaccard similarity of at least `similarity`. Calls must also be calls
+    of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -129,7 +130,7 @@ class RuleCondition(_RuleModel):
     - `step`, `call`, `guardrail`: a step, tool call or guardrail event passes the test. `count` may be added: how many
       must pass. By default, at least one must pass.
     - `question`, `answer`, `run`: the run's question, its answer, or the run itself passes the test.
-    - `repeated`: several steps or calls that pass the test resemble each other.
+    - `repeated`: several steps or calls pass the test and resemble the first of them.
     - `sequence`: a list of tests, which steps and calls pass in this order, with any others between them. `within` may
       be added: the maximum number of steps and calls from the first one that passes to the last one.
     - `all`, `any`, `not`: other conditions, combined.

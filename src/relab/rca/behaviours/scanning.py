@@ -22,8 +22,8 @@ _PAGE = 200
 class ShownBehaviour(NamedTuple):
     """A behaviour (a pattern that a rule describes) of a run, and the places that show it.
 
-    Each place is a line of the form `kind [id], field: text`. `step_id` is the first step that shows the behaviour;
-    None if no step does. `by_model` is true if a language model found the behaviour.
+    Each place is a line of the form `kind [id], field: text`. `step_id` is the step of the first place; None if this
+    place belongs to no step. `by_model` is true if a language model found the behaviour.
     """
 
     name: str
@@ -113,7 +113,10 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return how often the results of a search agree with people's labels, for each rule that has labels."""
+        """Return how often the results of a search agree with people's labels.
+
+        Only rules with labels of searched runs have a score.
+        """
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned

@@ -46,7 +46,8 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
       run, the guessed agent or step, and the first reason for the guess.
     - Otherwise: the category, the place of the failure, and the first error text in the evidence.
 
-    A place is a tool; without a tool, the agent of the run and the step. Ids and numbers are left out of error texts.
+    A place is a tool; without a tool, the agent of the run and the step. Ids, numbers and most quoted values are left out
+    of error texts.
     """
     is_explained = bool(report.hypotheses) and not report.insufficient_evidence
     place = _place_of_cause(report) if is_explained else report.attribution

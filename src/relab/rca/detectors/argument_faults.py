@@ -16,7 +16,7 @@ from typing import Final
 MAX_TEXT_CHARS: Final = 20_000
 MAX_ERROR_CHARS: Final = 1_500
 MAX_PATHS: Final = 100
-"""The paths of errors that are read; a hostile text may have thousands without an error around them."""
+"""The maximum number of paths that are read; a hostile text may have thousands without an error around them."""
 MAX_FAULTS: Final = 5
 """The maximum number of arguments that a report names; a validator may list hundreds."""
 
@@ -36,7 +36,8 @@ class ArgumentFault:
 
     Attributes:
         kind: how the argument is wrong.
-        name: the name of the argument with its path (`items.0.id`); for `UNKNOWN_TOOL`, the name of the tool.
+        name: the name of the argument; for `UNKNOWN_TOOL`, the name of the tool. It has its path (`items.0.id`) only if
+            the text writes it so. In an error as JSON or Python's repr, it is the last name of the path.
         start: the index in the text at which the name begins.
         end: the index in the text after the name.
         demand: the part of the text that states the expected value; None without one.
@@ -147,7 +148,10 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 
 
 def argument_faults(text: str) -> list[ArgumentFault]:
-    """Return the wrong arguments that an error text names: at most `MAX_FAULTS`, and each argument once."""
+    """Return the wrong arguments that an error text names: at most `MAX_FAULTS`, and each name once.
+
+    Only the first `MAX_TEXT_CHARS` characters are read.
+    """
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):
         found: dict[str, ArgumentFault] = {}
@@ -163,8 +167,12 @@ def argument_faults(text: str) -> list[ArgumentFault]:
 def _pydantic(text: str) -> Iterator[ArgumentFault]:
     for match in _PYDANTIC.finditer(text):
         kind = _KINDS.get(match["type"], FaultKind.INVALID)
-        is_nested = "." in match["name"] or "[" in match["name"]
+        is_nested = _has_path(match["name"])
         yield ArgumentFault(kind, match["name"], *match.span("name"), match["demand"].strip(), is_nested)
+
+
+def _has_path(name: str) -> bool:
+    return "." in name or "[" in name
 
 
 def _objects(text: str) -> Iterator[ArgumentFault]:
@@ -206,7 +214,8 @@ def _sentences(text: str) -> Iterator[ArgumentFault]:
             if group is not None and match[group].lower() not in _NO_NAMES:
                 start = match.start(group)
                 name = match[group].rstrip(".")
-                yield ArgumentFault(kind, name, start, start + len(name), groups.get("demand"))
+                is_nested = kind is not FaultKind.UNKNOWN_TOOL and _has_path(name)
+                yield ArgumentFault(kind, name, start, start + len(name), groups.get("demand"), is_nested)
 
 
 def _list_of_names(kind: FaultKind, match: re.Match[str]) -> Iterator[ArgumentFault]:

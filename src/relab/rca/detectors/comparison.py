@@ -62,7 +62,7 @@ class VersionComparison:
     """A comparison of a run's version with the previous version; `differences` contains only significant differences.
 
     `runs` and `previous_runs` are the numbers of compared runs of the two versions: of each version, the newest
-    `MAX_RUNS` finished runs, without the run under analysis.
+    `MAX_RUNS` runs with a known outcome, without the run under analysis.
     """
 
     version: Version
@@ -95,7 +95,8 @@ def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionCompar
     """Compare the version of `run` with the previous version, by the runs in `history` (in any order).
 
     The previous version is the version of the last run before the first run of this version. Return None if `run` names
-    no version, if there is no previous version, or if either version has fewer than `MIN_RUNS` finished runs.
+    no version, if there is no previous version, or if either version has fewer than `MIN_RUNS` runs with a known
+    outcome (without `run` itself).
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):

@@ -98,7 +98,7 @@ CONTENT_POLICY = Phrases(
     (
         phrase(
             "content_filter",
-            "content|safety|moderation|flagged|policy|model refused",
+            "content|safety|moderation|flagged|polic|model refused",
             r"content[ _-]?(?:policy|filter|management|moderation)|(?:safety|moderation) (?:system|filter|policy)"
             r"|blocked by .{0,20}(?:safety|moderation)|flagged (?:as|by|for)|violat\w+ .{0,30}(?:usage"
             r"|content) polic|\bmodel refused to (?:produce|answer|respond|give)",
@@ -110,7 +110,7 @@ NO_RESULTS = Phrases(
     (
         phrase(
             "no_results",
-            "no |0 |nothing|zero|any |empty",
+            "no |0 |nothing|zero| any|empty|found no|returned no|retrieved no|got no|found 0|returned 0|retrieved 0|got 0",
             r"\b(?:no|zero|0) (?:\w+ ){0,2}(?:results?|documents?|docs|matches|matching|hits|records?|rows|entries|"
             r"items|passages?|chunks|articles?|pages|sources|data)\b(?: (?:were|was|have been|could be))? ?"
             r"(?:found|returned|available|retrieved|match\w*|for\b|in\b|[.!]|$)"

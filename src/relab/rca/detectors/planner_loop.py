@@ -46,7 +46,7 @@ RULE = ErrorRule(
         (
             phrase(
                 "iteration_limit",
-                "max|iteration|recursion limit|turn|steps|rounds|request_limit",
+                "max|iteration|limit of|turn|steps|rounds|request_limit|stop condition",
                 r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner "
                 r"|planning |reasoning )?"
                 r"(?:iterations?|steps?|turns?|rounds?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"

@@ -37,13 +37,13 @@ class DetectedProblem:
         detail: the finer kind of problem within the category; None if not known.
         confidence: how certain the problem and its category are.
         at_us: when the problem occurred, in microseconds since 1970.
-        kind: the kind of the object (call, step, guardrail event, log line or run) that shows the problem.
+        kind: the kind of the object (call, step, guardrail event, log line, run or version) that shows the problem.
         position: the index of this object among the objects of its kind, in order of time.
         quotes: the parts of the run that show the problem.
         step_id: the step with the problem; None if not known.
         call_id: the tool call with the problem; None if not known.
         agent_name: the agent with the problem; None if not known.
-        tool_name: the tool of the call; None without a call.
+        tool_name: the tool of the call, or the tool that two versions use differently; None without one.
         recovered: whether the run recovered from the problem, for example by a retry.
         occurrences: how often a loop repeated, or how often a step or call was retried; 1 for other problems.
         members: the positions of the tool calls of a loop, or of the retried call; empty for other problems.

@@ -30,7 +30,7 @@ WORDING = Phrases(
         ),
         phrase(
             "retry_after",
-            "retry|try again in",
+            "retry|try again",
             r"\b(?:rate|too many|throttl|429)\w*\b.{0,200}\b(?:retry[- _]after\b|(?:try again|retry) (?:in|after) \d)"
             r"|\bretry[-_ ]after(?:[-_](?:ms|seconds))?['\"]?\s*[:=]\s*['\"]?\d",
         ),
@@ -43,11 +43,11 @@ WORDING = Phrases(
             r"|\b(?:been|being|is|are|were|was|got) (?:temporarily )?rate[ -]limited|^rate[ -]limited\b"
             r"|secondary rate limit",
         ),
-        phrase(None, "too many requests|toomanyrequests", r"too ?many ?requests"),
+        phrase(None, "too many|toomany", r"too ?many ?requests"),
         phrase(None, "throttl", r"\bthrottl(?:ed|ing)(?:exception|error)?\b"),
         phrase(
             "quota",
-            "resource_exhausted|resourceexhausted|resource has been exhausted",
+            "exhausted",
             r"resource_?(?: has been )?exhausted",
         ),
         phrase(None, "abuse detection", r"abuse detection mechanism"),

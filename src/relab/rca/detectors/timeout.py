@@ -31,7 +31,7 @@ WORDING = Phrases(
     (
         phrase(
             "deadline",
-            "deadline|time limit|execution time|max time|maximum time|took too long",
+            "deadline|time limit|execution time|max|took too long",
             r"deadline[ _]?(?:has )?(?:been )?exceeded|exceeded .{0,30}(?:deadline|time limit|execution time)"
             r"|time limit (?:\w+ )?(?:exceeded|reached)|deadline (?:expired|reached|passed)|took too long"
             r"|max(?:imum)?(?: allowed)?(?: execution| run)? time (?:\([^)]{1,20}\) )?(?:was )?(?:exceeded|reached)",
@@ -53,7 +53,7 @@ WORDING = Phrases(
         ),
         phrase(
             None,
-            "did not|not respond",
+            "did not|didn't|failed to",
             r"(?:did not|didn't|failed to) (?:respond|complete|finish|answer|return) (?:with)?in\b",
         ),
     )

@@ -31,7 +31,7 @@ WORDING = Phrases(
         ),
         phrase(
             "authorization",
-            "permission|eacces|eperm|errno 13|not permitted",
+            "permission|privilege|eacces|eperm|errno 13|not permitted",
             r"permission[ _]?denied|\bpermission error|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
             r"|insufficient[ _](?:permission|privilege)|\b(?:missing|lacks?|without|no|need\w*|requires?) "
             r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))"
@@ -57,7 +57,7 @@ WORDING = Phrases(
         ),
         phrase(
             "authentication",
-            "authenticat|login|sign in",
+            "authenticat|login|sign in|sign-in",
             r"authentication[ _](?:failed|failure|required|error|is required)|not authenticated|(?:un"
             r"|could not be )authenticated"
             r"|(?:login|sign[- ]in) (?:is )?required",

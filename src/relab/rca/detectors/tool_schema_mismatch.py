@@ -45,7 +45,7 @@ WORDING = Phrases(
         ),
         phrase(
             "unexpected_argument",
-            "unexpected|unknown|unrecognized|unrecognised|additional|extra|takes|not in the tool",
+            "unexpected|unknown|unrecogni|unsupported|additional|extra|takes|not in the tool",
             rf"unexpected keyword arg\w*|\b(?:unexpected|unknown|unrecogni[sz]ed|unsupported) (?:keyword )?{_KIND}\b"
             rf"|additional properties|extra (?:inputs?|fields?) (?:are |is )?(?:not permitted|forbidden"
             rf"|not allowed)|extra_forbidden"
@@ -62,7 +62,7 @@ WORDING = Phrases(
         ),
         phrase(
             "wrong_type",
-            "type|input should be|expected|valid",
+            "type|input should be|expected|valid|is not one of",
             r"is not of type|input should be (?:a |an )?(?:valid|less|greater|'|one|\w+ or)"
             r"|value is not a valid|\btype=\w+, input_"
             r"|is not valid under any of the given schemas|is not one of \[|invalid type for"
@@ -72,7 +72,7 @@ WORDING = Phrases(
         ),
         phrase(
             None,
-            "validation|schema|argument|param|contract|arg ",
+            "validation|schema|argument|param|parse|contract|arg ",
             r"(?:arguments?|parameters?|tool(?: call)?|input|request"
             r"|schema) (?:failed )?(?:schema )?validation(?: error| failed|\b)"
             r"|\bvalidation errors? (?:for|in|on) (?!output|response|result)|(?:does not|doesn't"

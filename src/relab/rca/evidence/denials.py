@@ -30,7 +30,7 @@ _ENDED = (
 )
 """What a limit, a request or a key suffers; no rule needs "not" before one of these words ("must not be missing" has "be")."""
 
-_MAY_DENY = re.compile(r"\b(?:no|none|not|never|zero|0|without|false)\b|n't", re.IGNORECASE)
+_MAY_DENY = re.compile(r"\b(?:no|none|nothing|not|never|zero|0|without|false)\b|n't", re.IGNORECASE)
 """Each denial contains one of these words; most texts have none of them."""
 
 _DENIALS = (

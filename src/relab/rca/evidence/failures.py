@@ -150,7 +150,7 @@ def is_specific_error(error_class: str | None, message: str | None, text: str | 
     """Return whether the class or the message of an error names a kind of error.
 
     If there is no message, the error is also specific if `text` (the output of the step or the result of the call)
-    begins like an error report.
+    names a kind of error and begins like an error report.
     """
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True

@@ -111,7 +111,7 @@ class OrderAnswer(JudgeAnswer):
 class Pick:
     """A step that the judge (a language model) names, a verbatim quotation of the step, and the judge's reason.
 
-    The reason is None if the judge gave none, or if it contains names or numbers that do not occur in the run.
+    The reason is None if the judge gave none, or if the run does not support it (`grounded_reason`).
     """
 
     step: ShownStep
@@ -131,9 +131,9 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first of `places` that contains `quote` verbatim, and the quotation there.
+    """Return the first of `places` that contains `quote`, and the quotation there.
 
-    A place is a part of the run with texts, such as a step.
+    A place is a part of the run with texts, such as a step. White space in the text may differ from that in `quote`.
 
     Raises:
         DroppedAnswerError: no place contains the quote, or the quote is too long or too short.
@@ -151,10 +151,10 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 
 
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
-    """Return the model's reason, normalised for display; None if it is too long, or if the run does not support it.
+    """Return the model's reason, normalised for display; None if `check_text` rejects it, or if it is too long.
 
-    The run supports it if all numbers, names and quotations in `reason` occur in the run's question, answer or error,
-    in `step` or the step before it, or in `known`.
+    The texts that can support the reason are the run's question, answer and error, the texts of `step` and of the step
+    before it (each cut to 4,000 characters), and `known`.
 
     Args:
         transcript: the run as the model read it.

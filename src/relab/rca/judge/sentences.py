@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 class ShownSentence:
     """A quotation that shows a behaviour in a run, and the language model's reason.
 
-    The reason is None if the model gave none, or if it contains names or numbers that do not occur in the run.
+    The reason is None if the model gave none, or if the run does not support it (`grounded_reason`).
     """
 
     quotation: Quotation

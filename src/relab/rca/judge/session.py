@@ -151,7 +151,7 @@ class JudgeSession:
             check: returns the checked form of an answer, or raises `DroppedAnswerError`.
 
         Raises:
-            JudgeLimitError: the time limit is reached; no request was sent.
+            JudgeLimitError: the time limit was reached, before the request or while the model did not answer.
             LlmBudgetExceededError: the budget is spent; no request was sent.
             DroppedAnswerError: the answer does not repeat `code`, or does not pass `check`.
             LlmError: the model gave no answer.

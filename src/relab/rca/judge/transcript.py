@@ -184,7 +184,8 @@ class Transcript:
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
         """Return the given steps, and the task, answer and error of the run, as JSON of at most `max_chars` characters.
 
-        If the JSON is too long, texts are cut. If it still is too long, steps are left out.
+        If the JSON is too long, texts are cut. If it still is too long, steps are left out. Only without any step can it
+        be longer than `max_chars`.
 
         Args:
             numbers: the numbers of the steps, in order.

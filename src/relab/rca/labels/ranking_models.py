@@ -131,7 +131,7 @@ def _source(agent_name: str) -> str:
 
 
 def _training_run(item: LabelledRun) -> TrainingRun | None:
-    """Return a labelled run as training data; None if its label names no step, or a step that contains other steps."""
+    """Return a labelled run as training data; None if its label names no innermost step of the run."""
     from relab.rca.evidence import RunView
     from relab.rca.ranking import TrainingRun, units_of
 

@@ -39,7 +39,7 @@ def compose_note(
         rca_run_id: the id of the analysis.
         run_id: the id of the run.
         report: the report of the analysis.
-        run: the analysed run; None if its content has changed since the analysis.
+        run: the analysed run; None if it was deleted or its content has changed since the analysis.
         logs: the warnings and errors in the log of the run's trace.
         recurrence: a sentence about other runs with the same failure, without its full stop; None if there are none.
     """

@@ -59,8 +59,8 @@ class WaterfallRow(_NoteModel):
 class RunNote(_NoteModel):
     """A report arranged for people: what happened, where, the evidence in order of time, and what to change.
 
-    If the run has changed since the analysis (`is_stale`), `rows` (the steps and calls in the chart) is empty, and
-    `quotes` have no times.
+    If the run has changed since the analysis or was deleted (`is_stale`), `rows` (the steps and calls in the chart) is
+    empty, and `quotes` have no times.
     """
 
     run_id: str

@@ -88,8 +88,8 @@ def _changing_verbs(last: str) -> frozenset[str]:
 def written_change(text: str) -> str | None:
     """Search a text for tool calls that are written as JSON; return the name of the first tool that changes something.
 
-    A call is an object with the name and the arguments of a tool, in any order; the first `MAX_CALLS` are read. Return
-    None if there is no call of such a tool.
+    The names of tools are read from fields such as `"name"`, at most `MAX_CALLS` of them. Return None if no named tool
+    changes something, or if the text has no field for the arguments of a call.
     """
     if _CALLED_WITH.search(text) is None:
         return None

@@ -69,7 +69,8 @@ def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple
 
     Two kinds of steps are found:
 
-    - the last step inside a failed step, if it did not fail itself and the failed step has at most `MAX_PARTS` steps,
+    - the last step inside a failed step, if it did not fail itself, the failed step has at most `MAX_PARTS` steps, and
+      none of them has steps or tool calls of its own,
     - the step directly before a failed execution of code, or directly before a failed tool call of another step.
 
     `units` are steps and tool calls in order of time.

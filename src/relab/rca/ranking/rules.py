@@ -111,7 +111,7 @@ def _calls_tools(view: RunView, turns: Sequence[Turn]) -> bool:
 
 
 def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> bool:
-    """Return whether a single agent wrote at most `SHORT_TURNS` turns, and the run has tool calls.
+    """Return whether a single agent wrote at most `SHORT_TURNS` turns, and the run has tool calls or executed code.
 
     `authors` are the indexes of the turns that agents wrote.
     """

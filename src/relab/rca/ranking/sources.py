@@ -179,8 +179,9 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the fixed lines that a program writes before and after the text of each task; empty if there are none.
+    """Return the fixed lines that a program writes before and after the text of each task, at most `MAX_LINES`.
 
+    The result is empty if there are fewer than `MIN_LINES` such lines, or fewer than `MIN_TASKS` runs.
     Only the input and the output of the first unit (step or tool call) of each run are read. At least the share
     `CORE_SHARE` of the runs must have one of these texts that begins with the same line. A later line is fixed if as
     many runs have it in this text. `runs` is `{task: units of one run of this task}`.
@@ -215,7 +216,7 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
     """Yield `(first line, all lines)` of the input and of the output of a run's first unit (step or tool call).
 
-    Lines with fewer than two words are left out.
+    Lines with fewer than two words are left out; so is a text that begins with such a line.
     """
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]

@@ -81,7 +81,8 @@ class Turn:
         placed: the step with its index.
         speaker: the agent of the step; if it is not known, the name of the step up to the first ` (`.
         field: the name of the field from which `text` was read.
-        text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
+        text: the step's output; without an output, its error message, its input or its name. A long text is cut to its
+            first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only has the output of executed code or of a tool.
         is_person: whether the turn is a message of the user.
         is_given: whether the turn is a message that an agent receives: from a user or a tool, or the system prompt.

@@ -16,7 +16,7 @@ from relab.rca.ranking.turns import HEAD_CHARS, TAIL_CHARS, turns_of
 from relab.telemetry.models import Step, ToolCall
 
 MAX_CHARS = 400_000
-"""The characters of all texts of one run together that are read."""
+"""About how many characters of all texts of one run together are read; at least 40 of each text."""
 
 MAX_DEPTH = 8
 
@@ -43,8 +43,9 @@ class Unit:
         place: the step or call itself, with its index in the run.
         speaker: the agent of the unit; if it is not known, the name of the step or the tool.
         name: the name of the step or the tool.
-        field: the name of the field with the unit's output.
-        text: the beginning and the end of the unit's output.
+        field: the name of the field from which `text` was read.
+        text: the beginning and the end of the unit's output; without an output, of its error message, its input or its
+            name.
         asked: the beginning and the end of the unit's input.
         is_executor: whether the unit only has the output of executed code or of a tool; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.

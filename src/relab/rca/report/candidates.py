@@ -20,7 +20,7 @@ def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | N
     - `placed` is None.
     - The guess is from a model that was trained on runs of the same program.
     - The run recovered from `placed`.
-    - The guess began before `placed` and wrote code or a call that failed.
+    - The guess is another step than that of `placed`, began before it, and wrote code or a call that failed.
     - The guess began after `placed` and changed something, and `placed` has low confidence.
     - The guess began after `placed`, `placed` is a call of a tool that does not exist, and a later call succeeded.
     """

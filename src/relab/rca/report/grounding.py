@@ -192,8 +192,9 @@ def check_claim(
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
     """Check whether a language model's sentence without citations may be shown.
 
-    It must be plain text without URLs, and its names, numbers and quotations must occur in `pieces`. `text` is the
-    sentence, as `normal_text` returns it. Return `(broken rule, faulty part)`; None if it may be shown.
+    It must be plain text without URLs, of at most `MAX_CLAIM_CHARS` characters. Its names, numbers and quotations, and at
+    least half of its other words, must occur in `pieces`. `text` is the sentence, as `normal_text` returns it. Return
+    `(broken rule, faulty part)`; None if it may be shown.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 
@@ -277,7 +278,8 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
     """Return whether a token of a model's sentence occurs in the grounds, the texts that must support the sentence.
 
-    Only numbers, names, acronyms, identifiers and hyphenated words must occur there. For other words, return True.
+    Only numbers, names, acronyms (except `ACRONYMS`), identifiers and hyphenated words must occur there. For other words,
+    return True.
     A name is a word with a capital letter. If the word begins a sentence (`opens_sentence`), a word with the same stem
     is sufficient.
     """

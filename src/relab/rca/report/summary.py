@@ -1,4 +1,4 @@
-"""The deterministic summary of a report: one to three sentences from the report's facts, with fixed wording."""
+"""The deterministic summary of a report: a few sentences from the report's facts, with fixed wording."""
 
 from __future__ import annotations
 

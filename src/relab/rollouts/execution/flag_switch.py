@@ -32,7 +32,8 @@ class FlagSwitch:
         After a temporary failure of the target, read the flags again, and repeat the change if it was not made.
 
         Raises:
-            FlagsChangedError: another client has changed the flags since this rollout last read or set them.
+            FlagsChangedError: another client has changed the flags since this rollout last read or set them, or parts
+                of the target report different ones.
             FlagsNotAppliedError: the flags are not in force within `within_s` seconds.
             FlagsRejectedError: the target rejects the change as invalid.
             TargetUnavailableError: the target does not answer.

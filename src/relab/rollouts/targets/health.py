@@ -44,7 +44,10 @@ class HealthGate:
         self._client = JsonClient(timeout_s, headers)
 
     def check(self) -> HealthCheckResult:
-        """Return the health of the target; a target that gives no readable answer counts as unhealthy."""
+        """Return the health of the target.
+
+        A target counts as unhealthy, too, if it does not answer, or if its answer lacks a value that the plan checks.
+        """
         subject = self._subject
         if subject is None:
             return HealthCheckResult(ok=True)

@@ -17,8 +17,8 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 def flag_identity(url: str) -> str:
     """Return a name for the flags that are changed at `url`: the URL in a normal form.
 
-    URLs with the same host, port and path have the same name, for example with and without the default port. A digest
-    replaces the query, because a query may contain a credential.
+    URLs with the same scheme, host, port, path and query have the same name, for example with and without the default
+    port. A digest replaces the query, because a query may contain a credential.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

@@ -107,3 +107,18 @@ def test_any_text_is_read_in_bounds(text: str, times: int) -> None:
     assert len(faults) <= MAX_FAULTS
     for fault in faults:
         assert repeated[fault.start : fault.end] == fault.name
+
+
+@pytest.mark.parametrize(
+    ("text", "is_nested"),
+    [
+        ("Missing required field 'items.0.sku'", True),
+        ("invalid value for 'items[0]'", True),
+        ("Missing required field 'sku'", False),
+        ("Unknown tool: shop.order_lookup", False),
+    ],
+)
+def test_argument_with_a_path_in_a_sentence_is_nested(text: str, is_nested: bool) -> None:
+    (fault,) = argument_faults(text)
+
+    assert fault.is_nested is is_nested

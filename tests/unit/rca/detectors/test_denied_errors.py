@@ -28,6 +28,7 @@ DENIALS = [
     "did not see any 429 Too Many Requests",
     "there is no sign of a rate limit being hit",
     "checked for rate limit errors and found none",
+    "checked for rate limit errors and found nothing",
     "0 validation errors for 12 rows",
     "arguments are valid: no invalid arguments",
     "no unknown tool was called",

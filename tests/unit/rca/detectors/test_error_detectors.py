@@ -75,6 +75,17 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (UNKNOWN, "verdict", "medium", {"error_class": "rollout_verdict_fail", "error_message": "The P95 changed by +29.1 %."}),
     (UNKNOWN, "unclassified_error", "low", {"error_class": "VerdictError", "error_message": "No verdict in the answer"}),
     (UNKNOWN, "unclassified_error", "low", {"error_class": "ValueError", "error_message": "day is out of range for month"}),
+    # Each has none of the words by which most texts of its category are found quickly.
+    (SCHEMA, "unexpected_argument", "medium", {"error_message": "Unsupported parameter: 'colour'"}),
+    (SCHEMA, "wrong_type", "medium", {"error_message": "'red' is not one of ['blue', 'green']"}),
+    (SCHEMA, None, "medium", {"error_message": "Could not parse tool input"}),
+    (RATE, "retry_after", "medium", {"error_message": "Too many calls; try again after 30 s"}),
+    (PERMISSION, "authorization", "medium", {"error_message": "Insufficient privileges for this operation"}),
+    (PERMISSION, "authentication", "medium", {"error_message": "Sign-in required"}),
+    (TIMEOUT, "deadline", "medium", {"error_message": "Max run time (60s) exceeded"}),
+    (TIMEOUT, None, "medium", {"error_message": "The server didn't respond within 30 seconds"}),
+    (UNKNOWN, "content_filter", "medium", {"error_message": "This request violates our usage policies"}),
+    (Category.PLANNER_LOOP, "iteration_limit", "medium", {"error_message": "limit of 5 loops reached"}),
 ]  # fmt: skip
 
 

@@ -45,6 +45,8 @@ def test_names_of_other_tools_are_not_recognised(name: str) -> None:
         ("0 results", "no_results"),
         ("Found no matching records for this customer", "no_results"),
         ("Nothing found", "no_results"),
+        ("The search returned 0", "no_results"),
+        ("We did not find any.", "no_results"),
         ("empty", "empty_result"),
         ("Empty results.", "no_results"),
         ("Empty search results", "no_results"),

@@ -32,8 +32,8 @@ class BlockRule:
         role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
-        words: words in lower case, one of which the first line must contain. The line is converted to lower case
-            before `words` and `starts` are searched in it. Empty: no such condition.
+        words: words in lower case, one of which the first line must contain. The line is cut to 400 characters and
+            converted to lower case before `words` and `starts` are searched in it. Empty: no such condition.
         failed: the pattern of a line, in the block or shortly after it, that names the package whose installation
             failed (group `name`). None: the package is unknown.
         survived: the pattern of a line that lists installed packages (group `names`), such as `foo-1.2`. If such a line
@@ -172,8 +172,9 @@ class LogFormat:
 
     Attributes:
         name: the name of the tool, for explanations of a failure.
-        rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
-            matches a line starts a block.
+        rules: the rules for blocks (consecutive lines that report one error or one consequence). The first rule that
+            matches a line starts a block. Rules with `words` are tried after the others of all formats, in the order
+            of their weights.
         headers: the pattern of a block's first line that is only a header, such as "Traceback"; the error message is
             then in a later line.
         noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
@@ -183,7 +184,8 @@ class LogFormat:
         step_fails: the pattern of the line that reports the failure of the step before it.
         step_tolerated: the pattern of a line after the line of `step_fails`, which says that the build continues as if
             the step had succeeded.
-        results: the rules for a line that says how the build ended; the first rule that matches is used.
+        results: the rules for a line that says how the build ended. The first rule that matches is used; rules with
+            `follows` are tried before the others.
         tests: the rules for a line with the result of one test.
         failed_lists: the rules for lists of failed tests.
         test_scope: the rule for a line that names the file, package or crate of tests.

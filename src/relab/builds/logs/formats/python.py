@@ -1,4 +1,4 @@
-"""The log format of Python: tracebacks, and errors of pip."""
+"""The log format of Python: tracebacks, errors of pip, and findings of type checkers and linters."""
 
 import re
 

@@ -93,7 +93,8 @@ class LinUcbPolicy(_LinearPolicy):
 class ThompsonPolicy(_LinearPolicy):
     """Chooses each action with the probability that it is the best one (Thompson sampling).
 
-    For each action, a Bayesian linear regression predicts the reward.
+    For each action, a Bayesian linear regression predicts the reward. With the probability `EXPLORATION`, the policy
+    chooses any action at random.
     """
 
     def propensities(
