@@ -7,8 +7,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
+from relab.builds.logs.alternatives import REMEMBERED_LINES, Alternatives
 from relab.builds.logs.formats import FORMATS, BlockRule, LogFormat
 from relab.builds.logs.models import BuildLine
 
@@ -43,21 +45,19 @@ class _Starts:
     """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:
-        self._rules = [(each.name, rule) for each in formats for rule in each.rules]
-        named = [(number, rule.starts.pattern) for number, (_, rule) in enumerate(self._rules) if not rule.words]
+        rules = [(each.name, rule) for each in formats for rule in each.rules]
         # Patterns at the start of a line are joined; patterns anywhere in a line are searched one by one.
-        self._at_start = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in named))
-        # Few lines match, and without named groups, `re` rejects the others twice as fast.
-        self._any_at_start = re.compile("|".join(f"(?:{pattern})" for _, pattern in named))
+        self._named = [each for each in rules if not each[1].words]
+        self._at_start = Alternatives(rule.starts.pattern for _, rule in self._named)
         # A vague rule may match the same line as a surer rule.
-        self._anywhere = sorted((each for each in self._rules if each[1].words), key=lambda each: -each[1].weight)
+        self._anywhere = sorted((each for each in rules if each[1].words), key=lambda each: -each[1].weight)
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
 
     def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
         """Return `(name of the format, rule)` if `text` begins a block by this rule; None if no rule matches."""
-        found = self._at_start.match(text) if self._any_at_start.match(text) else None
-        if found is not None and found.lastgroup is not None:
-            return self._rules[int(found.lastgroup[1:])]
+        number = self._at_start.first(text)
+        if number is not None:
+            return self._named[number]
         searched = text[:_SEARCHED_CHARS].lower()
         # Words are found several times faster than a pattern, and few lines have any of them.
         words = [word for word in self._words if word in searched]
@@ -94,10 +94,11 @@ def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
 
 def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> list[Block]:
     blocks: list[Block] = []
+    rule_of = lru_cache(maxsize=REMEMBERED_LINES)(_STARTS.rule_of)
     index = 0
     while index < len(positions):
         text = lines[positions[index]].text
-        started = _STARTS.rule_of(text) if text else None
+        started = rule_of(text) if text else None
         if started is None:
             index += 1
             continue

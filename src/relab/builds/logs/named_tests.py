@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from relab.builds.logs.alternatives import Alternatives
 from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.listed_tests import FailedTestLists
 from relab.builds.logs.models import BuildLine
@@ -21,17 +22,17 @@ _DIGEST_CHARS: Final = 8
 _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
-def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Join the patterns for lines about tests, of all log formats, to one pattern; return `(places, joined pattern)`.
+def _lines() -> tuple[list[tuple[int, int | None]], Alternatives]:
+    """Join `_PARTS` and the patterns for lines about tests, of all log formats; return `(places, joined patterns)`.
 
-    The joined pattern has a group `r0`, `r1` and so on for each pattern. `places[n]` says which pattern is group `rn`:
+    `places[n]` says which pattern is the one with the index `n + len(_PARTS)`:
 
     - `(i, k)`: `FORMATS[i].tests[k].line`, the result of a test.
     - `(i, -1 - k)`: `FORMATS[i].tests[k].named_before`, the name of a test without its result.
     - `(i, None)`: `FORMATS[i].test_scope.line`, the file, package or crate of tests.
     """
     places: list[tuple[int, int | None]] = []
-    patterns = []
+    patterns = [pattern.pattern for _, pattern in _PARTS]
     for number, each in enumerate(FORMATS):
         # A line with a scope may look like a result of another tool.
         if each.test_scope is not None:
@@ -43,27 +44,17 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
             if rule.named_before is not None:
                 places.append((number, -1 - index))
                 patterns.append(rule.named_before.pattern)
-    joined = "|".join(f"(?P<r{place}>{_GROUP.sub('?:', pattern)})" for place, pattern in enumerate(patterns))
-    return places, re.compile(joined)
+    return places, Alternatives(_GROUP.sub("?:", pattern) for pattern in patterns)
 
 
-_PLACES, _LINES = _parts()
-_SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|FLAKY|TIMEOUT|INTERRUPT|SKIP|RERUN|ok\b(?<!\wok)|ignored|skipped|✓ |✔ |✕ |✖ |✗ |✘ |↩ |∅ |☢ |⚠ |\xd7 |● |\[WARNING\] +\w[\w$]*\.|Passed|Failed|Skipped|\*\*\*|Not Run|OK\b(?<!\wOK)|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:| Case) |% tests passed"
-    r"|\(Wstat: |rspec |Error: \S+:\d|Use -p |--{69}|\.hs:|= [.FES]$(?<= = .)|<(?:testcase|failure|error)\b|\((?:pass|fail|skip|todo)\) |✔(?<= ✔)|\\\w{1,200}\)$"
-    r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\.decltest[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
-)
-"""Each line that a rule matches has one of these. Few other lines do, and a search is faster than matching all rules.
-
-Each alternative begins with a literal character: `re` then searches only where one of these characters is, which is
-several times faster.
-"""
 _PARTS: Final = tuple(
     (number, rule.part_edges)
     for number, each in enumerate(FORMATS)
     for rule in each.tests
     if rule.part_edges is not None
 )
+"""`(index of the format, its pattern of lines that start a part of the log or end a run)`."""
+_PLACES, _LINES = _lines()
 _SEVERITY: Final = (
     BuildTestOutcome.SKIPPED,
     BuildTestOutcome.PASSED,
@@ -101,7 +92,7 @@ def named_tests(lines: Iterable[BuildLine], *, has_succeeded: bool = False) -> L
     lists = FailedTestLists()
     for line in lines:
         lists.read(line)
-        if line.text and _SIGN.search(line.text):
+        if line.text:
             reader.read(line)
     return reader.finished(lists)
 
@@ -145,15 +136,14 @@ class _Reader:
         self._repeated: set[str] = set()
 
     def read(self, line: BuildLine) -> None:
-        for number, pattern in _PARTS:
-            edge = pattern.match(line.text)
-            if edge is not None:
-                self._read_edge((number, line.worker), edge["part"], line.number)
-                return
-        matched = _LINES.match(line.text)
-        if matched is None or matched.lastgroup is None:
+        first = _LINES.first(line.text)
+        if first is None:
             return
-        number, index = _PLACES[int(matched.lastgroup[1:])]
+        if first < len(_PARTS):
+            number, pattern = _PARTS[first]
+            self._read_edge((number, line.worker), _groups(pattern, line.text).get("part"), line.number)
+            return
+        number, index = _PLACES[first - len(_PARTS)]
         each = FORMATS[number]
         if index is None:
             self._read_scope(number, line)

@@ -5,6 +5,7 @@ Each line keeps its number in the file, and loses the timestamp and the prefixes
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ _CHUNK_BYTES: Final = 1 << 20
 _MAX_NUL_SHARE: Final = 0.001
 """A text has few NUL bytes, such as in the output of a test; a program or an archive has many."""
 
-_LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _LINE_END_BYTES: Final = re.compile(rb"\r\n|\n|\r")
 _ESCAPES: Final = re.compile(
     r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|[\]PX^_][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[ -/]{0,4}[0-~])"
@@ -46,13 +46,11 @@ _GITHUB_COLUMNS: Final = re.compile(r"([^\t]{1,200})\t([^\t]{1,200})\t\ufeff?(?=
 _GITLAB_SECTION: Final = re.compile(r"section_(?:start|end):\d{1,20}:[\w.-]{1,200}(?:\[[^\]]{0,200}\])?")
 _SECTION_TIME: Final = re.compile(r"section_(?:start|end):(\d{10}):")
 _TRAVIS_FOLD: Final = re.compile(r"travis_(?:fold|time):(?:start|end):[\w.:=,-]{1,300}")
-_WORKERS: Final = (
-    re.compile(r"#(\d{1,6}) \d{1,7}\.\d{1,6} "),
-    re.compile(r"([\w.-]{1,60}-\d{1,4}) {1,40}\| "),
-    re.compile(r"((?:[\w@./-]{1,80}:|[\w@.-]{1,60}/[\w@./-]{1,80} )(?:build|test|lint|check|typecheck)[\w:-]{0,40}): "),
+_WORKER: Final = re.compile(
+    r"(?=[\w@#])(?:#(\d{1,6}) \d{1,7}\.\d{1,6} |([\w.-]{1,60}-\d{1,4}) {1,40}\| "
+    r"|((?:[\w@./-]{1,80}:|[\w@.-]{1,60}/[\w@./-]{1,80} )(?:build|test|lint|check|typecheck)[\w:-]{0,40}): )"
 )
 """Prefixes that name a worker: of BuildKit's steps, of Compose's containers, of a monorepo's tasks."""
-_WORKER_STARTS: Final = re.compile(r"[\w@#]")
 
 
 def read_log(source: ByteSource) -> BuildLog:
@@ -109,17 +107,15 @@ def unwrap(raw: str) -> tuple[str, str]:
         text = _CONTROL.sub("", text)
     if text[:1] in _CLOCK_STARTS:
         text = _without_clock(text)
-    if _WORKER_STARTS.match(text):
-        for pattern in _WORKERS:
-            found = pattern.match(text)
-            if found:
-                worker, text = found[1], text[found.end() :]
-                break
-    elif text.startswith('{"'):
+    if text.startswith('{"'):
         event = event_output(text)
         if event is not None:
             worker, text = event
             text = _CONTROL.sub("", _ESCAPES.sub("", text))
+    else:
+        found = _WORKER.match(text)
+        if found is not None and found.lastindex is not None:
+            worker, text = found[found.lastindex], text[found.end() :]
     return worker, text.rstrip()
 
 
@@ -246,10 +242,5 @@ def _read_up_to(source: ByteSource, size: int) -> bytes:
 
 def _split(data: bytes) -> Iterator[str]:
     """Yield the lines of `data` without their line ends; a line end at the very end does not start another line."""
-    text = data.decode("utf-8", "replace")
-    position = 0
-    for end in _LINE_END.finditer(text):
-        yield text[position : end.start()]
-        position = end.end()
-    if position < len(text):
-        yield text[position:]
+    for line in io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace"):
+        yield line.removesuffix("\n")

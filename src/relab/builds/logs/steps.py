@@ -16,6 +16,8 @@ _NESTING: Final = tuple((each.step_starts, each.step_ends) for each in FORMATS i
 _ENDS: Final = re.compile("|".join(ends.pattern for _, ends in _NESTING))
 _FAILS: Final = re.compile("|".join(each.step_fails.pattern for each in FORMATS if each.step_fails is not None))
 _TOLERATED: Final = re.compile("|".join(each.step_tolerated.pattern for each in FORMATS if each.step_tolerated))
+_ANY: Final = re.compile("|".join(f"(?:{each.pattern})" for each in (_FAILS, _TOLERATED, _ENDS, STEP_STARTS)))
+"""All these patterns; few lines match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ def find_steps(lines: Sequence[BuildLine]) -> BuildSteps:
     starts, failure, depth = [0], None, 0
     for position, line in enumerate(lines):
         text = line.text
+        if not _ANY.match(text):
+            continue
         if failure is None and _FAILS.match(text):
             failure = position
         elif failure is not None and _TOLERATED.match(text):

@@ -40,7 +40,7 @@ def match_failures(
     A line matches a sign if it contains words of the sign in the same order, and if these words have at least 85 % of
     the sign's weight. Short signs have further conditions. If a sign has at most five words, the line must contain its
     first and its last word. If it has at most two words, they must be neighbours in the line; numbers between them are
-    ignored.
+    ignored. If a line matches several signs of a failure, the one with the heaviest words in the line counts.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
@@ -55,9 +55,9 @@ def match_failures(
         best: dict[str, tuple[float, float]] = {}
         for number, coverage in index.matches(words(in_english(line.text))):
             failure_id = signs[number][0].id
-            best[failure_id] = max(best.get(failure_id, (0.0, 0.0)), (coverage, index.totals[number]))
-        for failure_id, (coverage, total) in best.items():
-            matched.setdefault(failure_id, []).append((coverage * total, coverage, line))
+            best[failure_id] = max(best.get(failure_id, (0.0, 0.0)), (coverage * index.totals[number], coverage))
+        for failure_id, (strength, coverage) in best.items():
+            matched.setdefault(failure_id, []).append((strength, coverage, line))
     found = [_match_of(failure, matched[failure.id]) for failure in failures if failure.id in matched]
     if by_hints:
         found = [replace(match, confidence=round(match.confidence * HINT_CONFIDENCE, 2)) for match in found]

@@ -48,6 +48,14 @@ def test_lines_are_numbered_as_python_counts_them(parts: list[str]) -> None:
     assert log.total_lines == len(expected)
 
 
+@pytest.mark.parametrize("before", range(8_188, 8_195))
+def test_line_end_and_character_across_two_pieces_of_the_decoder_are_read_as_one(before: int) -> None:
+    text = f"{'a' * before}\r\n{'b' * before}\u20ac"
+    assert [line.text[-1] for line in read_log(io.BytesIO(text.encode())).lines] == ["a", "b"]
+    last = f"{'c' * 1_000}\n" * 8 + f"{'d' * (before - 8_008)}\u20ac"
+    assert [line.text for line in read_log(io.BytesIO(last.encode())).lines] == last.split("\n")
+
+
 def test_empty_log_has_no_lines() -> None:
     assert read(b"") == BuildLog((), 0)
 

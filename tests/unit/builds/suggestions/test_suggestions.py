@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relab.builds.logs.models import LineRole, RelevantLine
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
 from relab.builds.suggestions.matching import match_failures
 from relab.builds.suggestions.models import FixSuggestion, SuggestionRequest
@@ -212,6 +213,28 @@ def test_cause_below_a_long_stack_trace_is_found() -> None:
     suggestion = suggested(f"java.lang.IllegalStateException: no\n{frames}error: No space left on device\n")
 
     assert suggestion.incident == "disk_full"
+
+
+def test_sign_that_a_line_has_almost_whole_counts_more_than_a_short_sign_of_the_same_failure() -> None:
+    failures = parse_failures("""
+## Volume is full
+- id: volume
+- category: disk
+- sign: volume full
+- sign: volume full while copying layer blobs into cache directory tarball
+
+Free space.
+
+## Layer is broken
+- id: layer
+- category: image
+- sign: copying layer blobs into
+
+Pull again.
+""")
+    line = RelevantLine(1, "volume full while copying layer blobs into cache directory", LineRole.ERROR, 1.0, "error")
+
+    assert [match.failure.id for match in match_failures([line], failures)] == ["volume", "layer"]
 
 
 def test_empty_knowledge_suggests_nothing() -> None:

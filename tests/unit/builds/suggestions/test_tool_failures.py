@@ -22,14 +22,20 @@ KNOWN = {
     "lint_finding": [
         './mux.go:608:15: fmt.Printf format %d has arg "x" of wrong type string',
         "src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━",
+        "> Lint found fatal errors while assembling a release target.",
     ],
     "linker_library_missing": [
         "Package 'zlib', required by 'virtual:world', not found",
         'meson.build:10:0: ERROR: Dependency "zlib" not found (tried pkg-config and cmake)',
+        # Cabal breaks its lines at 80 characters.
+        "cabal: Could not resolve dependencies:\n[__1] rejecting: depot-1.2 (conflict: pkg-config package\nshop-any, not found in the pkg-config database)",
         '  Could not find a package configuration file provided by "Qt6" with any of',
     ],
     "maven_dependency": [
-        "Plugin [id: 'org.acme.shadow', version: '8.1.1'] was not found in any of the following sources:"
+        "Plugin [id: 'org.acme.shadow', version: '8.1.1'] was not found in any of the following sources:",
+        "> Could not resolve all files for configuration ':compileClasspath'.",
+        "> Could not resolve all dependencies for configuration ':compileClasspath'.",
+        "> Could not resolve all artifacts for configuration ':classpath'.",
     ],
     "library_missing": [
         "Can't locate Depot/Order.pm in @INC (you may need to install the Depot::Order module) (@INC entries checked: /w/lib)",
@@ -59,6 +65,8 @@ KNOWN = {
     "android_sdk": [
         "> SDK location not found. Define a valid SDK location with an ANDROID_HOME environment variable",
         "> Failed to find Build Tools revision 34.0.0",
+        # Gradle lists the causes of an error below it, each with more indentation.
+        "> Could not resolve all dependencies for configuration ':app:debugRuntimeClasspath'.\n   > SDK location not found. Define location with an ANDROID_SDK_ROOT environment variable",
     ],
     "terraform_state_lock": ["\u2502 Error: Error acquiring the state lock"],
     "apt_package": [
@@ -78,6 +86,7 @@ KNOWN = {
     "tool_version": [
         "  CMake 9.9 or higher is required.  You are running version 3.25.1",
         "npm error code EBADENGINE",
+        "error: cannot install package `depot 0.1.4`, it requires rustc 1.85 or newer, while the currently active rustc version is 1.82.0",
         "error NETSDK1045: The current .NET SDK does not support targeting .NET 9.0.",
     ],
     "docker_context": [

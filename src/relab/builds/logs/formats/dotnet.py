@@ -52,7 +52,7 @@ FORMAT = LogFormat(
         r"\s+(?:Determining projects to restore|All projects are up-to-date for restore|Restored \S)|\s+[1-9]\d{0,6} Warning\(s\)$|\s+0 Error\(s\)$|Time Elapsed \d"
     ),
     results=(
-        ResultRule(re.compile(rf"\s*{_ERROR}|Build FAILED\.$"), BuildStatus.FAILED),
+        ResultRule(re.compile(rf"\s*+{_ERROR}|Build FAILED\.$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"Build succeeded(?: in [\d.]{1,12}s)?\.?$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"Time Elapsed (?P<duration>\d{1,4}:\d\d:\d\d)\b"), None),
         # Each project has a line of its own, in any order.

@@ -41,7 +41,7 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "error level",
-            re.compile(r"(?:\S{1,40} ){0,4}\[?(?:ERROR|FATAL|CRITICAL|SEVERE)\b\]?(?! ?(?:s|rate|log)\b)"),
+            re.compile(r"(?:\S{1,40}+ ){0,4}\[?(?:ERROR|FATAL|CRITICAL|SEVERE)\b\]?(?! ?(?:s|rate|log)\b)"),
             weight=0.6,
         ),
         BlockRule("reported error", re.compile(r"(?i:\s*(?:error|fatal|failure|failed)\b[ :!])"), weight=0.6),

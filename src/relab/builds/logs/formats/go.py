@@ -7,7 +7,7 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTest
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
-PLACE: Final = r"(?:vet: )?(?:\.{0,2}/)?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
+PLACE: Final = r"(?:vet: )?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
 PACKAGE: Final = r"# [\w./@-]{1,300}(?: \[[\w./@ -]{1,300}\])?"
 
 FORMAT = LogFormat(

@@ -23,7 +23,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "finding of Biome",
-            re.compile(r"\S{1,300}(?::\d+:\d+)? (?:(?:lint|assist)/\w{1,40}/\w{1,80}|format|parse) +(?:FIXABLE +)?━"),
+            re.compile(r"\S{1,300}+ (?:(?:lint|assist)/\w{1,40}/\w{1,80}|format|parse) +(?:FIXABLE +)?━"),
             re.compile(r"\s+\S"),
             bridge=2,
             weight=0.8,

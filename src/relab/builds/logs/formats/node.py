@@ -62,7 +62,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed file of tests",
-            re.compile(r"(?:FAIL|✖|✗|\xd7) +(?!\d+ problems? \(0 errors|Build failed in )\S|\s*\d+\) .{1,200}:$"),
+            re.compile(r"(?:FAIL|✖|✗|\xd7) +(?!\d+ problems? \(0 errors|Build failed in )\S|\s*+\d+\) .{1,200}:$"),
             re.compile(r"\s{4,}\S"),
             weight=0.8,
             max_lines=60,
@@ -77,7 +77,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "uncaught error",
-            re.compile(r"(?:Uncaught )?(?:[A-Z]\w{0,60})?Error(?: \[\w{1,80}\])?: \S"),
+            re.compile(r"(?:Uncaught )?[A-Z]\w{4,65}+(?<=Error)(?: \[\w{1,80}\])?: \S"),
             re.compile(r"\s+at \S|\s+\[?\w{1,40}\]?: |\s*[{}],?$|  (?:code|errno|requireStack|syscall|path)\b"),
             bridge=4,
             weight=0.85,

@@ -22,10 +22,11 @@ FORMAT = LogFormat(
             weight=0.2,
             role=LineRole.CONSEQUENCE,
         ),
+        # The look-ahead rejects most lines at their first character.
         BlockRule(
             "dependency that sbt cannot resolve",
             re.compile(
-                r"\s*(?:\[(?:error|warn)\]\s+)?(?:\(\S{1,80}\) )?(?:sbt\.(?:librarymanagement\.)?ResolveException: )?(?:unresolved dependency: \S|:: \S{1,300};\S{1,100}: not found$|Error downloading \S)"
+                r"\s*+(?=[\[(su:E])(?:\[(?:error|warn)\]\s+)?(?:\(\S{1,80}\) )?(?:sbt\.(?:librarymanagement\.)?ResolveException: )?(?:unresolved dependency: \S|:: \S{1,300};\S{1,100}: not found$|Error downloading \S)"
             ),
             weight=0.95,
         ),
