@@ -106,6 +106,43 @@ def test_briefly_muted_anomaly_counts_again_after_a_restart_of_the_responder(mov
     assert polls.polls(SETTINGS.confirm_polls, slow).opens
 
 
+def test_errors_of_the_muted_minute_do_not_count_after_a_restart_of_the_responder() -> None:
+    polls = Polls()
+    failing = {"errors.pct": 40.0}
+    shift = [item for item in polls.polls(3, failing).confirmed if item.detector == "level_shift"]
+    polls.detector.mute_briefly(shift)
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+
+    assert not any(polls.poll(failing).opens for _ in range(20))
+    assert polls.poll().is_quiet
+
+
+def test_end_of_the_muted_minute_from_before_the_clock_was_set_back_is_ignored() -> None:
+    polls = Polls()
+    failing = {"errors.pct": 40.0}
+    polls.detector.mute_briefly([])
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    polls.at_us -= 3_600 * SECOND_US
+
+    found = polls.polls(SETTINGS.confirm_polls, failing)
+
+    assert "burn_rate" in {item.detector for item in found.confirmed}
+
+
+def test_minute_of_a_closing_that_was_missed_begins_at_the_closing() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    found = polls.polls(3, slow)
+    polls.detector.mute_briefly(found.confirmed, since_us=polls.at_us - 40 * SECOND_US)
+
+    assert not any(polls.poll(slow).opens for _ in range(19))
+    assert polls.polls(SETTINGS.confirm_polls, slow).opens
+
+
 def test_other_problem_counts_at_once_while_an_anomaly_is_briefly_muted() -> None:
     polls = Polls()
     slow = {"latency.p95_ms": 400.0}
