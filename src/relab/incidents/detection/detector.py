@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from relab.incidents.detection import rules
@@ -173,14 +173,27 @@ class Detector:
     def mute_briefly(self, anomalies: Iterable[Anomaly], *, since_us: int | None = None) -> None:
         """Ignore these anomalies for `MAX_MUTED_S` seconds, unless they become worse or disappear before.
 
-        The rules of `mute` apply as well, but the baseline does not learn from polls that show a briefly muted anomaly.
-        Polls of this time do not count in the burn rate. It begins at `since_us` (microseconds since 1970); None: with
+        The rules of `mute` apply as well, but worse means worse than in all polls of the last `MAX_MUTED_S` seconds, and
+        the baseline does not learn from polls that show a briefly muted anomaly. Polls of this time do not count in the burn rate. It begins at `since_us` (microseconds since 1970); None: with
         the last poll.
         """
         at_us = self.history[-1].at_us if self.history else 0
         # The windows of the burn rate are longer than this time, so errors in it would count after it.
         self._burnt_until_us = min(at_us, at_us if since_us is None else since_us) + int(MAX_MUTED_S * _US)
-        self._mute(anomalies, self._burnt_until_us)
+        self._mute(map(self._at_worst, anomalies), self._burnt_until_us)
+
+    def _at_worst(self, anomaly: Anomaly) -> Anomaly:
+        """Return an anomaly with the value of the last `MAX_MUTED_S` seconds that is farthest from the expected value.
+
+        Only values on the same side of the expected value as the anomaly's own value are considered.
+        """
+        if anomaly.value is None or anomaly.expected is None:
+            return anomaly
+        # A number of errors varies by more than a fifth from poll to poll.
+        since_us = self.history[-1].at_us - MAX_MUTED_S * _US if self.history else 0
+        seen = [poll.numbers.get(anomaly.signal, anomaly.value) for poll in self.history if poll.at_us >= since_us]
+        worst = max if anomaly.value >= anomaly.expected else min
+        return replace(anomaly, value=worst([*seen, anomaly.value]))
 
     def _mute(self, anomalies: Iterable[Anomaly], until_us: int | None) -> None:
         at_us = self.history[-1].at_us if self.history else 0

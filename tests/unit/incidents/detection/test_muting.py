@@ -80,6 +80,17 @@ def test_briefly_muted_anomaly_that_becomes_worse_counts_at_once() -> None:
     assert polls.polls(SETTINGS.confirm_polls, {"latency.p95_ms": 520.0}).opens
 
 
+def test_briefly_muted_number_of_errors_that_varies_does_not_count_as_worse() -> None:
+    polls = Polls()
+    for errors in (40.0, 60.0, 25.0):
+        found = polls.poll({"cache.errors": errors})
+    polls.detector.mute_briefly(found.confirmed)
+
+    assert found.opens
+    assert not any(polls.poll({"cache.errors": errors}).opens for errors in (60.0, 35.0, 55.0, 65.0))
+    assert polls.polls(SETTINGS.confirm_polls, {"cache.errors": 80.0}).opens
+
+
 def test_baseline_does_not_learn_from_briefly_muted_anomalies() -> None:
     polls = Polls()
     before = polls.detector.baseline.usual("latency.p95_ms")
