@@ -56,7 +56,8 @@ _RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     ("json_web_token", r"\beyJ[\w-]{10,2000}\.[\w-]{10,4000}\.[\w-]{5,2000}", MASK),
     ("authorization", r"(?i)\b((?:bearer|basic) )([\w.~+/=-]{12,4000})", rf"\1{MASK}"),
-    ("url_password", r"(://[^\s/:@]{0,200}:)([^\s/:@]{1,500})(?=@)", rf"\1{MASK}"),
+    # To the last @ of the authority: a password may contain a colon, and programs accept an @ in it.
+    ("url_password", r"(://[^\s/:@]{0,200}:)([^\s/?#\"'<>]{1,500}|[^\s/:@]{1,500})(?=@)", rf"\1{MASK}"),
     ("named_value", _named_value(_NAME), rf"\1{MASK}"),
     ("named_value", _named_value(_TOKENS, _NO_NUMBER), rf"\1{MASK}"),
 )

@@ -113,7 +113,7 @@ class IncidentService:
         self._home = home
         self._find_watched = watched
         self._responder: Responder | None = None
-        self.log = IncidentLog(database, signal)
+        self.log = IncidentLog(database, signal, knowledge.forget)
         self.postmortems = PostmortemService(self.log)
         self.retention = Retention(database, self.log, home)
 

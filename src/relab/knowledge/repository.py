@@ -7,15 +7,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, collate, delete, select
 
+from relab.knowledge.models import PastIncident
 from relab.knowledge.tables import PastIncidentRow
 from relab.storage.base import table_of
 from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 
 
-def put(session: DatabaseSession, values: dict[str, Any]) -> None:
-    """Insert a past incident, or replace the one with the same id; `values` maps each column name to its value."""
+def put(session: DatabaseSession, incident: PastIncident) -> None:
+    """Insert a past incident, or replace the one with the same id."""
     table = table_of(PastIncidentRow)
+    values: dict[str, Any] = {
+        "incident_id": incident.incident_id,
+        "target": incident.target,
+        "cause": incident.cause,
+        "resolved_at": incident.resolved_at,
+        "content": incident.model_dump(mode="json"),
+    }
     statement = insert_into(session, table).values(values)
     session.execute(
         statement.on_conflict_do_update(

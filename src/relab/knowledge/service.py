@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from relab.core.errors import ConfigurationError
 from relab.core.ids import check_id
@@ -29,7 +30,7 @@ from relab.knowledge.reading import parse_runbook, read_text
 from relab.knowledge.revising import revised
 from relab.knowledge.search import Meaning, search
 from relab.knowledge.writing import write_runbook
-from relab.storage import Database
+from relab.storage import Database, UnitOfWork
 
 __all__ = [
     "ACTIONS",
@@ -183,18 +184,17 @@ class KnowledgeService:
         incidents = self.latest() if with_incidents and self._remembers else []
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
-    def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over; it replaces a stored incident with the same id."""
-        content = incident.model_dump(mode="json")
-        values: dict[str, Any] = {
-            "incident_id": incident.incident_id,
-            "target": incident.target,
-            "cause": incident.cause,
-            "resolved_at": incident.resolved_at,
-            "content": content,
-        }
-        with self._database.write() as unit:
-            repository.put(unit.session, values)
+    def remember(self, incident: PastIncident, unit: UnitOfWork | None = None) -> None:
+        """Store an incident that is over; it replaces a stored incident with the same id.
+
+        `unit` is the transaction of the caller; None for a transaction of its own.
+        """
+        with self._database.write() if unit is None else nullcontext(unit) as writing:
+            repository.put(writing.session, incident)
+
+    def forget(self, incident_id: str, unit: UnitOfWork) -> None:
+        """Delete a past incident in the transaction of the caller; an unknown id is ignored."""
+        repository.remove(unit.session, incident_id)
 
     def delete(self, incident_id: str) -> Relearnt:
         """Delete a past incident; return it, and the causes that gained or lost a runbook learnt from past incidents.

@@ -133,18 +133,22 @@ class Connections:
         """Count a connection as an event stream until `end_stream` is called; return whether this is allowed.
 
         An event stream does not count against the limit of connections of its client. Return False and change nothing
-        if there are too many event streams, or if the connection is for health checks only. If the client has already
-        closed the connection, return True and change nothing: the response then ends by itself.
+        if there are too many event streams, or if the connection is for health checks only because there are too many
+        connections. If the client has already closed the connection, return True and change nothing: the response then
+        ends by itself.
 
         Args:
             connection: the connection.
             client: the address of the client.
         """
-        if connection not in self._health and connection not in self._by_client.get(client, {}):
+        if connection in self._health:
+            self.note("too_many_connections", open=self._total, limit=self._most(), streams=len(self._streams))
+            return False
+        if connection not in self._by_client.get(client, {}):
             # The client left while the app prepared the stream; the response ends by itself.
             return True
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
-        if len(self._streams) >= most or connection in self._health:
+        if len(self._streams) >= most:
             self.note("too_many_streams", open=len(self._streams), limit=most)
             return False
         self.remove(connection, client)

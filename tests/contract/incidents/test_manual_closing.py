@@ -50,6 +50,19 @@ def test_incident_is_closed_in_each_open_status(log: IncidentLog, target: str, s
     assert log.get(incident_id) == closed
 
 
+@pytest.mark.parametrize("outcome", list(IncidentOutcome))
+def test_incident_that_is_over_needs_no_person(log: IncidentLog, target: str, outcome: IncidentOutcome) -> None:
+    incident_id = in_status(log, target, IncidentStatus.ESCALATED)
+    log.update(incident_id, at_us=NOW_US, recommendation="A person is needed. Repair it.")
+
+    if outcome is IncidentOutcome.CLOSED_BY_PERSON:
+        log.closings.close(incident_id, REPAIRED, at_us=NOW_US)
+    else:
+        log.close(incident_id, at_us=NOW_US, outcome=outcome, message="It is over.")
+
+    assert log.get(incident_id).recommendation == log.read_after(incident_id)[-1].message
+
+
 def test_cause_that_a_person_names_is_not_the_diagnosis(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     log.update(incident_id, at_us=NOW_US, diagnosis="database_down", probability=0.9)

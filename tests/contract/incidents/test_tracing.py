@@ -225,7 +225,7 @@ def test_long_timeline_is_read_to_its_end(
         log.append(incident_id, NewEvent(RECURRED, str(number)), at_us=OPENED_US)
     said = [{"fact": "disk.used_pct", "value": 99.0, "verbatim": "99", "request": "GET /disk"}]
     log.append(incident_id, NewEvent(DIAGNOSED, content={"evidence": said}), at_us=OPENED_US)
-    services: Any = SimpleNamespace(knowledge=None, telemetry=None)
+    services: Any = SimpleNamespace(knowledge=SimpleNamespace(forget=None), telemetry=None)
     service = IncidentService(
         log_database,
         SystemClock(),

@@ -17,11 +17,13 @@ from relab.incidents.response.closing_nodes import ClosingNodes
 from relab.incidents.response.state import IncidentState
 from relab.incidents.storage.ending import manual_closing
 from relab.incidents.storage.errors import IncidentOverError
+from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.knowledge.service import KnowledgeService
+from support.incidents.runbooks import past
 from support.shops.books import CURE, write_books
 from support.shops.small import HEALTH, RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
-from support.shops.ways import GoOn, Way, at, is_act, is_dry_run
+from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, is_record_list
 
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
@@ -229,6 +231,67 @@ async def test_problem_that_lasts_after_the_closing_opens_a_new_incident(fresh: 
     assert second.opened_at - first.closed_at >= MAX_MUTED_S * 1_000_000
 
 
+async def test_problem_of_an_incident_that_was_closed_while_no_responder_ran_opens_another_after_a_minute(
+    fresh: Means,
+) -> None:
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+    first = close(running, fresh)
+    async with watching(fresh, "second") as second:
+        found = await second.until(lambda: second.incidents()[1:])
+
+    assert first.closed_at is not None
+    assert found[0].opened_at - first.closed_at >= MAX_MUTED_S * 1_000_000
+
+
+@pytest.mark.parametrize("happens", ["same_problem", "another_problem"])
+async def test_incident_that_was_dismissed_while_no_responder_ran_opens_again_only_for_another_problem(
+    fresh: Means, happens: str
+) -> None:
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+    (only,) = running.incidents()
+    running.log.close(only.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
+    async with watching(fresh, "second") as second:
+        await second.until(lambda: second.responder.is_leading)
+        await second.until(polled(second, 100))
+        opened = second.incidents()
+        if happens == "another_problem":
+            fresh.shop.broken.add("b")
+            opened = await second.until(lambda: second.incidents()[1:] and second.incidents())
+
+    assert [each.outcome for each in opened] == [
+        IncidentOutcome.DISMISSED, *([None] if happens == "another_problem" else []),
+    ]  # fmt: skip
+
+
+async def test_closing_of_an_incident_that_the_responder_has_given_up_mutes_its_anomalies(
+    fresh: Means, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> IncidentState:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ClosingNodes, "escalate", fail)
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        await running.until(lambda: running.responder.incident_id is None)
+        await running.until(polled(running, 3))
+        first = close(running, fresh)
+        found = await running.until(lambda: running.incidents()[1:])
+
+    assert first.closed_at is not None
+    assert found[0].opened_at - first.closed_at >= MAX_MUTED_S * 1_000_000
+
+
 async def test_figures_that_lag_behind_the_repair_open_no_new_incident(fresh: Means) -> None:
     fresh.settings = hasty(OBSERVES)
     async with watching(fresh) as running:
@@ -295,3 +358,41 @@ async def test_repair_that_was_verified_after_the_closing_is_not_learnt(fresh: M
 
         assert not is_learnt_from(running, made)
         assert running.log.get(made.incident_id).outcome is CLOSED
+
+
+async def test_nothing_is_learnt_from_an_incident_that_is_closed_while_it_is_learnt(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        # `learn` reads the records of others between its check of the incident and the storing.
+        way.meet = at(is_record_list, 1, lambda: close(running, fresh))
+        fresh.shop.broken.clear()
+        await ended(running)
+
+    assert running.log.get(found.incident_id).outcome is CLOSED
+    assert not is_learnt_from(running, found)
+
+
+async def test_past_incident_that_was_stored_before_a_person_closes_is_deleted(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        knowledge: KnowledgeService = running.world.knowledge
+        log = IncidentLog(fresh.database, forget=knowledge.forget)
+        now_us = fresh.shop.clock.now_us()
+        made = [
+            log.open(f"{fresh.target}-{number}", at_us=now_us, title="Errors", severity=Severity.WARNING).incident
+            for number in range(3)
+        ]
+        for each in made:
+            with log.while_open(each.incident_id) as unit:
+                knowledge.remember(past(each.incident_id, "valve_a_shut"), unit)
+        log.closings.close(made[0].incident_id, manual_closing("ann", "Done."), at_us=now_us)
+        log.close(made[1].incident_id, at_us=now_us, outcome=IncidentOutcome.DISMISSED)
+        log.close(made[2].incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED)
+        log.close(made[2].incident_id, at_us=now_us, outcome=IncidentOutcome.DISMISSED)
+
+        assert [is_learnt_from(running, each) for each in made] == [False, False, True]
+        with pytest.raises(IncidentOverError), log.while_open(made[0].incident_id):
+            raise AssertionError("the incident is over")

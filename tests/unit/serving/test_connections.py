@@ -133,6 +133,21 @@ def test_closed_connection_does_not_count_as_a_stream() -> None:
     assert registry.stream_count == 0
 
 
+def test_stream_on_a_connection_for_health_checks_is_rejected_for_the_number_of_connections() -> None:
+    counted: list[str] = []
+    registry = Connections(LIMITS, capacity=100, count=counted.append)
+    for client in "abcd":
+        connect(registry, client, busy=True)
+    check = connect(registry, "probe", busy=True)
+    assert check
+    counted.clear()
+
+    assert not registry.begin_stream(check, "probe")
+
+    assert counted == ["too_many_connections"]
+    assert registry.stream_count == 0
+
+
 def test_descriptors_bound_connections_below_the_setting() -> None:
     registry = Connections(LIMITS, capacity=2)
     kept = [connect(registry, client, busy=True) for client in "ab"]

@@ -174,14 +174,10 @@ def close(
     wanted = choice_of(IncidentStatus, "--if-status", "a status", if_status)
     with open_services() as services:
         found = services.incidents.close(incident_id, by=by, note=note, cause=cause, if_status=wanted)
-        events = list(_timeline(services.incidents, incident_id))
     if as_json:
         print_json("incidents close", incident=found.model_dump(mode="json"))
-        return
-    _print_incident(found)
-    for event in events:
-        if event.is_terminal:
-            _print_event(event, names_incident=False)
+    else:
+        _print_incident(found)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from relab.incidents.detection import rules
@@ -99,11 +99,13 @@ class Detector:
         settings: the thresholds.
         baseline: the usual values; it learns from polls without anomalies.
         history: the latest polls, oldest first.
+        settled_id: the id of the incident that ended last and whose anomalies were muted if needed; empty if unknown.
     """
 
     settings: DetectionSettings
     baseline: Baseline = field(default_factory=Baseline)
     history: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+    settled_id: str = ""
     _seen: deque[Mapping[tuple[str, str], int]] = field(default_factory=deque)
     _restarted_at_us: int | None = None
     _graced: set[str] = field(default_factory=set)
@@ -125,6 +127,9 @@ class Detector:
         if self._is_apart(snapshot):
             # The clock was set back, or the machine has slept.
             self.begin_anew()
+        if self._burnt_until_us - snapshot.at_us > MAX_MUTED_S * _US:
+            # The clock was set back.
+            self._burnt_until_us = 0
         self._notice_restart(snapshot)
         self.history.append(snapshot)
         shown = self._run(snapshot)
@@ -167,16 +172,30 @@ class Detector:
         """
         self._mute(anomalies, None)
 
-    def mute_briefly(self, anomalies: Iterable[Anomaly]) -> None:
+    def mute_briefly(self, anomalies: Iterable[Anomaly], *, since_us: int | None = None) -> None:
         """Ignore these anomalies for `MAX_MUTED_S` seconds, unless they become worse or disappear before.
 
-        The rules of `mute` apply as well, but the baseline does not learn from polls that show a briefly muted anomaly.
-        Polls of this time do not count in the burn rate.
+        The rules of `mute` apply as well, but worse means worse than in all polls of the last `MAX_MUTED_S` seconds, and
+        the baseline does not learn from polls that show a briefly muted anomaly. Polls of this time do not count in the burn rate. It begins at `since_us` (microseconds since 1970); None: with
+        the last poll.
         """
         at_us = self.history[-1].at_us if self.history else 0
         # The windows of the burn rate are longer than this time, so errors in it would count after it.
-        self._burnt_until_us = at_us + int(MAX_MUTED_S * _US)
-        self._mute(anomalies, self._burnt_until_us)
+        self._burnt_until_us = min(at_us, at_us if since_us is None else since_us) + int(MAX_MUTED_S * _US)
+        self._mute(map(self._at_worst, anomalies), self._burnt_until_us)
+
+    def _at_worst(self, anomaly: Anomaly) -> Anomaly:
+        """Return an anomaly with the value of the last `MAX_MUTED_S` seconds that is farthest from the expected value.
+
+        Only values on the same side of the expected value as the anomaly's own value are considered.
+        """
+        if anomaly.value is None or anomaly.expected is None:
+            return anomaly
+        # A number of errors varies by more than a fifth from poll to poll.
+        since_us = self.history[-1].at_us - MAX_MUTED_S * _US if self.history else 0
+        seen = [poll.numbers.get(anomaly.signal, anomaly.value) for poll in self.history if poll.at_us >= since_us]
+        worst = max if anomaly.value >= anomaly.expected else min
+        return replace(anomaly, value=worst([*seen, anomaly.value]))
 
     def _mute(self, anomalies: Iterable[Anomaly], until_us: int | None) -> None:
         at_us = self.history[-1].at_us if self.history else 0
@@ -188,15 +207,22 @@ class Detector:
             self._muted[item.detector, item.signal] = _Muted(distance, at_us, severity, until_us)
 
     def dump(self) -> dict[str, Any]:
-        """Return the state to store, for `take` after a restart: the baseline and the muted anomalies."""
+        """Return the state to store, for `take` after a restart: the baseline, and what is ignored of which incident."""
         muted = [
             [*key, item.distance, item.seen_at_us, item.severity, item.until_us] for key, item in self._muted.items()
         ]
-        return {"baseline": self.baseline.dump(), "muted": muted}
+        return {
+            "baseline": self.baseline.dump(),
+            "muted": muted,
+            "burnt_until_us": self._burnt_until_us,
+            "settled_id": self.settled_id,
+        }
 
     def take(self, content: Mapping[str, Any]) -> None:
         """Load `content`, the state that `dump` returned in this release or an older one."""
         self.baseline.take(content.get("baseline", {}))
+        self._burnt_until_us = content.get("burnt_until_us", 0)
+        self.settled_id = content.get("settled_id", "")
         self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
 
     def _is_apart(self, snapshot: Snapshot) -> bool:

@@ -157,10 +157,9 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
         yield f"It ended {lasted(max(incident.closed_at - incident.opened_at, 0))} after its detection."
     for finding in incident.findings[:5]:
         yield f"Found: {finding.detail or finding.signal}"
-    if incident.recommendation:
-        yield incident.recommendation
-    if incident.outcome is IncidentOutcome.CLOSED_BY_PERSON:
-        yield from (event.message for event in case.events if event.is_terminal)
+    ended = [event.message for event in case.events if event.is_terminal]
+    if said := next(reversed(ended), incident.recommendation):
+        yield said
 
 
 def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:

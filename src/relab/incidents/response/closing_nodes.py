@@ -65,7 +65,7 @@ class ClosingNodes:
         well = {} if resolver is Resolver.RESPONDER else await self._well(state)
         past = self._past(state, incident, acts, others, resolver, well)
         if "known" in state:
-            await world.blocking(world.knowledge.remember, past)
+            await world.blocking(self._remember_if_open, past)
         said = {
             Resolver.RESPONDER: _mended(past.cause, acts),
             Resolver.PERSON: f"Others have ended it: {', '.join(record.action for record in others)}.",
@@ -80,15 +80,17 @@ class ClosingNodes:
         elif resolver is Resolver.RESPONDER:
             await self._draft(incident_id, await world.blocking(world.knowledge.revisions, past.cause))
         content = {"cause": past.cause, "tried": [each.model_dump(mode="json") for each in past.tried]}
-        await world.blocking(
-            world.log.close,
-            incident_id,
-            at_us=world.clock.now_us(),
-            outcome=_ENDS[resolver],
-            message=said,
-            content=content,
+        now_us, end = world.clock.now_us(), _ENDS[resolver]
+        closed = await world.blocking(
+            world.log.close, incident_id, at_us=now_us, outcome=end, message=said, content=content
         )
+        if closed.outcome is not end:
+            raise IncidentOverError(incident_id)
         return {"is_resolved": True, "recommendation": said}
+
+    def _remember_if_open(self, past: PastIncident) -> None:
+        with self._world.log.while_open(past.incident_id) as unit:
+            self._world.knowledge.remember(past, unit)
 
     async def escalate(self, state: IncidentState) -> IncidentState:
         """Hand the incident over to people, with the known facts and the reason why the responder stops."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from relab.incidents.detection.detector import Detector
+from typing import Final
+
+from relab.incidents.detection.detector import MAX_MUTED_S, Detector
 from relab.incidents.models import Anomaly
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.storage.models import Incident, IncidentOutcome
 
+_US: Final = 1_000_000
+_COUNTS_S: Final = {IncidentOutcome.DISMISSED: 600.0, IncidentOutcome.CLOSED_BY_PERSON: MAX_MUTED_S}
+"""For how many seconds a decision of a person counts for a responder that missed it; other ends mute nothing."""
+
 
 def mute_after_end(detector: Detector, incident: Incident, world: ResponseContext) -> None:
-    """Mute the anomalies that may outlast an incident that is over.
+    """Mute the anomalies that may outlast an incident; nothing is muted if the incident is not over.
 
     - Dismissed: all its anomalies, because a person accepts them.
     - Closed by a person: all its anomalies, and those that are present now, for a minute, because figures of the target
       show a problem for some time after its end. If the person is wrong, a new incident opens.
     - Resolved: P95 latencies that the verification of the repair accepted.
     """
+    if incident.is_over:
+        detector.settled_id = incident.incident_id
     if incident.outcome is IncidentOutcome.DISMISSED:
         detector.mute(finding.anomaly for finding in incident.findings)
     elif incident.outcome is IncidentOutcome.CLOSED_BY_PERSON:
@@ -24,6 +32,37 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
         detector.mute_briefly([*found.passing, *found.confirmed, *(each.anomaly for each in incident.findings)])
     elif incident.outcome is IncidentOutcome.RESOLVED:
         detector.mute(_left_over(world))
+
+
+async def mute_after_unseen_end(detector: Detector, world: ResponseContext) -> bool:
+    """Mute the anomalies of the target's last incident if a person has just ended it and the responder missed the end.
+
+    The responder misses the end if it is not running, has given the incident up, or cannot read the database at that
+    time. A dismissal counts for ten minutes, a closing for a minute.
+
+    Args:
+        detector: the detector, after a poll whose anomalies may open an incident.
+        world: gives the incidents, the clock and the name of the target.
+
+    Returns:
+        Whether anomalies were muted, so that the next poll decides.
+    """
+    newest = (await world.blocking(world.log.list_incidents, target=world.target, limit=1)).items
+    if not newest or newest[0].closed_at is None or newest[0].incident_id == detector.settled_id:
+        return False
+    ended_us, outcome = newest[0].closed_at, newest[0].outcome
+    counts_s = _COUNTS_S.get(outcome, 0.0) if outcome is not None else 0.0
+    if not 0 <= world.clock.now_us() - ended_us < counts_s * _US:
+        return False
+    incident = await world.blocking(world.log.get, newest[0].incident_id)
+    detector.settled_id = incident.incident_id
+    anomalies = [each.anomaly for each in incident.findings]
+    if outcome is IncidentOutcome.DISMISSED:
+        detector.mute(anomalies)
+    else:
+        # Other present anomalies may have begun after the end.
+        detector.mute_briefly(anomalies, since_us=ended_us)
+    return True
 
 
 def _left_over(world: ResponseContext) -> list[Anomaly]:

@@ -19,7 +19,7 @@ from relab.incidents.polling.poller import Poller
 from relab.incidents.polling.schedule import PollSchedule
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.graph import Graph
-from relab.incidents.response.muting import mute_after_end
+from relab.incidents.response.muting import mute_after_end, mute_after_unseen_end
 from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unused_news
 from relab.incidents.response.recovery import PASSED, Recovery
 from relab.incidents.response.situation import SituationReader
@@ -163,6 +163,9 @@ class Responder:
             await self._follow(self._incident_id, findings, poll.at_us)
             return
         if findings.opens:
+            if await mute_after_unseen_end(self._detector, self._world):
+                await self._save()
+                return
             opened = await self._open(findings.confirmed, findings.confirmed[0].detail)
             if self._incident_id is None:
                 # The responder has given the incident up for a while; people still need its notifications.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ from relab.incidents.storage.actions import MAX_ACTIONS_PER_READ
 from relab.incidents.storage.errors import IncidentOverError, IncidentStatusError
 from relab.incidents.storage.models import EventKind, Incident, IncidentOutcome, IncidentStatus, NewEvent
 from relab.incidents.storage.opening import incident_of
-from relab.incidents.storage.text_limits import clean_text
+from relab.incidents.storage.text_limits import clean_text, cut
 from relab.incidents.storage.timeline import Timeline
 from relab.knowledge.models import CAUSE_PATTERN
 from relab.storage import Database, UnitOfWork
 
 MAX_CLOSING_NOTE: Final = 2_000
+MAX_RECOMMENDATION: Final = 10_000
 _MAX_NAME: Final = 200
 _MAX_NAMED_ACTIONS: Final = 5
 _ONCE: Final = "closed_by_person"
@@ -87,23 +88,33 @@ def end_incident(
         incident_id: the id of the incident.
         at_us: the current time, in microseconds since 1970.
         outcome: how the incident ended.
-        message: one sentence for the last event of the timeline; empty for a default sentence.
+        message: one sentence for the last event of the timeline, which also replaces the recommendation; empty for a
+            default sentence.
         content: further data for that event, as JSON values.
         once: the idempotency key of that event; None for no key.
     """
-    repository.change(unit.session, incident_id, {"status": outcome.status, "outcome": outcome, "closed_at": at_us})
     said = message or f"The incident is over: {outcome}."
+    change = {"status": outcome.status, "outcome": outcome, "closed_at": at_us}
+    # Until now it says what a person is needed for.
+    repository.change(unit.session, incident_id, {**change, "recommendation": cut(said, MAX_RECOMMENDATION)})
     event = NewEvent(EventKind.CLOSED, said, {**content, "outcome": outcome}, once=once)
     timeline.append_events(unit, incident_id, at_us, [event])
     return incident_of(repository.get(unit.session, incident_id))
 
 
 class ManualClosings:
-    """Stores the decisions of people who close incidents."""
+    """Stores the decisions of people who close incidents.
 
-    def __init__(self, database: Database, timeline: Timeline) -> None:
+    Args:
+        database: stores everything.
+        timeline: the timelines of incidents.
+        forget: deletes what was learnt from an incident, in the transaction that closes it.
+    """
+
+    def __init__(self, database: Database, timeline: Timeline, forget: Callable[[str, UnitOfWork], None]) -> None:
         self._database = database
         self._timeline = timeline
+        self._forget = forget
 
     def close(
         self, incident_id: str, closing: ManualClosing, *, at_us: int, if_status: IncidentStatus | None = None
@@ -133,6 +144,8 @@ class ManualClosings:
                 raise IncidentOverError(incident_id, how=f"its outcome is {row.outcome}")
             if if_status is not None and row.status != if_status:
                 raise IncidentStatusError(incident_id, row.status)
+            # The responder may have verified a repair and stored the incident as a past one a moment ago.
+            self._forget(incident_id, unit)
             acts = action_repository.acts_of_incident(unit.session, incident_id, MAX_ACTIONS_PER_READ)
             left = _left([ActionRecord.model_validate(act) for act in acts])
             named = "" if closing.named_cause is None else f" The cause was {closing.named_cause}."

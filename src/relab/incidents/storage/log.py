@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Unpack
 
 from relab.incidents.models import Anomaly, Severity
@@ -12,7 +13,7 @@ from relab.incidents.storage.actions import ActionLog
 from relab.incidents.storage.alerts import AlertLog
 from relab.incidents.storage.approvals import ApprovalLog
 from relab.incidents.storage.coordination import Baselines, Leases, Switches
-from relab.incidents.storage.ending import ManualClosings, end_incident
+from relab.incidents.storage.ending import MAX_RECOMMENDATION, ManualClosings, end_incident
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
 from relab.incidents.storage.metrics import IncidentFigures
 from relab.incidents.storage.models import (
@@ -32,9 +33,8 @@ from relab.incidents.storage.opening import MAX_TITLE, Opening, incident_of
 from relab.incidents.storage.text_limits import bounded_object, cut, is_storable, name_of
 from relab.incidents.storage.timeline import Timeline, can_be_id, event_of, require_own
 from relab.progress.signal import PollingSignal, ProgressSignal
-from relab.storage import Database
+from relab.storage import Database, UnitOfWork
 
-MAX_RECOMMENDATION: Final = 10_000
 MAX_DIAGNOSIS: Final = 200
 MAX_DOCUMENT_BYTES: Final = 262_144
 """The maximum size of each JSON document of an incident (symptoms, plan, content), in bytes."""
@@ -52,6 +52,7 @@ class IncidentLog:
     Args:
         database: stores everything.
         signal: wakes the readers that follow timelines, in other processes too; None: these readers poll.
+        forget: deletes what was learnt from an incident that a person closes or dismisses, in the same transaction.
 
     Attributes:
         actions: actions that the responder requested.
@@ -64,13 +65,19 @@ class IncidentLog:
         figures: counts of incidents and actions, and durations of incidents.
     """
 
-    def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signal: ProgressSignal | None = None,
+        forget: Callable[[str, UnitOfWork], None] = lambda _incident_id, _unit: None,
+    ) -> None:
         self._database = database
+        self._forget = forget
         self._timeline = Timeline(signal or PollingSignal())
         self._opening = Opening(self._timeline)
         self.actions: Final = ActionLog(database, self._timeline)
         self.approvals: Final = ApprovalLog(database, self._timeline)
-        self.closings: Final = ManualClosings(database, self._timeline)
+        self.closings: Final = ManualClosings(database, self._timeline, forget)
         self.alerts: Final = AlertLog(database, self._timeline, self._opening)
         self.switches: Final = Switches(database, self._timeline)
         self.leases: Final = Leases(database)
@@ -169,7 +176,8 @@ class IncidentLog:
             incident_id: the id of the incident.
             at_us: the current time, in microseconds since 1970.
             outcome: how the incident ended.
-            message: one sentence for the last event of the timeline; empty for a default sentence.
+            message: one sentence for the last event of the timeline, which also replaces the recommendation; empty for
+                a default sentence.
             content: further data for that event, as JSON values.
 
         Raises:
@@ -179,6 +187,8 @@ class IncidentLog:
             row = self._timeline.lock(unit, incident_id)
             if row.closed_at is not None:
                 return incident_of(row)
+            if outcome is IncidentOutcome.DISMISSED:
+                self._forget(incident_id, unit)
             return end_incident(
                 unit,
                 self._timeline,
@@ -188,6 +198,19 @@ class IncidentLog:
                 message=message,
                 content=content or {},
             )
+
+    @contextmanager
+    def while_open(self, incident_id: str) -> Iterator[UnitOfWork]:
+        """Yield a transaction in which an incident is open: no other transaction can end the incident before its commit.
+
+        Raises:
+            IncidentNotFoundError: no incident has this id.
+            IncidentOverError: the incident is over.
+        """
+        with self._database.write() as unit:
+            if self._timeline.lock(unit, incident_id).closed_at is not None:
+                raise IncidentOverError(incident_id)
+            yield unit
 
     def get(self, incident_id: str) -> Incident:
         """Return the incident with this id.

@@ -65,7 +65,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
         # The end must not be before the last event, but the clock may have been set back.
         run["ended_at"] = format_time(max(incident.closed_at, latest_us))
     if run["status"] == "failure":
-        run |= {"error_type": error_of(case), "error_message": incident.recommendation or "A person had to end it."}
+        run |= {"error_type": error_of(case), "error_message": _error_message(case)}
     cost = _cost(case)
     return AgentRun.model_validate(run | ({"cost": cost} if cost else {}))
 
@@ -85,6 +85,12 @@ def error_of(case: IncidentRecord) -> str:
     if kinds & {"refused", "suggested"}:
         return "policy_refused"
     return "cause_unknown" if case.incident.diagnosis in {None, UNNAMED} else "nothing_to_be_done"
+
+
+def _error_message(case: IncidentRecord) -> str:
+    """Return why the incident was handed over to people last; the recommendation does not say so after the end."""
+    said = [event.message for event in case.events if event.kind == "escalated"]
+    return (said[-1] if said else case.incident.recommendation) or "A person had to end it."
 
 
 def _status(case: IncidentRecord) -> str:

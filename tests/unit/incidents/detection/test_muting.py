@@ -80,6 +80,17 @@ def test_briefly_muted_anomaly_that_becomes_worse_counts_at_once() -> None:
     assert polls.polls(SETTINGS.confirm_polls, {"latency.p95_ms": 520.0}).opens
 
 
+def test_briefly_muted_number_of_errors_that_varies_does_not_count_as_worse() -> None:
+    polls = Polls()
+    for errors in (40.0, 60.0, 25.0):
+        found = polls.poll({"cache.errors": errors})
+    polls.detector.mute_briefly(found.confirmed)
+
+    assert found.opens
+    assert not any(polls.poll({"cache.errors": errors}).opens for errors in (60.0, 35.0, 55.0, 65.0))
+    assert polls.polls(SETTINGS.confirm_polls, {"cache.errors": 80.0}).opens
+
+
 def test_baseline_does_not_learn_from_briefly_muted_anomalies() -> None:
     polls = Polls()
     before = polls.detector.baseline.usual("latency.p95_ms")
@@ -103,6 +114,43 @@ def test_briefly_muted_anomaly_counts_again_after_a_restart_of_the_responder(mov
         polls.at_us += int(MAX_MUTED_S * SECOND_US)
     else:
         polls.at_us += int(moved_s * SECOND_US)
+    assert polls.polls(SETTINGS.confirm_polls, slow).opens
+
+
+def test_errors_of_the_muted_minute_do_not_count_after_a_restart_of_the_responder() -> None:
+    polls = Polls()
+    failing = {"errors.pct": 40.0}
+    shift = [item for item in polls.polls(3, failing).confirmed if item.detector == "level_shift"]
+    polls.detector.mute_briefly(shift)
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+
+    assert not any(polls.poll(failing).opens for _ in range(20))
+    assert polls.poll().is_quiet
+
+
+def test_end_of_the_muted_minute_from_before_the_clock_was_set_back_is_ignored() -> None:
+    polls = Polls()
+    failing = {"errors.pct": 40.0}
+    polls.detector.mute_briefly([])
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    polls.at_us -= 3_600 * SECOND_US
+
+    found = polls.polls(SETTINGS.confirm_polls, failing)
+
+    assert "burn_rate" in {item.detector for item in found.confirmed}
+
+
+def test_minute_of_a_closing_that_was_missed_begins_at_the_closing() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    found = polls.polls(3, slow)
+    polls.detector.mute_briefly(found.confirmed, since_us=polls.at_us - 40 * SECOND_US)
+
+    assert not any(polls.poll(slow).opens for _ in range(19))
     assert polls.polls(SETTINGS.confirm_polls, slow).opens
 
 

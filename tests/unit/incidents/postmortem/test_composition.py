@@ -169,6 +169,15 @@ def test_closing_by_a_person_is_no_verified_repair() -> None:
     assert found.summary[-1] == "ann closed the incident as repaired. Done."
 
 
+def test_summary_of_an_incident_that_is_over_asks_for_no_person() -> None:
+    stale = {"recommendation": "A person is needed. Repair it."}
+    ended = event(9, EventKind.CLOSED, "The problem ended without an action.")
+
+    assert compose(case(incident=incident(**stale), events=[signals(), ended])).summary[-1] == ended.message
+    still_open = incident(outcome=None, closed_at=None, status="escalated", **stale)
+    assert compose(case(incident=still_open, events=[signals()])).summary[-1] == stale["recommendation"]
+
+
 @pytest.mark.parametrize(("cause", "is_checked"), [("disk_full", True), ("cache_down", False), (None, False)])
 def test_cause_that_contradicts_the_diagnosis_is_a_follow_up(cause: str | None, *, is_checked: bool) -> None:
     assert ("names disk_full as the cause" in follow_ups(closed_by_ann(cause))) is is_checked

@@ -231,6 +231,19 @@ def test_analysis_quotes_the_first_failure() -> None:
     assert report.category != "planner_loop"
 
 
+def test_error_of_an_escalated_incident_that_is_over_is_the_reason_of_the_last_handover() -> None:
+    events = [
+        event(4, "escalated", "A person is needed. First."), event(5, "escalated", "A person is needed. Last."),
+        event(6, EventKind.CLOSED, "ann closed it."),
+    ]  # fmt: skip
+    closed = incident(outcome=IncidentOutcome.CLOSED_BY_PERSON, recommendation="ann closed it.")
+
+    run = told(*events, incident=closed)
+
+    assert run.status.value == "failure"
+    assert run.error_message == "A person is needed. Last."
+
+
 def test_analysis_of_a_failed_action_names_the_action_and_its_error() -> None:
     refused = act(
         key="k1", action="restart-cache", status=ActionStatus.FAILED, error="permission denied: /run/cache.sock"
