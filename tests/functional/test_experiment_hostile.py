@@ -12,7 +12,7 @@ import pytest
 
 from contract.sandbox.rooms import INSTALL
 from support.components.required import require_program
-from support.experiments.projects import Project, Run, files_with, without_privileges
+from support.experiments.projects import Project, Run, files_with, read_lines, without_privileges
 
 SECRET = 'sk-hostile-7f3a9c"e1/+ü'
 TOKEN = "tok-hostile-51cc02"
@@ -277,8 +277,27 @@ def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refuse
     assert project.runs() == []
     run = project.run(API_KEY=SECRET)
 
-    assert [(row["error_type"], row["exit_code"]) for row in run.rows.values()] == [("sandbox_error", -1)] * 2
+    assert [(row["error_type"], row["exit_code"]) for row in run.rows.values()] == [("sandbox_error", None)] * 2
     assert all("./harness" in row["error_message"] for row in run.rows.values())
+
+
+def test_a_failure_of_the_sandbox_is_no_signal_of_the_harness(tmp_path: Path) -> None:
+    hung_up = Project.make(tmp_path / "signal", "os.kill(os.getpid(), signal.SIGHUP)\n", tasks=1)
+    broken = Project.make(tmp_path / "sandbox", tasks=1)
+    broken.write_harness("#!/no/such/interpreter\n")
+    broken.configure(command=["./harness"])
+    found = {}
+    for name, project in (("signal", hung_up), ("sandbox", broken)):
+        [row] = project.run().rows.values()
+        shown = project.json("trial", "show", f"{row['run_id']}.{row['trial_id']}")
+        [evidence] = read_lines(project.runs()[0] / "evidence" / "evidence_records.jsonl")
+        statuses = (row["exit_code"], row["metrics"].get("exit_code"), row["status_code"])
+        found[name] = (row["error_type"], statuses, evidence["runtime"]["exit_status"], shown["why"])
+
+    assert found["signal"][:3] == ("harness_process_error", (-1, -1, "-1"), "-1")
+    assert "the harness was ended by signal 1" in found["signal"][3]
+    assert found["sandbox"][:3] == ("sandbox_error", (None, None, "sandbox_error"), "sandbox_error")
+    assert "signal" not in " ".join(found["sandbox"][3])
 
 
 def test_runner_does_not_follow_a_link_in_carried_state(tmp_path: Path) -> None:

@@ -197,6 +197,24 @@ def test_manifest_names_masked_secrets_without_their_values(masked: tuple[dict[s
     assert not [text for text in PLANTED if text.encode() in raw]
 
 
+def test_secret_that_is_too_short_to_be_masked_is_not_said_to_be(
+    masked: tuple[dict[str, Any], Path], project: Project, run: Run, tmp_path: Path
+) -> None:
+    run_dir = Path(masked[0]["bundle"]).parent / "project" / ".lab" / "runs" / masked[0]["run_id"]
+    target = ("--output", str(tmp_path / "b.zip"))
+    for value in ("", "horse"):
+        answer = project.json("publish", "--run-dir", str(run_dir), *target, DECLARED=value)
+        assert answer["declared"] == {"DECLARED": False}
+        Path(answer["bundle"]).unlink()
+    told = project.lab("publish", "--run-dir", str(run_dir), *target, DECLARED="horse").err
+    assert "DECLARED is not set, or has fewer than 6 characters, so it was masked only where it looks like" in told
+    Path(answer["bundle"]).unlink()
+    asked = ("publish", "--run-dir", str(run.path), *target, "--secret", "PIN")
+    refused = project.json(*asked, code=64, PIN="12345")["error"]["message"]
+    assert "PIN, whose value has fewer than 6 characters" in refused
+    assert project.json(*asked, PIN="123456")["declared"] == {"PIN": True}
+
+
 def test_digests_of_masked_documents_are_not_published(masked: tuple[dict[str, Any], Path]) -> None:
     answer, opened = masked
     run_dir = Path(answer["bundle"]).parent / "project" / ".lab" / "runs" / answer["run_id"]

@@ -65,6 +65,20 @@ def test_trials_with_errors_run_again_and_their_earlier_attempts_are_kept(tmp_pa
     assert (done["retried"], done["finished"]) == (0, True)
 
 
+def test_agent_run_of_a_retried_trial_replaces_the_one_of_the_error(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    run = project.run(telemetry=True)
+    name = run.by_task["bad"]["agent_run_id"]
+    assert project.json("agent-runs", "show", name)["run"]["status"] == "failure"
+    (tmp_path / "repaired").touch()
+    # Without telemetry this is like a kill before the process committed its agent runs.
+    project.json("run", "--continue", str(run.path), "--retry-errors", "--no-telemetry")
+    answer = project.json("run", "--continue", str(run.path))
+
+    assert answer["agent_runs"] == {"stored": 1, "failed": 0}
+    assert project.json("agent-runs", "show", name)["run"]["status"] == "success"
+
+
 def test_a_retry_that_is_stopped_by_a_ceiling_is_finished_by_continuing(tmp_path: Path) -> None:
     project = _project(tmp_path)
     run = project.run()

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from relab.experiments.records.journal import Journal
 from rig.waiting import wait_until
 from support.experiments.projects import WAITING, Project, Run
 
@@ -110,6 +111,29 @@ def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> No
     stored = {item["run_id"] for item in project.json("agent-runs", "list")["items"]}
     assert stored == {row["agent_run_id"] for row in run.rows.values()}
     assert project.processes() == []
+
+
+@pytest.mark.full
+def test_agent_runs_of_all_trials_are_sent_again_after_a_kill(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, tasks=2_032)
+    first = project.json("run", "--no-telemetry", "--max-trials", "1", code=75)
+    run = Run(Path(first["run"]["run_dir"]))
+    # In place of trials that would take a minute: an earlier process wrote these lines, and was killed before its commits.
+    [line] = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines() if '"row"' in line]
+    journal = Journal(run.path)
+    journal.open()
+    for number in range(2, 2_032):
+        trial_id = f"trial_{number}"
+        names = {"trial_id": trial_id, "task_id": f"task_{number:03}", "task_index": number - 1}
+        journal.append({**line, "row": {**line["row"], **names, "agent_run_id": f"{run.path.name}.{trial_id}"}})
+    journal.close()
+    answer = project.json("run", "--continue", str(run.path), "--max-trials", "0")
+
+    assert answer["finished"] is True
+    assert answer["agent_runs"] == {"stored": 2_032, "failed": 0}
+    # All are stored now, so there is nothing left to send.
+    again = project.json("run", "--continue", str(run.path))
+    assert again["agent_runs"] == {"stored": 0, "failed": 0}
 
 
 def test_run_is_continued_by_its_folder_or_its_id(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.gates import parse_gates
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import manifest_of_new_run
-from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink
+from relab.experiments.results.telemetry_link import TelemetryLink
 from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.redaction import secrets_of
@@ -383,18 +382,19 @@ def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpendi
     Raises:
         RunDamagedError: the journal has a trial of an unknown variant.
     """
-    last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
+    last_us: int | None = None
     variants = {variant.variant_id for variant in context.config.variants}
     for entry in read_journal(context.run_dir):
         row = entry["row"]
         if row["variant_id"] not in variants:
             path = context.run_dir / NAME
             raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
-        last.append(row)
         runner.count_finished(entry)
         spending.note(entry)
+        if row["ended_at"] is not None:
+            last_us = max(parse_time(row["ended_at"]), last_us or 0)
     for entry in withdrawn_entries(context.run_dir):
         spending.note(entry)
-    link.send_missing(context, last)
-    ends = [parse_time(row["ended_at"]) for row in last if row["ended_at"] is not None]
-    return max(ends, default=None)
+    # The journal is read again, because a run can have more rows than fit into memory.
+    link.send_missing(context, (entry["row"] for entry in read_journal(context.run_dir)))
+    return last_us

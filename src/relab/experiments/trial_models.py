@@ -72,8 +72,9 @@ class TrialRow:
             not be created or read.
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of the whole trial minus `duration_ms`.
-        exit_code: the exit code of the harness: `-n` if signal n ended the harness, -1 if the sandbox failed. None if
-            `started_at` is None.
+        exit_code: the exit code of the harness: `-n` if signal n ended the harness. None if `started_at` is None, or if
+            the sandbox failed (`error_type` is then `sandbox_error`).
+        status_code: `exit_code` as text; `sandbox_error` if the sandbox failed; empty if `started_at` is None.
         error_type, error_message: the error that the runner found or, if it found none, the error that the harness
             reported; None after a success.
         integration_level: how much the harness reports to the runner, as configured.

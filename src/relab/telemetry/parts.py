@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from relab.telemetry.selection.failed_runs import FailedRuns
     from relab.telemetry.selection.no_agent_activity import NoAgentActivity
     from relab.telemetry.selection.passing import PassingReader
+    from relab.telemetry.selection.stored import StoredRuns
 
 ROLLUP_SHARDS = 16
 
@@ -81,6 +82,13 @@ class TelemetryParts(RunRemapper):
         from relab.telemetry.selection.passing import PassingReader
 
         return PassingReader(self.projector.reading)
+
+    @composed
+    def stored(self) -> StoredRuns:
+        """The object that reads which runs are stored."""
+        from relab.telemetry.selection.stored import StoredRuns
+
+        return StoredRuns(self._database)
 
     @composed
     def _intake(self) -> TelemetryIntake:

@@ -79,6 +79,20 @@ def test_only_system_folders_of_the_host_are_visible(closed_rooms: Rooms, tmp_pa
     assert str(tmp_path) in ended.stderr
 
 
+def test_trial_with_full_network_reads_the_hosts_of_this_machine_only_on_request(tmp_path: Path) -> None:
+    rooms = make_rooms("bwrap", tmp_path)
+    launch = rooms.launch("cat /etc/hosts; cat /etc/resolv.conf >&2; getent hosts localhost >/dev/null")
+    ended = rooms.run(rooms.make(NetworkMode.FULL), launch)
+    asked = rooms.make(NetworkMode.FULL, read_only_paths=("/etc/hosts",))
+    given = rooms.run(asked, rooms.launch("cat /etc/hosts"))
+    rooms.close()
+
+    assert ended.stdout == "127.0.0.1 localhost trial\n::1 localhost\n"
+    assert ended.stderr == Path("/etc/resolv.conf").read_text()
+    assert ended.code == 0
+    assert given.stdout == Path("/etc/hosts").read_text()
+
+
 def test_attempt_has_no_capabilities_and_gains_none(closed_rooms: Rooms) -> None:
     script = "grep -E '^(CapPrm|CapEff|CapBnd|NoNewPrivs)' /proc/self/status"
     ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))

@@ -66,7 +66,11 @@ def publish(
     for warning in done.warnings:
         print(f"lab: warning: {plain(warning)}", file=sys.stderr)
     for name in unknown:
-        print(f"lab: {plain(name)} is not set, so it was masked only where it looks like a secret", file=sys.stderr)
+        print(
+            f"lab: {plain(name)} is not set, or has fewer than 6 characters, so it was masked only where it looks like a "
+            "secret. Set it to the value that it had in the run, and publish again.",
+            file=sys.stderr,
+        )
     print(f"wrote: {plain(done.path)} ({len(manifest.files):,} files, {done.path.stat().st_size:,} bytes)")
     print(f"masked: {_counts(manifest.masked)}")
     print(f"left out: {_counts(left_out)}")

@@ -78,8 +78,8 @@ class BundleManifest(_Part):
         original: the state of the run when the bundle was made.
         masked: the number of masked values in all files and file names, by kind of value.
         declared: for each secret that the experiment or the person who published the run declared, whether its value
-            was known. A known value is masked wherever it occurs, unless it is very short. An unknown value is masked
-            only where it looks like a credential.
+            was known and long enough to be masked. Such a value is masked wherever it occurs. Any other value is
+            masked only where it looks like a credential.
     """
 
     schema_version: Literal["bundle_v1"] = "bundle_v1"

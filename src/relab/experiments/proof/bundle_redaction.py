@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import jiter
@@ -113,6 +113,15 @@ class BundleRedactor:
         return done
 
 
+def declared_in(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str | None]:
+    """Return `{name: value}` of the declared secrets `names`; None for a secret whose value cannot be masked.
+
+    That is a secret that is not set in `environment`, or whose value there is shorter than `MIN_CHARS`. No trial ran
+    with such a short value, because the runner rejects it.
+    """
+    return {name: value if len(value := environment.get(name, "")) >= MIN_CHARS else None for name in names}
+
+
 def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None]) -> dict[str, str]:
     """Return `{name: value}` of the secrets to mask.
 
@@ -121,7 +130,7 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
     Args:
         environment: all environment variables. A variable that is not declared is ignored if its value is shorter than
             `MIN_CHARS`, or begins with a slash and so is the path of a file.
-        declared: the value of each declared secret; None for a secret that is not set in this environment.
+        declared: the value of each declared secret, from `declared_in`.
     """
     found = {
         name: value

@@ -28,7 +28,7 @@ from relab.experiments.proof.bundle_format import (
     LeftOut,
     Original,
 )
-from relab.experiments.proof.bundle_redaction import MAX_BYTES, BundleRedactor, secrets_in
+from relab.experiments.proof.bundle_redaction import MAX_BYTES, BundleRedactor, declared_in, secrets_in
 from relab.experiments.proof.envelopes import sign
 from relab.experiments.proof.folder_walk import Listing, listings, open_listed
 from relab.experiments.proof.proving import usable_signer
@@ -40,6 +40,7 @@ from relab.experiments.records.file_names import SEAL, STATEMENTS
 from relab.experiments.records.run_folder import RunFolder, open_run
 from relab.experiments.records.seals import digest_of_file
 from relab.experiments.trial.evidence import STORE
+from relab.experiments.trial.redaction import MIN_CHARS
 from relab.experiments.workspace.untrusted_trees import size_of_copy
 
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
@@ -94,15 +95,15 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
         request: the run, the file to write, and options.
         environment: the environment variables, some of which are secrets: those that the experiment or the request
             declares, and those with a name such as `API_KEY`. Their values are masked wherever they occur in the
-            bundle, unless a value is very short.
+            bundle, except values shorter than `MIN_CHARS`.
         signing_key: the file of the key that signs the bundle; it is created if it is missing. If the key cannot be
             used, the bundle is not signed, and the result has a warning.
 
     Raises:
         RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
         RunBusyError: a process works on the run.
-        InvalidInputError: an environment variable in `request.secrets` is not set, the target exists, or the target is
-            in the folder of the run.
+        InvalidInputError: an environment variable in `request.secrets` is not set or too short to be masked, the target
+            exists, or the target is in the folder of the run.
         OSError: the bundle cannot be written, for example on a full disk.
     """
     run = open_run(request.run_dir)
@@ -114,11 +115,18 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
     missing = [name for name in request.secrets if not environment.get(name)]
     if missing:
         raise InvalidInputError(f"--secret names {missing[0]}, which is not set in the environment.")
+    short = [name for name in request.secrets if len(environment[name]) < MIN_CHARS]
+    if short:
+        raise InvalidInputError(
+            f"--secret names {short[0]}, whose value has fewer than {MIN_CHARS} characters: it occurs by chance in other "
+            "text, so it cannot be masked.",
+            remedy=f"Remove it from the files of the run, then publish without --secret {short[0]}.",
+        )
     signer = usable_signer(signing_key)
     verified = verify_run(run.path)
     if verified.state == "running":
         raise RunBusyError(f"A process is working on {run.path}.", remedy="Publish the run when it has ended.")
-    declared = {name: environment.get(name) for name in (*run.config.runtime.harness.secrets, *request.secrets)}
+    declared = declared_in(environment, (*run.config.runtime.harness.secrets, *request.secrets))
     redactor = BundleRedactor(secrets_in(environment, declared))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as folder:
@@ -157,7 +165,7 @@ class _Bundle:
 
         Args:
             verified: the verification of the run.
-            declared: `{name of a secret to mask: whether its value is set in this environment}`, for the manifest.
+            declared: `{name of a secret to mask: whether its value is known and masked}`, for the manifest.
         """
         left_out_folders: set[str] = set()
         for listing in listings(self._run.path, NOT_SEALED - {SEAL, STATEMENTS}):

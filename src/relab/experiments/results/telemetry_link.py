@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pydantic_core
 
-from relab.core.errors import NotFoundError, RelabError
+from relab.core.clock import parse_time
+from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.trial.agent_run import agent_run_of
@@ -25,14 +27,15 @@ if TYPE_CHECKING:
     from relab.telemetry.prices.models import PriceTable
     from relab.telemetry.service import TelemetryService
 
-MAX_PENDING: Final = 2_000
+_MAX_PENDING: Final = 2_000
 """The largest number of agent runs that wait for their commit.
 
 At this number the run's threads wait, too (backpressure).
 """
 _GATHER_S = 0.25
 """How long to collect ended agent runs for one commit, in seconds; a commit waits for the disk whatever its size."""
-_MAX_PENDING = 500
+_MAX_HELD: Final = 500
+"""The largest number of agent runs that are collected for one commit, and of trials that one query checks."""
 
 _log = get_logger(__name__)
 
@@ -85,42 +88,33 @@ class TelemetryLink:
             self._held.append(body)
             count = len(self._held)
         self._is_held.set()
-        if count >= _MAX_PENDING:
+        if count >= _MAX_HELD:
             self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Queue the agent runs that an earlier, killed process of this run did not send to telemetry.
+        """Queue the agent runs that telemetry lacks, because an earlier process of this run was killed or failed to send.
 
-        Each agent run is built from the files of its trial, without OTLP traces.
+        The agent run of a trial that ran again replaces the one of the trial's earlier result. Each agent run is built
+        from the files of its trial, without OTLP traces. At most `_MAX_HELD` rows are in memory at once.
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of the trials that finished last, as JSON. The caller gives the last `MAX_PENDING`
-                rows; the agent runs of earlier trials are assumed to be stored.
+            rows: the result rows of all finished trials, as JSON.
         """
         if self._telemetry is None:
             return
-        variants = {variant.variant_id: variant for variant in context.config.variants}
-        events_path = context.config.runtime.harness.events.path
-        # The queue of the killed process had at most `MAX_PENDING` agent runs.
-        for document in rows:
+        # Trials that did not start have no agent run; results from the cache share the one of an earlier trial.
+        sent = (row for row in rows if row["started_at"] is not None and row.get("cached_from") is None)
+        while batch := list(itertools.islice(sent, _MAX_HELD)):
             try:
-                # Skip trials that did not start, and results from the cache, which share the agent run of an earlier trial.
-                if (
-                    document["started_at"] is None
-                    or document.get("cached_from") is not None
-                    or self._is_stored(document["agent_run_id"])
-                ):
-                    continue
+                starts = self._telemetry.stored.starts(row["agent_run_id"] for row in batch)
             except RelabError as error:
-                self._note(error)
-                continue
-            row = read_row(document)
-            folder = trial_folder(context.run_dir, row.trial_id)
-            events = read_events(folder.host_path(events_path), row.ids, below=folder.root)
-            bindings = variants[row.variant_id].bindings
-            run = agent_run_of(row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events)
-            self.send_run(run)
+                # Not a query for each further batch: each could wait for the database until it times out.
+                self._note(error, len(batch) + sum(1 for _ in sent))
+                return
+            for row in batch:
+                if starts.get(row["agent_run_id"]) != parse_time(row["started_at"]):
+                    self.send_run(_run_of(context, row))
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
         """Store the body of an OTLP request durably before returning; do nothing without telemetry.
@@ -146,14 +140,6 @@ class TelemetryLink:
         while self._pending:
             self._settle(self._pending.popleft())
 
-    def _is_stored(self, agent_run_id: str) -> bool:
-        assert self._telemetry is not None
-        try:
-            self._telemetry.get(agent_run_id)
-        except NotFoundError:
-            return False
-        return True
-
     def _send_at_times(self) -> None:
         while not self._is_closing.is_set():
             self._is_held.wait()
@@ -168,7 +154,7 @@ class TelemetryLink:
                 held, self._held = self._held, []
             for body in held:
                 self._pending.append(self._telemetry.submit_run(functools.partial(bytes, body)))
-            while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING):
+            while self._pending and (self._pending[0].done() or len(self._pending) > _MAX_PENDING):
                 self._settle(self._pending.popleft())
 
     def _settle(self, future: Future[Any]) -> None:
@@ -179,8 +165,19 @@ class TelemetryLink:
         else:
             self.sent += 1
 
-    def _note(self, error: RelabError) -> None:
-        self.failed += 1
+    def _note(self, error: RelabError, count: int = 1) -> None:
+        self.failed += count
         if self.first_error is None:
             self.first_error = str(error)
             _log.warning("agent_run_not_stored", error=str(error))
+
+
+def _run_of(context: RunContext, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the agent run (JSON) of a finished trial, from its result row `document` and its file of events."""
+    config = context.config
+    row = read_row(document)
+    [bindings] = [variant.bindings for variant in config.variants if variant.variant_id == row.variant_id]
+    folder = trial_folder(context.run_dir, row.trial_id)
+    path = folder.host_path(config.runtime.harness.events.path)
+    events = read_events(path, row.ids, below=folder.root)
+    return agent_run_of(row, experiment_id=config.experiment.id, bindings=bindings, events=events.events)

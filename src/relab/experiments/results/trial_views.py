@@ -16,7 +16,7 @@ from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_own_json
 from relab.experiments.config.paths import LAB
 from relab.experiments.errors import TrialNotFoundError, damaged
-from relab.experiments.models import TrialIds
+from relab.experiments.models import ErrorType, TrialIds
 from relab.experiments.records.forks import sources_of
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder, open_run
@@ -207,7 +207,8 @@ def _why(row: Mapping[str, Any]) -> list[str]:
     found = []
     if row.get("error_type"):
         found.append(f"{row['error_type']}: {row['error_message'] or 'no message'}")
-    if row.get("exit_code"):
+    # Rows of earlier versions have the exit code -1 if the sandbox failed, as after signal 1.
+    if row.get("exit_code") and row.get("error_type") != ErrorType.SANDBOX:
         code = row["exit_code"]
         found.append(f"the harness was ended by signal {-code}" if code < 0 else f"the harness ended with code {code}")
     for name, text in (

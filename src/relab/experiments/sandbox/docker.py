@@ -203,7 +203,10 @@ class DockerSandbox:
             posture = self._posture(pid, launch)
             if not is_shared and launch.listeners:
                 closers += self._networks.serve(pid, launch.listeners)
-            running.watch_limits(self._watch_of(pid, container))
+            # The processes of a container on another machine are not visible, so no exceeded limit is detected.
+            is_visible = _is_of(pid, container)
+            watch = self._watch_of(pid) if is_visible else LimitWatch(SandboxLimits(), None, list)
+            running.watch_limits(watch, pid if is_visible else None)
             may_start = posture.egress_self_test.get("passed", True)
             running.start_harness(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
@@ -303,17 +306,9 @@ class DockerSandbox:
             "PidsLimit": 0 if limits.max_pids is None else limits.max_pids + 1,
         }
 
-    def _watch_of(self, pid: int, container: str) -> LimitWatch:
-        """Return the watch that detects an exceeded limit of a container.
-
-        Args:
-            pid: the id of the container's first process, as the engine reports it.
-            container: the id of the container.
-        """
+    def _watch_of(self, pid: int) -> LimitWatch:
+        """Return the watch that detects an exceeded limit of a container, whose first process has the id `pid`."""
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
-        if not _is_of(pid, container):
-            # The processes of a container on another machine are not visible, so nothing is detected.
-            return LimitWatch(SandboxLimits(), None, list)
         processes = functools.partial(descendants, pid)
         return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))
 

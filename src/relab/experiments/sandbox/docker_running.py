@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import select
 import selectors
 import socket
 import threading
@@ -46,6 +49,7 @@ class DockerRunning:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
         self._launch = launch
         self._watch: LimitWatch | None = None
+        self._last_check: threading.Thread | None = None
         self._was_out_of_memory = False
         self._engine = engine
         self._container = container
@@ -88,9 +92,23 @@ class DockerRunning:
         if is_open:
             self._streams.give_input(b"\n" if with_line else b"")
 
-    def watch_limits(self, watch: LimitWatch) -> None:
-        """Store `watch`, which detects exceeded limits of the container; `exceeded` uses it."""
+    def watch_limits(self, watch: LimitWatch, pid: int | None) -> None:
+        """Store `watch`, which detects exceeded limits of the container; `exceeded` uses it.
+
+        Args:
+            watch: the watch.
+            pid: the id of the container's first process on this machine. When the process ends, the limits are checked
+                a last time. The engine removes the control group some milliseconds later, so on a busy machine this
+                check can be too late. None if the process is not visible.
+        """
         self._watch = watch
+        if pid is None:
+            return
+        # The process may have ended already.
+        with contextlib.suppress(ProcessLookupError):
+            target = functools.partial(_count_at_end, os.pidfd_open(pid), watch)
+            self._last_check = threading.Thread(target=target, name="container-limits", daemon=True)
+            self._last_check.start()
 
     def exceeded(self) -> str | None:
         """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded no limit.
@@ -125,6 +143,8 @@ class DockerRunning:
             raise SandboxError(f"the container's end is not known: {self._problem}") from self._problem
         # The engine may report the end before the last output has been read.
         self._streams.finish(_EXIT_TIMEOUT_S)
+        if self._last_check is not None:
+            self._last_check.join(_EXIT_TIMEOUT_S)
         return self._code
 
     def end(self, grace_s: float) -> int:
@@ -191,6 +211,15 @@ class DockerRunning:
         finally:
             self._waiter.close()
             self._is_ended.set()
+
+
+def _count_at_end(ended: int, watch: LimitWatch) -> None:
+    """Wait until a process has ended, then check its control group; `ended` is its file descriptor, which is closed."""
+    with open(ended, "rb", buffering=0) as process:
+        waiting = select.poll()
+        waiting.register(process, select.POLLIN)
+        waiting.poll()
+        watch.count()
 
 
 class Streams:

@@ -76,12 +76,14 @@ def kernel_interface_mounts(covers: Path) -> list[str]:
 
 
 def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
-    """Write the /etc of a sandbox, without the user accounts and the `hostname` file of this machine.
+    """Write the /etc of a sandbox, without the user accounts, the `hostname` and the `hosts` of this machine.
+
+    This machine's `hosts` may name internal machines; `sandbox.read_only_paths` can mount it for trials that need it.
 
     Args:
         folder: the folder to create.
-        is_networked: whether to copy this machine's `hosts` and `resolv.conf`, which resolve host names. If False,
-            only `localhost` and the sandbox's own name `trial` are resolved.
+        is_networked: whether to copy this machine's `resolv.conf`, so that its DNS servers resolve host names. If
+            False, only `localhost` and the sandbox's own name `trial` are resolved.
         user: the user that trials run as; it gets the account `harness`.
 
     Returns:
@@ -112,9 +114,8 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
         "resolv.conf": "",
     }
     if is_networked:
-        for name in ("hosts", "resolv.conf"):
-            with contextlib.suppress(OSError):
-                written[name] = Path("/etc", name).read_text()
+        with contextlib.suppress(OSError):
+            written["resolv.conf"] = Path("/etc/resolv.conf").read_text()
     for name, text in written.items():
         (folder / name).write_text(text)
     for entry in (folder, *folder.rglob("*")):

@@ -66,12 +66,24 @@ class LimitWatch:
 
         Once a limit has been exceeded, every later call returns the same name.
         """
-        self._found = self._found or self._counted() or self._measured()
+        # Never set to None: another thread may have called `count` in the meantime.
+        found = self._found or self._counted() or self._measured()
+        if found is not None:
+            self._found = found
         return self._found
+
+    def count(self) -> None:
+        """Check the control group's limits now, so that `exceeded` returns one of them even without the group.
+
+        Another thread may call this method.
+        """
+        found = self._found or self._counted()
+        if found is not None:
+            self._found = found
 
     def finish(self) -> None:
         """Check the control group's limits a last time, and stop measuring. `exceeded` then returns the last result."""
-        self._found = self._found or self._counted()
+        self.count()
         self._group = None
         self._limits = SandboxLimits()
 

@@ -26,7 +26,7 @@ def measure(
     config: ExperimentConfig,
     *,
     duration_ms: float,
-    exit_code: int,
+    exit_code: int | None,
     raw_output: Mapping[str, Any],
     output: TrialOutput | None,
     events: EventStream,
@@ -41,14 +41,14 @@ def measure(
     Args:
         config: the experiment.
         duration_ms: the duration of the harness's process.
-        exit_code: the exit code of the harness.
+        exit_code: the exit code of the harness; None if it is unknown, and then no metric.
         raw_output: the output as the harness wrote it; empty if there is no output.
         output: the validated output; None if there is no valid one.
         events: the events of the harness.
         diff: the changes of the workspace.
         workspace: the folder of the workspace.
     """
-    found: dict[str, Any] = {"duration_ms": duration_ms, "exit_code": exit_code}
+    found: dict[str, Any] = {"duration_ms": duration_ms} | ({} if exit_code is None else {"exit_code": exit_code})
     found |= _counted(events)
     found |= {
         "files_created": len(diff.added),

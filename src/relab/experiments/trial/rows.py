@@ -215,7 +215,7 @@ def _with_attempt(
         ended_at=format_time(attempt.times.ended_us),
         duration_ms=attempt.times.duration_ms,
         exit_code=attempt.end.exit_code,
-        status_code=str(attempt.end.exit_code),
+        status_code=ErrorType.SANDBOX.value if attempt.end.exit_code is None else str(attempt.end.exit_code),
         network_mode_effective=str(posture.network_effective) if posture is not None else "none",
         primary_metric_name=objective.name if objective is not None else "success",
         primary_metric_value=objective.value if objective is not None else float(row.success),

@@ -182,7 +182,7 @@ class TrialRunner:
             posture = running.posture
             end = self._watch(running, trial, folder, stop_now, paused)
         except SandboxError as error:
-            end = AttemptEnd(-1, ErrorType.SANDBOX, str(error))
+            end = AttemptEnd(None, ErrorType.SANDBOX, str(error))
         duration_ms = (time.perf_counter() - started) * 1_000
         restore_input(folder, document)
         # Measured with the uptime, because the wall clock can jump during the trial.

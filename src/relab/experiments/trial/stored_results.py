@@ -204,6 +204,7 @@ def capture(
     if not max_bytes or not attempt.is_reusable:
         return
     assert attempt.posture is not None
+    assert attempt.end.exit_code is not None
     changed = [entry.path for entry in attempt.diff.removed] + [old.path for old, _ in attempt.diff.modified]
     head = StoredHead(
         ids=row.ids.to_json(),

@@ -63,7 +63,8 @@ class AttemptEnd:
     """How an attempt (one execution of a trial's harness) ended.
 
     Attributes:
-        exit_code: the exit code of the harness: `-n` if signal n ended the harness, -1 if the sandbox failed.
+        exit_code: the exit code of the harness: `-n` if signal n ended the harness. None if the sandbox failed, so that
+            the exit code is unknown.
         ended_for: PAUSED, or the type of the error that the runner found: the reason for which it ended the attempt,
             an exceeded limit, or an error of the sandbox. None if there was neither a pause nor such an error.
         message: one sentence about this pause or error; None if `ended_for` is None.
@@ -71,7 +72,7 @@ class AttemptEnd:
         rewrote_events: whether the harness changed events that the runner had already read.
     """
 
-    exit_code: int
+    exit_code: int | None
     ended_for: ErrorType | None = None
     message: str | None = None
     pause: PauseEnd | None = None

@@ -130,7 +130,8 @@ class ChaosManager:
 
         Raises:
             UnknownFaultError: the name is unknown.
-            NotEndedError: an injection could not be ended; it continues, and the injections after it were not tried.
+            NotEndedError: the injection could not be ended; it continues. A fault has at most one open injection, so no
+                other one was left.
         """
         find_in(self._catalogue, name)
         stopped: list[Injection] = []
