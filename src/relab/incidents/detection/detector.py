@@ -175,9 +175,13 @@ class Detector:
     def mute_briefly(self, anomalies: Iterable[Anomaly], *, since_us: int | None = None) -> None:
         """Ignore these anomalies for `MAX_MUTED_S` seconds, unless they become worse or disappear before.
 
-        The rules of `mute` apply as well, but worse means worse than in all polls of the last `MAX_MUTED_S` seconds, and
-        the baseline does not learn from polls that show a briefly muted anomaly. Polls of this time do not count in the burn rate. It begins at `since_us` (microseconds since 1970); None: with
-        the last poll.
+        The rules of `mute` apply as well, with two differences: worse means worse than in all polls of the last
+        `MAX_MUTED_S` seconds, and the baseline does not learn from polls that show a briefly muted anomaly. Polls before
+        the end of this time do not count in the burn rate.
+
+        Args:
+            anomalies: the anomalies to ignore.
+            since_us: when this time begins, in microseconds since 1970; None: with the last poll.
         """
         at_us = self.history[-1].at_us if self.history else 0
         # The windows of the burn rate are longer than this time, so errors in it would count after it.
