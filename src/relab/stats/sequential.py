@@ -126,6 +126,7 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
     if values.shape[-1] < FIRST_VALUES:
         nothing = np.full(values.shape, -np.inf)
         return nothing, nothing
+    sums = _without_rounding(sums, values, mean, np.arange(1.0, values.shape[-1] + 1))
     above, below = _self_normalised(sums, squares, squares[..., FIRST_VALUES - 1 : FIRST_VALUES])
     above[..., : FIRST_VALUES - 1] = below[..., : FIRST_VALUES - 1] = -np.inf
     return above, below
@@ -268,7 +269,18 @@ def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
         found: Floats = ((of - centre) ** 2).sum() + of.size * (centre - means) ** 2
         return found
 
-    return _self_normalised(values.size * (values.mean() - means), squares(values), squares(first))
+    sums = _without_rounding(values.size * (values.mean() - means), values, means, values.size)
+    return _self_normalised(sums, squares(values), squares(first))
+
+
+def _without_rounding(sums: Floats, values: Floats, mean: float | Floats, count: int | Floats) -> Floats:
+    """Return sums of `count` deviations of `values` from `mean`, with 0 for each sum that rounding errors can explain."""
+    import numpy as np
+
+    # Equal values deviate from an equal mean by rounding alone; relative to their own scale, that would be evidence.
+    size = np.maximum(np.abs(values).max(), np.abs(mean))
+    kept: Floats = np.where(np.abs(sums) > 4 * np.finfo(float).eps * count * size, sums, 0.0)
+    return kept
 
 
 def _self_normalised(sums: Floats, squares: Floats, scale: Floats) -> tuple[Floats, Floats]:

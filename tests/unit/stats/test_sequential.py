@@ -26,14 +26,24 @@ DIFFERENCES = st.lists(st.sampled_from([-1.0, -1 / 3, 0.0, 1 / 3, 1.0]), min_siz
 @given(values=DIFFERENCES, mean=st.floats(-0.95, 0.95))
 @example(values=[1.0, 0.0] * 10, mean=-0.5)
 @example(values=[-1.0, 0.0] * 10, mean=0.5)
+@example(values=[1 / 3] * 20, mean=1 / 3)
 def test_path_of_the_evidence_has_the_evidence_after_each_value(values: list[float], mean: float) -> None:
     array = np.array(values)
     for bounds in (RATE, None):
         above, below = evidence_path(array[None, :], mean, bounds)
         found = [evidence(array[: count + 1], mean, bounds) for count in range(len(values))]
 
-        assert [each.above for each in found] == pytest.approx(above[0], abs=1e-6)
-        assert [each.below for each in found] == pytest.approx(below[0], abs=1e-6)
+        # A mean that almost equals the values leaves few digits of their deviations.
+        assert [each.above for each in found] == pytest.approx(above[0].tolist(), rel=1e-6, abs=1e-6)
+        assert [each.below for each in found] == pytest.approx(below[0].tolist(), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [1 / 3, -0.1, 1e6 / 7, 0.0])
+def test_equal_values_give_no_evidence_against_themselves(value: float) -> None:
+    found = evidence(np.full(60, value), value)
+
+    assert found.above == -math.inf
+    assert found.below == -math.inf
 
 
 @given(values=DIFFERENCES, level=st.sampled_from([0.8, 0.95, 0.99]))
