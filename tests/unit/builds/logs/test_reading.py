@@ -36,6 +36,11 @@ def test_each_kind_of_line_end_ends_one_line() -> None:
     assert log.total_lines == 5
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_other_separators_of_unicode_do_not_end_a_line(separator: str) -> None:
+    assert read(f"a{separator}b\nc".encode()).total_lines == 2
+
+
 @given(st.lists(st.sampled_from(["a", "\r", "\n", "\r\n", "b c"])))
 @examples(100)
 def test_lines_are_numbered_as_python_counts_them(parts: list[str]) -> None:
