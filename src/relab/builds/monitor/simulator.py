@@ -108,6 +108,7 @@ class BuildSimulator:
         self._outcomes: Mapping[tuple[str, int], tuple[_Outcome, ...]] = {
             cell: _fit(measured) for cell, measured in cells.items()
         }
+        self._cumulative = {cell: _cumulative_shares(outcomes) for cell, outcomes in self._outcomes.items()}
         self.faults: Sequence[str] = tuple(dict.fromkeys(build.fault for build in builds))
         self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
 
@@ -138,17 +139,18 @@ class BuildSimulator:
             UnmeasuredFaultError: no build with this fault was measured.
             UnknownBuildActionError: no build with this fault and this action was measured.
         """
-        known = self.actions(fault)
-        if action_id not in known:
+        outcomes = self._outcomes.get((fault, action_id))
+        if outcomes is None:
+            known = self.actions(fault)
             raise UnknownBuildActionError(
                 f"action_id: the action {action_id} was not measured with the fault {fault!r}.",
                 problems=(("action_id", f"{action_id} is unknown"),),
                 remedy=f"Use one of {', '.join(map(str, known))}.",
             )
-        outcomes = self._outcomes[fault, action_id]
-        counts = np.array([len(outcome.log_durations) for outcome in outcomes], dtype=float)
-        outcome = outcomes[int(generator.choice(len(outcomes), p=counts / counts.sum()))]
-        duration_s = float(np.exp(generator.normal(generator.choice(outcome.log_durations), outcome.bandwidth)))
+        # What `Generator.choice` draws, with the same random numbers, in a third of its time.
+        outcome = outcomes[int(self._cumulative[fault, action_id].searchsorted(generator.random(), side="right"))]
+        log_duration = outcome.log_durations[generator.integers(len(outcome.log_durations))]
+        duration_s = float(np.exp(generator.normal(log_duration, outcome.bandwidth)))
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
@@ -207,6 +209,13 @@ def _fit(measured: Sequence[MeasuredBuildRow]) -> tuple[_Outcome, ...]:
         )
         found.append(_Outcome(result, logs, max(_BANDWIDTH_SHARE * deviation, _LEAST_BANDWIDTH)))
     return tuple(found)
+
+
+def _cumulative_shares(outcomes: Sequence[_Outcome]) -> NDArray[np.float64]:
+    counts = np.array([len(outcome.log_durations) for outcome in outcomes], dtype=float)
+    shares: NDArray[np.float64] = np.cumsum(counts / counts.sum())
+    shares /= shares[-1]
+    return shares
 
 
 def _success_share(statuses: Sequence[BuildStatus]) -> float:
