@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import relab
-from tests.support.source import syntax_tree
+from tests.support.source import nodes, syntax_tree
 
 SOURCE = Path(relab.__file__).parent
 PROJECT = SOURCE.parent.parent
@@ -111,7 +111,7 @@ def is_module(name: str) -> bool:
 def imports(path: Path) -> tuple[str, ...]:
     """Return the modules of relab that a file imports, wherever in the file."""
     found: list[str] = []
-    for node in ast.walk(syntax_tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.startswith("relab")]
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "relab":
@@ -122,7 +122,7 @@ def imports(path: Path) -> tuple[str, ...]:
 
 def imported_modules(path: Path) -> Iterator[str]:
     """Yield the full name of each module that a file imports."""
-    for node in ast.walk(syntax_tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -241,7 +241,7 @@ def test_nothing_unpacks_an_archive() -> None:
     unpackers = {"zipfile", "tarfile", "lzma", "bz2", "zipimport"}
     found = []
     for path in (path for path in modules() if str(path.relative_to(SOURCE)) not in readers):
-        for node in ast.walk(syntax_tree(path)):
+        for node in nodes(path):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [node.attr] if isinstance(node, ast.Attribute) else []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import relab
-from tests.support.source import syntax_tree
+from tests.support.source import nodes
 
 SOURCE = Path(relab.__file__).parent
 TESTS = SOURCE.parent.parent / "tests"
@@ -34,7 +34,7 @@ def function_sizes() -> tuple[tuple[str, int], ...]:
 
 def _function_sizes() -> Iterator[tuple[str, int]]:
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(syntax_tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 yield f"{path.relative_to(SOURCE)}:{node.name}", node.end_lineno - node.lineno + 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tests.support.source import nodes_if_named, reads_key, walk
 
 SOURCE = Path(__file__).parents[2] / "src" / "relab"
 PLAIN = {"plain_message", "message_with_value"}
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
+def files_with(word: str) -> Iterator[tuple[str, Sequence[ast.AST]]]:
+    """Yield the name of each file of the product that contains the word, with all nodes of its syntax tree."""
     for path in sorted(SOURCE.rglob("*.py")):
-        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+        yield str(path.relative_to(SOURCE)), nodes_if_named(path, word)
 
 
 def is_call_of(node: ast.AST, names: set[str]) -> bool:
@@ -30,26 +33,23 @@ def is_log(node: ast.AST) -> bool:
 
 def test_message_of_a_problem_is_only_read_to_make_it_plain() -> None:
     raw = []
-    for name, tree in trees():
-        plain = {id(part) for node in ast.walk(tree) if is_call_of(node, PLAIN) for part in ast.walk(node)}
-        for node in ast.walk(tree):
-            is_message = isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "'msg'"
-            if is_message and id(node) not in plain:
-                raw.append(f"{name}:{node.lineno}")
+    for name, found in files_with("msg"):
+        plain = {id(part) for node in found if is_call_of(node, PLAIN) for part in walk(node)}
+        raw += [f"{name}:{node.lineno}" for node in found if reads_key(node, "msg") and id(node) not in plain]
 
     assert raw == []
 
 
 def test_validation_error_is_never_printed_as_a_whole() -> None:
     printed = []
-    for name, tree in trees():
-        for handler in ast.walk(tree):
+    for name, found in files_with("ValidationError"):
+        for handler in found:
             if not isinstance(handler, ast.ExceptHandler) or handler.type is None or handler.name is None:
                 continue
             if "ValidationError" not in ast.unparse(handler.type):
                 continue
-            logged = {id(part) for node in ast.walk(handler) if is_log(node) for part in ast.walk(node)}
-            for node in ast.walk(handler):
+            logged = {id(part) for node in walk(handler) if is_log(node) for part in walk(node)}
+            for node in walk(handler):
                 value = node.value if isinstance(node, ast.FormattedValue) else None
                 if is_call_of(node, {"str", "repr", "print"}) and isinstance(node, ast.Call) and node.args:
                     value = node.args[0]
