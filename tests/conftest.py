@@ -24,6 +24,7 @@ from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
 from support.lab import preloaded
 from support.lab.process import SETTING_NAMES
+from support.lab.xdist_messages import send_only_used
 from support.lab.xdist_processes import fork_processes
 from support.storage.compiled import shared_compilation
 from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
@@ -59,13 +60,14 @@ _FORKING_PROCESS = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a process of pytest-xdist exit after its last test without freeing a million objects.
+    """Let a process of pytest-xdist send only used messages, and exit without freeing a million objects.
 
     Freeing takes a quarter of the time of its start. The exit code has no meaning: the process has sent its results.
     """
     if hasattr(config, "workerinput"):
         atexit.register(_end_process, os.getpid())
         preloaded.share(config.workerinput["forking_process"])
+        send_only_used(config)
 
 
 @pytest.hookimpl(optionalhook=True)
