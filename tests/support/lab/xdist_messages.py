@@ -1,6 +1,6 @@
 """The messages of a process of pytest-xdist about each test: only those that the controlling process uses.
 
-pytest-xdist sends six for each of thousands of tests, and each takes both processes a third of a millisecond.
+pytest-xdist sends six for each of thousands of tests, and each takes the two processes half a millisecond together.
 """
 
 from __future__ import annotations
