@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from relab.incidents.response.state import IncidentState
 from relab.incidents.storage.ending import manual_closing
 from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus, Opened
 from relab.knowledge.service import KnowledgeService
 from support.incidents.runbooks import past
 from support.shops.books import CURE, write_books
@@ -290,6 +291,36 @@ async def test_closing_of_an_incident_that_the_responder_has_given_up_mutes_its_
 
     assert first.closed_at is not None
     assert found[0].opened_at - first.closed_at >= MAX_MUTED_S * 1_000_000
+
+
+async def test_incident_that_is_closed_between_the_check_and_the_opening_of_another_mutes_its_anomalies(
+    fresh: Means, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> IncidentState:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ClosingNodes, "escalate", fail)
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        await running.until(lambda: running.responder.incident_id is None)
+        store = running.log.open
+        closed: list[Incident] = []
+
+        def close_first(*given: Any, **more: Any) -> Opened:
+            # The responder has read that the incident is open, and opens or joins one now.
+            if not closed:
+                closed.append(close(running, fresh))
+            return store(*given, **more)
+
+        monkeypatch.setattr(running.log, "open", close_first)
+        found = await running.until(lambda: running.incidents()[1:])
+
+    ended_at = closed[0].closed_at
+    assert ended_at is not None
+    assert found[0].opened_at - ended_at >= MAX_MUTED_S * 1_000_000
 
 
 async def test_figures_that_lag_behind_the_repair_open_no_new_incident(fresh: Means) -> None:
