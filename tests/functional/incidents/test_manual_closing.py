@@ -23,7 +23,20 @@ from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentSt
 from relab.knowledge.service import KnowledgeService
 from support.incidents.runbooks import past
 from support.shops.books import CURE, write_books
-from support.shops.small import HEALTH, RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
+from support.shops.small import (
+    HEALTH,
+    RUIN,
+    Means,
+    Watching,
+    escalated,
+    hasty,
+    learnt,
+    over,
+    polled,
+    unknown,
+    watching,
+    with_status,
+)
 from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, is_record_list
 
 pytestmark = pytest.mark.anyio
@@ -246,6 +259,27 @@ async def test_problem_of_an_incident_that_was_closed_while_no_responder_ran_ope
 
     assert first.closed_at is not None
     assert found[0].opened_at - first.closed_at >= MAX_MUTED_S * 1_000_000
+
+
+@pytest.mark.parametrize(("errors_pct", "is_worse"), [(50.0, False), (90.0, True)])
+async def test_varying_number_of_an_incident_that_was_closed_while_no_responder_ran_is_compared_with_its_worst_value(
+    fresh: Means, errors_pct: float, is_worse: bool
+) -> None:
+    fresh.settings = hasty(OBSERVES)
+    async with watching(fresh) as running:
+        await escalated(running, fresh, 50.0)
+        unknown(fresh, 30.0)
+        await running.until(polled(running, 10))
+    first = close(running, fresh)
+    async with watching(fresh, "second") as second:
+        await second.until(lambda: second.responder.is_leading)
+        await second.until(polled(second, 10))
+        unknown(fresh, errors_pct)
+        found = await second.until(lambda: second.incidents()[1:])
+
+    assert first.closed_at is not None
+    assert ({each.signal: each.value for each in first.findings})["errors.pct"] == 30.0
+    assert (found[0].opened_at - first.closed_at < MAX_MUTED_S * 1_000_000) is is_worse
 
 
 @pytest.mark.parametrize("happens", ["same_problem", "another_problem"])

@@ -62,12 +62,12 @@ async def mute_after_unseen_end(detector: Detector, ended: IncidentSummary | Non
         return False
     incident = await world.blocking(world.log.get, ended.incident_id)
     detector.settled_id = incident.incident_id
-    anomalies = [each.anomaly for each in incident.findings]
     if outcome is IncidentOutcome.DISMISSED:
-        detector.mute(anomalies)
+        detector.mute(each.anomaly for each in incident.findings)
     else:
-        # Other present anomalies may have begun after the end.
-        detector.mute_briefly(anomalies, since_us=ended_us)
+        # Other present anomalies may have begun after the end. The detector has no polls from before the end, and a
+        # number of errors varies by more than a fifth from poll to poll.
+        detector.mute_briefly([each.worst for each in incident.findings], since_us=ended_us)
     return True
 
 

@@ -159,9 +159,22 @@ def _merged(
         # Keep the worst severity: a finding that wavers then appends an event only when it is worse than ever.
         worst = _worst([each.severity, earlier.severity])
         merged[key] = each.model_copy(
-            update={"first_at": earlier.first_at, "count": earlier.count + 1, "severity": worst}
+            update={
+                "first_at": earlier.first_at,
+                "count": earlier.count + 1,
+                "severity": worst,
+                "worst_value": _worst_value(earlier, each),
+            }
         )
     return list(merged.values()), fresh
+
+
+def _worst_value(earlier: IncidentFinding, latest: IncidentFinding) -> float | None:
+    """Return the value of two findings of one signal that is farther in the direction in which the latest value is off."""
+    value, expected, before = latest.value, latest.expected, earlier.worst.value
+    if value is None or expected is None or before is None:
+        return value
+    return max(value, before) if value >= expected else min(value, before)
 
 
 def _rank(severity: Severity) -> int:
