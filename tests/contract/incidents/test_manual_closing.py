@@ -129,7 +129,7 @@ def test_person_is_told_which_actions_the_responder_leaves(log: IncidentLog, tar
     log.closings.close(incident_id, REPAIRED, at_us=NOW_US)
 
     message = next(event.message for event in log.read_after(incident_id) if event.is_terminal)
-    assert "The result of restart-worker on target, the rollback of restart-worker on target is not known" in message
+    assert "The result of restart-worker on target, the rollback of restart-worker on target was not known" in message
     assert message.count("The responder does not undo restart-worker on target.") == 1
     assert log.actions.finish(running.key, ActionStatus.SUCCEEDED, at_us=NOW_US).status is ActionStatus.SUCCEEDED
 

@@ -1,11 +1,12 @@
-"""Revision 0032: recommendations of ended incidents say how they ended; the downgrade keeps them."""
+"""Revision 0032: recommendations of ended incidents say how they ended; the downgrade deletes worst values alone."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import JSON, text
 
 from relab.storage import Database
 from relab.storage.migrate import downgrade, upgrade
@@ -51,3 +52,20 @@ def test_recommendation_of_an_ended_incident_is_the_message_of_its_last_event(
         downgrade(database, "0031")
         with database.read() as session:
             assert session.execute(text("SELECT recommendation FROM incidents")).scalar_one() == after
+
+
+def test_downgrade_deletes_the_worst_values_of_findings_which_earlier_versions_reject(
+    database_at: Callable[[str], Database],
+) -> None:
+    finding = {"signal": "errors.pct", "detail": "worst_value", "value": 3.0}
+    database = database_at("0032")
+    with database.write() as unit:
+        unit.session.execute(text(INCIDENT), {"closed_at": 9, "recommendation": ""})
+        stored = json.dumps([{**finding, "worst_value": 9.0}, finding])
+        unit.session.execute(text("UPDATE incidents SET findings = :findings"), {"findings": stored})
+
+    downgrade(database, "0031")
+
+    with database.read() as session:
+        found = session.execute(text("SELECT findings FROM incidents").columns(findings=JSON())).scalar_one()
+    assert found == [finding, finding]

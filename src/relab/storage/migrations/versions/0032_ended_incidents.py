@@ -31,4 +31,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Keep the recommendations: the earlier ones are still in the timelines."""
+    """Delete the worst values of findings, which earlier versions reject; keep the recommendations.
+
+    The earlier recommendations are still in the timelines.
+    """
+    incidents = sa.table("incidents", sa.column("incident_id"), sa.column("findings", sa.JSON()))
+    wanted = sa.cast(incidents.c.findings, sa.Text).contains('"worst_value"', autoescape=True)
+    for incident_id, findings in op.get_bind().execute(sa.select(*incidents.c).where(wanted)).fetchall():
+        for finding in findings:
+            finding.pop("worst_value", None)
+        op.execute(incidents.update().where(incidents.c.incident_id == incident_id).values(findings=findings))
