@@ -172,7 +172,8 @@ class IncidentSummary(_Remembered):
         outcome: how the incident ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
-        recommendation: why a person is needed, from the last handover to people; empty if there was none.
+        recommendation: why a person is needed, from the last handover to people; empty if there was none. After the end,
+            how the incident ended.
         last_seq: the number of the last event of the incident's timeline.
     """
 
