@@ -36,6 +36,20 @@ def test_new_incident_is_open_and_has_its_findings(log: IncidentLog, target: str
     assert log.get(incident.incident_id) == incident == log.current(target)
 
 
+def test_finding_has_the_worst_value_in_the_direction_in_which_the_signal_is_off(log: IncidentLog, target: str) -> None:
+    def add(value: float, expected: float = 1.0) -> tuple[float | None, float | None]:
+        given = anomaly(value=value, expected=expected)
+        made = log.open(target, at_us=NOW_US, title="Errors", severity=Severity.DEGRADED, anomalies=[given])
+        (finding,) = made.incident.findings
+        return finding.anomaly.value, finding.worst.value
+
+    assert add(60.0) == (60.0, 60.0)
+    assert add(90.0) == (90.0, 90.0)
+    assert add(30.0) == (30.0, 90.0)
+    assert add(20.0, 50.0) == (20.0, 20.0)
+    assert add(25.0, 50.0) == (25.0, 20.0)
+
+
 def test_later_finding_joins_the_open_incident(log: IncidentLog, target: str) -> None:
     first = opened(log, target)
     later = NOW_US + SECOND_US

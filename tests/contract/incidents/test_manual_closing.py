@@ -9,6 +9,7 @@ import pytest
 from relab.core.errors import ConflictError, InvalidInputError
 from relab.incidents.actions.approvals import Decision
 from relab.incidents.actions.records import ActionStatus
+from relab.incidents.models import Severity
 from relab.incidents.storage.actions import StoredAction
 from relab.incidents.storage.ending import MAX_CLOSING_NOTE, ManualClosing, manual_closing
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, IncidentStatusError
@@ -48,6 +49,28 @@ def test_incident_is_closed_in_each_open_status(log: IncidentLog, target: str, s
         "by": "ann", "note": "I restarted the cache.", "named_cause": "cache_down", "outcome": "closed_by_person",
     }  # fmt: skip
     assert log.get(incident_id) == closed
+
+
+@pytest.mark.parametrize("outcome", list(IncidentOutcome))
+def test_anomalies_open_no_incident_if_another_one_has_ended_since_they_were_compared(
+    log: IncidentLog, target: str, outcome: IncidentOutcome
+) -> None:
+    def open_after(last_ended_id: str) -> Incident:
+        return log.open(
+            target, at_us=NOW_US + 9, title="Errors", severity=Severity.WARNING, last_ended_id=last_ended_id
+        ).incident
+
+    first = open_after("")
+    assert open_after("").incident_id == first.incident_id
+    if outcome is IncidentOutcome.CLOSED_BY_PERSON:
+        log.closings.close(first.incident_id, REPAIRED, at_us=NOW_US + 9)
+    else:
+        log.close(first.incident_id, at_us=NOW_US + 9, outcome=outcome)
+
+    with pytest.raises(IncidentOverError):
+        open_after("")
+    assert log.current(target) is None
+    assert not open_after(first.incident_id).is_over
 
 
 @pytest.mark.parametrize("outcome", list(IncidentOutcome))
@@ -106,7 +129,7 @@ def test_person_is_told_which_actions_the_responder_leaves(log: IncidentLog, tar
     log.closings.close(incident_id, REPAIRED, at_us=NOW_US)
 
     message = next(event.message for event in log.read_after(incident_id) if event.is_terminal)
-    assert "The result of restart-worker on target, the rollback of restart-worker on target is not known" in message
+    assert "The result of restart-worker on target, the rollback of restart-worker on target was not known" in message
     assert message.count("The responder does not undo restart-worker on target.") == 1
     assert log.actions.finish(running.key, ActionStatus.SUCCEEDED, at_us=NOW_US).status is ActionStatus.SUCCEEDED
 

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Final
 
 from relab.incidents.probes import database, diagnostics, log_lines, processes, service_health, settings_history
-from relab.incidents.probes.models import Probe, ProbeRequest, ProbeServer
+from relab.incidents.probes.models import BUDGET_S, Probe, ProbeRequest, ProbeServer
 from relab.incidents.probes.requests import HEALTH_PATH, METRICS_PATH
 
-_DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/database", within_s=8.0)
+_DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/database", within_s=BUDGET_S)
 """The request for diagnostics of the database. The target sends about twenty queries for it, so it may take long."""
 
 _ALL: Final = (

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from relab.core.clock import Clock, SystemClock
 from relab.core.errors import NotFoundError
 from relab.core.json import canonical_json
 from relab.incidents.probes.catalogue import PROBES
-from relab.incidents.probes.models import Observation, Probe, ProbeEvidence, ProbeResponse, ProbeResult
+from relab.incidents.probes.models import BUDGET_S, Observation, Probe, ProbeEvidence, ProbeResponse, ProbeResult
 from relab.incidents.probes.requests import ProbeTransport
 from relab.knowledge.models import FactValue
-
-BUDGET_S: Final = 6.0
-"""The time limit, in seconds, of probes that are run together.
-
-Answers after it count as absent; the others are used.
-"""
 
 
 class UnknownProbeError(NotFoundError):

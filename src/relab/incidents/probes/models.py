@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from relab.incidents.models import AbsenceReason
 from relab.knowledge.models import FactValue
+
+BUDGET_S: Final = 6.0
+"""The time limit, in seconds, of probes that are run together.
+
+Answers after it count as absent; the others are used.
+"""
 
 
 class ProbeServer(StrEnum):
@@ -25,8 +31,8 @@ class ProbeRequest:
     Attributes:
         base: the server that receives the request.
         path: the path with its query.
-        within_s: the time limit of an answer, in seconds. It must be longer than the server's own time limits for its
-            dependencies, so that the server can report their time-outs.
+        within_s: the time limit of an answer, in seconds, at most `BUDGET_S`. It must be longer than the server's own time
+            limits for its dependencies, so that the server can report their time-outs.
         times: how often the request is sent. A fact about growth needs two or more answers.
         pause_s: the pause between an answer and the next sending, in seconds.
     """

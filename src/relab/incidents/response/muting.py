@@ -7,7 +7,7 @@ from typing import Final
 from relab.incidents.detection.detector import MAX_MUTED_S, Detector
 from relab.incidents.models import Anomaly
 from relab.incidents.response.context import ResponseContext
-from relab.incidents.storage.models import Incident, IncidentOutcome
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentSummary
 
 _US: Final = 1_000_000
 _COUNTS_S: Final = {IncidentOutcome.DISMISSED: 600.0, IncidentOutcome.CLOSED_BY_PERSON: MAX_MUTED_S}
@@ -34,34 +34,40 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
         detector.mute(_left_over(world))
 
 
-async def mute_after_unseen_end(detector: Detector, world: ResponseContext) -> bool:
-    """Mute the anomalies of the target's last incident if a person has just ended it and the responder missed the end.
+async def last_ended(world: ResponseContext) -> IncidentSummary | None:
+    """Return the target's last incident if it is over; None if it is open, or if the target never had an incident."""
+    newest = (await world.blocking(world.log.list_incidents, target=world.target, limit=1)).items
+    return newest[0] if newest and newest[0].closed_at is not None else None
+
+
+async def mute_after_unseen_end(detector: Detector, ended: IncidentSummary | None, world: ResponseContext) -> bool:
+    """Mute the anomalies of the incident `ended` if a person has just ended it and the responder missed the end.
 
     The responder misses the end if it is not running, has given the incident up, or cannot read the database at that
     time. A dismissal counts for ten minutes, a closing for a minute.
 
     Args:
         detector: the detector, after a poll whose anomalies may open an incident.
-        world: gives the incidents, the clock and the name of the target.
+        ended: the target's last incident if it is over (`last_ended`), else None.
+        world: gives the incidents and the clock.
 
     Returns:
         Whether anomalies were muted, so that the next poll decides.
     """
-    newest = (await world.blocking(world.log.list_incidents, target=world.target, limit=1)).items
-    if not newest or newest[0].closed_at is None or newest[0].incident_id == detector.settled_id:
+    if ended is None or ended.closed_at is None or ended.incident_id == detector.settled_id:
         return False
-    ended_us, outcome = newest[0].closed_at, newest[0].outcome
+    ended_us, outcome = ended.closed_at, ended.outcome
     counts_s = _COUNTS_S.get(outcome, 0.0) if outcome is not None else 0.0
     if not 0 <= world.clock.now_us() - ended_us < counts_s * _US:
         return False
-    incident = await world.blocking(world.log.get, newest[0].incident_id)
+    incident = await world.blocking(world.log.get, ended.incident_id)
     detector.settled_id = incident.incident_id
-    anomalies = [each.anomaly for each in incident.findings]
     if outcome is IncidentOutcome.DISMISSED:
-        detector.mute(anomalies)
+        detector.mute(each.anomaly for each in incident.findings)
     else:
-        # Other present anomalies may have begun after the end.
-        detector.mute_briefly(anomalies, since_us=ended_us)
+        # Other present anomalies may have begun after the end. The detector has no polls from before the end, and a
+        # number of errors varies by more than a fifth from poll to poll.
+        detector.mute_briefly([each.worst for each in incident.findings], since_us=ended_us)
     return True
 
 

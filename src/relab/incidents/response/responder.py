@@ -19,7 +19,7 @@ from relab.incidents.polling.poller import Poller
 from relab.incidents.polling.schedule import PollSchedule
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.graph import Graph
-from relab.incidents.response.muting import mute_after_end, mute_after_unseen_end
+from relab.incidents.response.muting import last_ended, mute_after_end, mute_after_unseen_end
 from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unused_news
 from relab.incidents.response.recovery import PASSED, Recovery
 from relab.incidents.response.situation import SituationReader
@@ -153,7 +153,7 @@ class Responder:
             if self.polls % _SAVE_POLLS == 0 and self._incident_id is None:
                 await self._save()
                 await self._survey.settle_all()
-        except UnavailableError as error:
+        except (UnavailableError, IncidentOverError) as error:
             # The next poll finds the same anomalies again.
             _log.warning("poll_not_stored", target=self._world.target, error=str(error))
 
@@ -163,10 +163,11 @@ class Responder:
             await self._follow(self._incident_id, findings, poll.at_us)
             return
         if findings.opens:
-            if await mute_after_unseen_end(self._detector, self._world):
+            ended = await last_ended(self._world)
+            if await mute_after_unseen_end(self._detector, ended, self._world):
                 await self._save()
                 return
-            opened = await self._open(findings.confirmed, findings.confirmed[0].detail)
+            opened = await self._open(findings.confirmed, "" if ended is None else ended.incident_id)
             if self._incident_id is None:
                 # The responder has given the incident up for a while; people still need its notifications.
                 await self._follow(opened.incident_id, findings, poll.at_us)
@@ -208,16 +209,17 @@ class Responder:
         """Return False for `_GIVEN_UP_S` seconds after the incident's workflow failed in this process, else True."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
-    async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
+    async def _open(self, anomalies: Sequence[Anomaly], last_ended_id: str) -> Incident:
         world = self._world
         severity = max((item.severity for item in anomalies), key=_ORDER.index)
         opened = await world.blocking(
             world.log.open,
             world.target,
             at_us=world.clock.now_us(),
-            title=title,
+            title=anomalies[0].detail,
             severity=severity,
             anomalies=anomalies,
+            last_ended_id=last_ended_id,
         )
         if self._incident_id is None and self._may_respond(opened.incident.incident_id):
             await self._respond(opened.incident)

@@ -173,9 +173,9 @@ def _left(acts: Sequence[ActionRecord]) -> str:
     A result that is still unknown is stored when it arrives, and nothing is rolled back.
     """
     asked = [act for act in acts if act.status is ActionStatus.ASKED]
-    done = [act for act in acts if act.status is ActionStatus.SUCCEEDED and act.undoes is None]
-    said = f" The result of {_names(asked)} is not known yet." if asked else ""
-    return f"{said} The responder does not undo {_names(done)}." if done else said
+    lasting = [act for act in acts if act.status in {ActionStatus.ASKED, ActionStatus.SUCCEEDED} and act.undoes is None]
+    said = f" The result of {_names(asked)} was not known at that time." if asked else ""
+    return f"{said} The responder does not undo {_names(lasting)}." if lasting else said
 
 
 def _names(acts: Sequence[ActionRecord]) -> str:

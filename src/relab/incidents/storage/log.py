@@ -85,7 +85,14 @@ class IncidentLog:
         self.figures: Final = IncidentFigures(database)
 
     def open(
-        self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
+        self,
+        target: str,
+        *,
+        at_us: int,
+        title: str,
+        severity: Severity,
+        anomalies: Sequence[Anomaly] = (),
+        last_ended_id: str | None = None,
     ) -> Opened:
         """Open an incident for a target, or add the anomalies to the target's open incident; return that incident.
 
@@ -95,9 +102,15 @@ class IncidentLog:
             title: the title of a new incident.
             severity: the minimum severity of the incident; the anomalies may raise it.
             anomalies: the anomalies that were found.
+            last_ended_id: the id of the last ended incident that the caller knows, empty if it knows none; None: any
+                incident may have ended.
+
+        Raises:
+            IncidentOverError: no incident is open, and the target's last incident is not the one of `last_ended_id`.
+                It ended after the caller had read it, so the anomalies may be its own; nothing is stored.
         """
         with self._database.write() as unit:
-            return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
+            return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies, last_ended_id)
 
     def join(
         self,

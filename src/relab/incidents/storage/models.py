@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypedDict
 
@@ -116,6 +116,8 @@ class IncidentFinding(_Remembered):
         opens: whether the anomaly alone may open an incident.
         severity: the worst severity so far.
         count: the number of these anomalies.
+        worst_value: the value so far that is farthest from `expected`, on the same side as `value`; None if the signal
+            is not a number, or if an earlier version stored the finding.
     """
 
     detector: str
@@ -128,6 +130,12 @@ class IncidentFinding(_Remembered):
     first_at: Timestamp
     last_at: Timestamp
     count: int = 1
+    worst_value: float | None = None
+
+    @property
+    def worst(self) -> Anomaly:
+        """The latest anomaly of this finding, but with the worst severity and the worst value so far."""
+        return replace(self.anomaly, value=self.value if self.worst_value is None else self.worst_value)
 
     @property
     def anomaly(self) -> Anomaly:
@@ -152,6 +160,7 @@ def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
         opens=anomaly.opens,
         first_at=at_us,
         last_at=at_us,
+        worst_value=finite(anomaly.value),
     )
 
 
@@ -163,7 +172,8 @@ class IncidentSummary(_Remembered):
         outcome: how the incident ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
-        recommendation: why a person is needed, from the last handover to people; empty if there was none.
+        recommendation: why a person is needed, from the last handover to people; empty if there was none. After the end,
+            how the incident ended.
         last_seq: the number of the last event of the incident's timeline.
     """
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from relab.core.ids import new_id
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage import repository
+from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.models import (
     EventKind,
     Incident,
@@ -34,7 +35,14 @@ class Opening:
         self._timeline = timeline
 
     def open(
-        self, unit: UnitOfWork, target: str, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly]
+        self,
+        unit: UnitOfWork,
+        target: str,
+        at_us: int,
+        title: str,
+        severity: Severity,
+        anomalies: Sequence[Anomaly],
+        last_ended_id: str | None = None,
     ) -> Opened:
         """Open an incident for a target, or add the anomalies to the target's open incident.
 
@@ -45,6 +53,11 @@ class Opening:
             title: the title of a new incident.
             severity: the minimum severity; the anomalies may raise it.
             anomalies: the anomalies that were found.
+            last_ended_id: the id of the last ended incident that the caller knows, empty if it knows none; None: any
+                incident may have ended.
+
+        Raises:
+            IncidentOverError: no incident is open, and the target's last incident is not the one of `last_ended_id`.
         """
         findings = [finding_of(anomaly, at_us) for anomaly in anomalies]
         while True:
@@ -52,6 +65,11 @@ class Opening:
             if row is not None:
                 self._add(unit, row, severity, findings, at_us)
                 return Opened(incident_of(repository.get(unit.session, row.incident_id)), created=False)
+            if last_ended_id is not None:
+                # Read after the locking query, which may have waited for the transaction that ended the incident.
+                newest = repository.list_incidents(unit.session, target=target, statuses=(), before=None, limit=1)
+                if newest and newest[0].incident_id != last_ended_id:
+                    raise IncidentOverError(newest[0].incident_id)
             values = _new(target, at_us, title, severity, findings)
             if repository.add_open(unit.session, values):
                 return Opened(self._append_opened(unit, values), created=True)
@@ -141,9 +159,22 @@ def _merged(
         # Keep the worst severity: a finding that wavers then appends an event only when it is worse than ever.
         worst = _worst([each.severity, earlier.severity])
         merged[key] = each.model_copy(
-            update={"first_at": earlier.first_at, "count": earlier.count + 1, "severity": worst}
+            update={
+                "first_at": earlier.first_at,
+                "count": earlier.count + 1,
+                "severity": worst,
+                "worst_value": _worst_value(earlier, each),
+            }
         )
     return list(merged.values()), fresh
+
+
+def _worst_value(earlier: IncidentFinding, latest: IncidentFinding) -> float | None:
+    """Return the value of two findings of one signal that is farther in the direction in which the latest value is off."""
+    value, expected, before = latest.value, latest.expected, earlier.worst.value
+    if value is None or expected is None or before is None:
+        return value
+    return max(value, before) if value >= expected else min(value, before)
 
 
 def _rank(severity: Severity) -> int:

@@ -11,8 +11,8 @@ from relab.core.clock import Clock
 from relab.core.errors import NotFoundError, UnavailableError
 from relab.core.logging import get_logger
 from relab.incidents.probes.catalogue import PROBES
-from relab.incidents.probes.client import BUDGET_S, ProbeClient
-from relab.incidents.probes.models import Probe, ProbeResult
+from relab.incidents.probes.client import ProbeClient
+from relab.incidents.probes.models import BUDGET_S, Probe, ProbeResult
 from relab.incidents.probes.requests import ProbeTransport
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent

@@ -13,8 +13,9 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
+from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.client import ProbeClient, UnknownProbeError
-from relab.incidents.probes.models import ProbeRequest, ProbeResult, ProbeServer
+from relab.incidents.probes.models import BUDGET_S, Probe, ProbeRequest, ProbeResult, ProbeServer
 from relab.incidents.probes.requests import ProbeTransport
 from relab.incidents.transport import bodies
 from support.incidents.probe_answers import WELL
@@ -217,6 +218,11 @@ def test_concurrent_probes_end_within_the_time_limit() -> None:
     assert found.facts["settings.version"] == 1.0
     assert found.facts["asked.health"] == "timed_out"
     assert "within 1 s" in found.absent["target GET /api/v1/pool/status"]
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=list(PROBES))
+def test_time_limit_of_each_request_is_within_that_of_all_probes_together(probe: Probe) -> None:
+    assert max(request.within_s for request in probe.requests) <= BUDGET_S
 
 
 def test_cancelled_call_leaves_no_request_in_progress() -> None:
