@@ -16,10 +16,10 @@ HEAVY = [
     "langchain_openai", "langgraph", "numpy", "openai", "pathspec", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
     "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "stable_baselines3", "structlog",
     "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.builds.logs.relevance", "relab.incidents.postmortem.composition",
-    "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner",
-    "relab.progress.repository", "relab.rca.analyzer", "relab.rca.ranking.ranker", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
+    "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner", "relab.llm",
+    "relab.progress.repository", "relab.rca.analyzer", "relab.rca.behaviours.rules", "relab.rca.ranking.ranker", "relab.telemetry.export.service", "relab.telemetry.ingest.intake", "relab.telemetry.received.log_tables",
     "relab.telemetry.prices", "relab.telemetry.records", "relab.telemetry.overview.rollups", "relab.telemetry.search_tables",
-    "relab.telemetry.received.span_tables", "relab.telemetry.ingest.store",
+    "relab.telemetry.received.span_tables", "relab.telemetry.ingest.store", "relab.rollouts.targets.opening", "relab.stats.paired",
 ]  # fmt: skip
 
 REPORT = f"""
@@ -107,7 +107,7 @@ ALLOWED = {
     "list": {"sqlalchemy"},
     "jobs": {"sqlalchemy", "relab.jobs.repository"},
     "overview": {"sqlalchemy", *SUMS},
-    "worker": {"sqlalchemy", "relab.jobs.repository", "relab.jobs.runner", *ANALYSES},
+    "worker": {"sqlalchemy", "relab.jobs.repository", "relab.jobs.runner", "relab.llm", *ANALYSES},
     "server": {
         "sqlalchemy",
         "fastapi",

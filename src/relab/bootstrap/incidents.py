@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from relab.bootstrap.foundation import Foundation
 from relab.core.logging import get_logger
@@ -17,16 +18,21 @@ from relab.incidents.service import (
     settings_for,
     target_name,
 )
-from relab.knowledge.service import KnowledgeService
-from relab.llm import LlmGateway, MeteredGateway, NullGateway
 from relab.settings import Settings
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.knowledge.service import KnowledgeService
+    from relab.llm import LlmGateway, MeteredGateway
 
 _log = get_logger(__name__)
 
 
 def build_incidents(
-    base: Foundation, knowledge: KnowledgeService, telemetry: TelemetryService, gateway: Callable[[], LlmGateway]
+    base: Foundation,
+    knowledge: Callable[[], KnowledgeService],
+    telemetry: TelemetryService,
+    gateway: Callable[[], LlmGateway],
 ) -> IncidentService:
     """Return the service of the incident responder.
 
@@ -34,7 +40,7 @@ def build_incidents(
 
     Args:
         base: the database, clock and settings of the process.
-        knowledge: the runbooks that the responder reads.
+        knowledge: returns the runbooks that the responder reads; called only if a target is watched.
         telemetry: stores the work of the responder as agent runs.
         gateway: returns the gateway to the language model; called only if the responder may use the model.
     """
@@ -107,6 +113,8 @@ def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> Me
     """
     if settings.incidents.ask_model == "never":
         return None
+    from relab.llm import MeteredGateway, NullGateway
+
     model = gateway()
     if isinstance(model, NullGateway):
         _log.warning("model_not_configured", reason="RELAB_INCIDENTS__ASK_MODEL is set, and no model is configured.")

@@ -99,7 +99,7 @@ class Services(Foundation):
         """The service that detects, diagnoses and repairs incidents of the watched target."""
         from relab.bootstrap.incidents import build_incidents
 
-        return build_incidents(self, self.knowledge, self.telemetry, lambda: self.gateway)
+        return build_incidents(self, lambda: self.knowledge, self.telemetry, lambda: self.gateway)
 
     @composed
     def rollouts(self) -> RolloutService:

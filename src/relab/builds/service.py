@@ -14,11 +14,9 @@ from relab.builds.advice.service import (
     SuggestionState,
     VerdictRequest,
 )
-from relab.builds.deciding import BuildDecisions
 from relab.builds.failure_groups import FailureGroup, FailureGroupPage, FailureGroups, FailureRecurrence
 from relab.builds.flakiness import HistoryStatus
 from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
-from relab.builds.ingest.service import BuildIngest
 from relab.builds.models import (
     SIMULATED_ACTION_IDS,
     Build,
@@ -36,7 +34,6 @@ from relab.builds.monitor.build_file import BuildProject, override, read_project
 from relab.builds.optimizer.catalogue import DEFAULT_POLICY, KEEP, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
 from relab.builds.retention import BuildRetention, PrunedBuilds
-from relab.builds.store import BuildStore
 from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
 from relab.builds.totals import METRICS
 from relab.builds.watching import WatchPlan
@@ -126,6 +123,11 @@ class BuildService:
         taught: Path,
         max_kept_bytes: int,
     ) -> None:
+        # The server imports this module for its models.
+        from relab.builds.deciding import BuildDecisions
+        from relab.builds.ingest.service import BuildIngest
+        from relab.builds.store import BuildStore
+
         self._clock = clock
         self._telemetry = telemetry
         self._home = home

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
@@ -74,10 +76,10 @@ def serve(
     is_alone = settings.serve_only != "all"
     if port is None:
         port = settings.port if settings.serve_only == "incidents" else settings.http.port
-    wants_worker = _check(settings, address)
-    _check_grpc(settings)
     if workers is None:
-        workers = 1 if wants_worker and not is_alone else 0
+        workers = 1 if _wants_worker(settings) and not is_alone else 0
+    _check_in_child(settings, address)
+    _check_grpc(settings)
     with _bind(address, port) as listener:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
@@ -131,11 +133,48 @@ def _check_grpc(settings: Settings) -> None:
     _bind(settings.grpc.host, settings.grpc.port, option="RELAB_GRPC__PORT").close()
 
 
-def _check(settings: Settings, address: str) -> bool:
-    """Create or migrate the database, and check the settings and the runbooks.
+def _check_in_child(settings: Settings, address: str) -> None:
+    """Run `_check` in a child process, so that its modules (migrations, YAML) do not stay in memory of the server.
 
-    Returns:
-        Whether the server should start a worker process: True with the embedded job queue, False with RQ.
+    Raises:
+        SystemExit: a check failed; the child process has reported the error. The exit code is that of the error.
+        UnavailableError: a signal killed the child process.
+    """
+    from relab.cli.output import EXIT_INTERRUPTED, report_error
+
+    if sys.platform == "darwin":
+        # There, system libraries may abort in a process that was forked.
+        _check(settings, address)
+        return
+    # Both processes need it, so it is loaded once.
+    import relab.bootstrap.incidents  # noqa: F401
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        code = EXIT_INTERRUPTED
+        with suppress(KeyboardInterrupt):
+            try:
+                _check(settings, address)
+                code = 0
+            except Exception as error:  # noqa: BLE001 the outermost frame of this process
+                code = report_error(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        raise UnavailableError(
+            f"The checks before the start were killed by signal {-code}.",
+            remedy="Signal 9 often means that the memory is full. Then start `lab serve` again.",
+        )
+    if code != 0:
+        raise SystemExit(code)
+
+
+def _check(settings: Settings, address: str) -> None:
+    """Create or migrate the database, and check the settings and the runbooks.
 
     Raises:
         RelabError: the database cannot be used, or a setting or a runbook is invalid.
@@ -145,7 +184,6 @@ def _check(settings: Settings, address: str) -> bool:
 
     services = build(settings)
     try:
-        _migrate_in_child(services)
         services.prepare()
         if services.knowledge.make_folder():
             log = get_logger("relab.serve")
@@ -157,26 +195,19 @@ def _check(settings: Settings, address: str) -> bool:
         _reject_open_public_bind(services, address)
         if _serves_grpc(settings):
             _reject_open_public_bind(services, settings.grpc.host)
-        return services.job_backend.worker_beside_server
     finally:
         services.close()
 
 
-def _migrate_in_child(services: Services) -> None:
-    """Migrate an empty or outdated SQLite database in a child process, so that the server needs less memory.
+def _wants_worker(settings: Settings) -> bool:
+    """Return whether the server should start a worker process: True with the embedded job queue, False with RQ."""
+    from relab.bootstrap import build
 
-    A failure is ignored, because the caller then migrates the database itself.
-    """
-    import subprocess
-    import sys
-
-    from relab.storage.schema import SchemaState, schema_state
-
-    if services.database.is_sqlite and schema_state(services.database)[0] in {SchemaState.EMPTY, SchemaState.OUTDATED}:
-        # A migration loads 11 MB of modules, which this process would keep. After a failure, `Services.prepare`
-        # migrates again and reports the error.
-        command = [sys.executable, "-m", "relab", "db", "upgrade"]
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 our own command
+    services = build(settings)
+    try:
+        return services.job_backend.worker_beside_server
+    finally:
+        services.close()
 
 
 def _leave(*_: object) -> NoReturn:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-_C1: Final = range(0x7F, 0xA0)
-_BIDI: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
+_C0: Final = r"\x00-\x08\x0b-\x1f"
+"""The ASCII control characters except for tabs and line feeds."""
+_C1: Final = r"\x7f-\x9f"
+_BIDI: Final = r"\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c"
 """Characters that make a terminal show text in another order."""
-_SEPARATORS: Final = (0x2028, 0x2029)
+_SEPARATORS: Final = r"\u2028\u2029"
 """Characters that some terminals and programs treat as line ends."""
 SURROGATES: Final = range(0xD800, 0xE000)
 """Stand for bytes of file names and arguments that are not UTF-8; such a byte could begin a control sequence."""
-_TEXT: Final = {code: f"\\x{code:02x}" for code in (*range(32), *_C1) if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in (*_BIDI, *_SEPARATORS, *SURROGATES)
-}
-_JSON: Final = {code: f"\\u{code:04x}" for code in (*_C1, *_BIDI, *_SEPARATORS, *SURROGATES)}
+_BEYOND_C0: Final = rf"{_C1}{_BIDI}{_SEPARATORS}\ud800-\udfff"
+_TEXT: Final = re.compile(f"[{_C0}{_BEYOND_C0}]")
+_JSON: Final = re.compile(f"[{_BEYOND_C0}]")
 
 
 def escape_text(text: str) -> str:
     """Return a text with its control characters replaced by their hexadecimal codes; line feeds and tabs stay."""
-    return text.translate(_TEXT)
+    return _TEXT.sub(_code, text)
 
 
 def escape_json(text: str) -> str:
@@ -27,4 +29,9 @@ def escape_json(text: str) -> str:
 
     Control characters below 0x20 are not replaced, because `json.dumps` has already escaped them.
     """
-    return text.translate(_JSON)
+    return _JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _code(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 
 def default_home() -> Path:
     """Return relab's home folder: `$RELAB_HOME`; if it is not set, a folder in the user's data directory."""
     given = os.environ.get("RELAB_HOME")
-    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
+    if given:
+        return Path(given).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415 services name a home, and then run without it
+
+    return Path(platformdirs.user_data_dir("relab"))
 
 
 def signing_key_path(home: Path) -> Path:

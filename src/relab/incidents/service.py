@@ -45,13 +45,13 @@ from relab.incidents.views import (
     Triggered,
     open_incident,
 )
-from relab.knowledge.service import KnowledgeService
 from relab.progress.signal import ProgressSignal
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
 if TYPE_CHECKING:
     from relab.incidents.response.responder import Responder
+    from relab.knowledge.service import KnowledgeService
 
 __all__ = [
     "DURATION_BOUNDS_S",
@@ -100,7 +100,7 @@ class IncidentService:
         database: Database,
         clock: Clock,
         signal: ProgressSignal,
-        knowledge: KnowledgeService,
+        knowledge: Callable[[], KnowledgeService],
         telemetry: TelemetryService,
         *,
         home: Path,
@@ -113,7 +113,7 @@ class IncidentService:
         self._home = home
         self._find_watched = watched
         self._responder: Responder | None = None
-        self.log = IncidentLog(database, signal, knowledge.forget)
+        self.log = IncidentLog(database, signal, lambda *given: knowledge().forget(*given))
         self.postmortems = PostmortemService(self.log)
         self.retention = Retention(database, self.log, home)
 
@@ -152,7 +152,7 @@ class IncidentService:
         # The graph's library takes long to load, and most processes do not respond to incidents.
         from relab.incidents.runtime import ResponderServices, running_responder
 
-        means = ResponderServices(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
+        means = ResponderServices(self._database, self._clock, self.log, self._knowledge(), self._telemetry, self._home)
         async with running_responder(self.watched, means) as responder:
             self._responder = responder
             try:

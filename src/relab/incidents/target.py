@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from relab.core.errors import ConfigurationError
 from relab.incidents.settings import ResponderSettings
-from relab.llm import MeteredGateway
+
+if TYPE_CHECKING:
+    from relab.llm import MeteredGateway
 
 
 @dataclass(frozen=True, slots=True)

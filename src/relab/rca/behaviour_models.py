@@ -1,4 +1,4 @@
-"""Labels of behaviours (statements of people whether a run shows a behaviour), and the valid names of behaviours."""
+"""Labels of behaviours (statements of people whether a run shows a behaviour), and the names of behaviours and jobs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from relab.core.clock import Timestamp
 
 BEHAVIOUR_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
+SEARCH_JOB: Final = "rca.search"
+"""The job that searches new runs for behaviours."""
+NOTICE_JOB: Final = "rca.notice"
+"""The job that sends a notification; its arguments are the notification as JSON (`notifying.notice_of`)."""
 
 
 class NewBehaviourLabel(BaseModel):

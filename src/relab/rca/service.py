@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -14,35 +14,31 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
-from relab.rca.behaviours import BehaviourRule, RuleBook, read_rules
-from relab.rca.behaviours.arrivals import NOTICE_JOB, SEARCH_JOB, BehaviourArrivals
-from relab.rca.behaviours.labels import BehaviourLabels, BehaviourScore
-from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
-from relab.rca.behaviours.sentences import BehaviourFinder
+from relab.rca.behaviour_models import NOTICE_JOB, SEARCH_JOB
+from relab.rca.behaviours import RuleBook, read_rules
 from relab.rca.clusters import ClusterPage, FailureCluster, failure_row
 from relab.rca.clusters import repository as failures
-from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunError
-from relab.rca.judge.stage import JudgeStage, Judging, SentenceJudging
 from relab.rca.judge_method import JudgeMethod
 from relab.rca.judge_models import add_costs
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
-from relab.rca.labels.keeper import LabelKeeper
-from relab.rca.labels.ranking_models import RankingModelKeeper, TrainedModel
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.notes import NoteQuote, RunNote
-from relab.rca.notes.reader import NoteReader
 from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import AgentRun, RunContent
 from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, TelemetryService
 
+if TYPE_CHECKING:
+    from relab.rca.behaviours.labels import BehaviourScore as BehaviourScore  # noqa: PLC0414 re-exported for annotations
+    from relab.rca.behaviours.rules import BehaviourRule as BehaviourRule  # noqa: PLC0414 re-exported for annotations
+    from relab.rca.behaviours.scanning import ScannedRun as ScannedRun  # noqa: PLC0414 re-exported for annotations
+    from relab.rca.judge.stage import Judging, SentenceJudging
+
 __all__ = [
     "NOTICE_JOB",
     "SEARCH_JOB",
-    "BehaviourRule",
-    "BehaviourScore",
     "ClusterPage",
     "FailureCluster",
     "LabelPage",
@@ -57,8 +53,6 @@ __all__ = [
     "RuleFileError",
     "RunLabel",
     "RunNote",
-    "ScannedRun",
-    "TrainedModel",
     "add_costs",
     "check_sentence",
     "read_rules",
@@ -122,6 +116,17 @@ class RcaService:
         sentences: SentenceJudging | None = None,
         judge_by_default: JudgeMethod = JudgeMethod.OFF,
     ) -> None:
+        # The server imports this module for its models, and most of the time analyses nothing.
+        from relab.rca.behaviours.arrivals import BehaviourArrivals
+        from relab.rca.behaviours.labels import BehaviourLabels
+        from relab.rca.behaviours.scanning import BehaviourScanner
+        from relab.rca.behaviours.sentences import BehaviourFinder
+        from relab.rca.clusters.reader import ClusterReader
+        from relab.rca.judge.stage import JudgeStage
+        from relab.rca.labels.keeper import LabelKeeper
+        from relab.rca.labels.ranking_models import RankingModelKeeper
+        from relab.rca.notes.reader import NoteReader
+
         self._database = database
         self._clock = clock
         self._queue = queue

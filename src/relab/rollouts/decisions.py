@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
@@ -16,10 +16,12 @@ from relab.rollouts.models import Arm
 from relab.rollouts.record import Application, AuditEntry, OpenChange, RolloutRecord
 from relab.rollouts.recovery import FlagRecovery
 from relab.rollouts.store import RolloutStore
-from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 from relab.rollouts.targets.protocol import FlagState, change_flags
 from relab.stats.verdicts import Verdict
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 
 
 class PersonalDecisions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
@@ -14,8 +14,10 @@ from relab.rollouts.execution.restoring import RestoredFlags, audit_after, resto
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.record import Application, OpenChange, RolloutRecord, RolloutStatus
 from relab.rollouts.store import RolloutStore, StoredRollout
-from relab.rollouts.targets.opening import TargetOpener
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.rollouts.targets.opening import TargetOpener
 
 RECOVERY_S: Final = 5.0
 """How long a restoration may take at the start of a command, in seconds."""

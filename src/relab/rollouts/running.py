@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
@@ -16,10 +16,12 @@ from relab.rollouts.leases import TargetLease
 from relab.rollouts.record import RolloutRecord, RolloutStatus
 from relab.rollouts.stopping import obeying_requests, stopped_by
 from relab.rollouts.store import RolloutStore, StoredJournal
-from relab.rollouts.targets.opening import RolloutTarget
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.rollouts.targets.opening import RolloutTarget
 
 _MAX_STEP: Final = 200
 

@@ -13,21 +13,14 @@ from relab.flags.service import FlagService
 from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
-from relab.rollouts.decisions import PersonalDecisions
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
-from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
 from relab.rollouts.obstacles import pass_obstacles, planned_time
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import default_plan, flag_plan, override_plan, parse_plan, read_plan, starter_text
 from relab.rollouts.plans.schedule import blind_spots
 from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, RolloutRecord, RolloutStatus
-from relab.rollouts.recovery import FlagRecovery, FlagRestoration
 from relab.rollouts.remote_plans import reject_files, reject_hosts
-from relab.rollouts.running import RolloutRunner
-from relab.rollouts.stops import RolloutStops
-from relab.rollouts.store import RolloutStore
-from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
@@ -36,9 +29,10 @@ if TYPE_CHECKING:
     from relab.llm import LlmGateway
     from relab.rollouts.commentary import Commentary
     from relab.rollouts.experiment_gate import GatedRollout
+    from relab.rollouts.recovery import FlagRestoration
+    from relab.rollouts.targets.opening import RolloutTarget
 
 __all__ = [
-    "FlagRestoration",
     "Plan",
     "RolloutPage",
     "RolloutPhase",
@@ -90,6 +84,15 @@ class RolloutService:
         environment: Mapping[str, str],
         allowed_hosts: Collection[str],
     ) -> None:
+        # The server imports this module for its models, and most of the time serves no rollout.
+        from relab.rollouts.decisions import PersonalDecisions
+        from relab.rollouts.leases import TargetLeases
+        from relab.rollouts.recovery import FlagRecovery
+        from relab.rollouts.running import RolloutRunner
+        from relab.rollouts.stops import RolloutStops
+        from relab.rollouts.store import RolloutStore
+        from relab.rollouts.targets.opening import TargetOpener
+
         self._database = database
         self._clock = clock
         self._queue = queue

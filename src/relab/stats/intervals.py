@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from relab.stats.distributions import beta_quantile, gamma_quantile
 
@@ -56,6 +55,8 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """
     _check_counts(hits, total)
     check_level(level)
+    from statistics import NormalDist
+
     low, high = score_ends(hits / total, total, NormalDist().inv_cdf((1 + level) / 2))
     # With no hits or only hits the formula gives 0 or 1 except for rounding.
     return Interval(0.0 if hits == 0 else low, 1.0 if hits == total else high, level, "Wilson")

@@ -6,10 +6,13 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from relab.stats.intervals import LEVEL, Interval
-from relab.stats.paired import Clusters, interval_of
 from relab.stats.power import POWER
+
+if TYPE_CHECKING:
+    from relab.stats.paired import Clusters
 
 
 class Verdict(StrEnum):
@@ -205,6 +208,8 @@ def false_pass_rate(
     if clusters.count < 2 or not clusters.varies(width):
         return None
     import numpy as np
+
+    from relab.stats.paired import Clusters, interval_of
 
     random = np.random.default_rng(seed % 2**64)
     shift = threshold - clusters.mean

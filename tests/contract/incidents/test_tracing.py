@@ -230,7 +230,7 @@ def test_long_timeline_is_read_to_its_end(
         log_database,
         SystemClock(),
         PollingSignal(),
-        services.knowledge,
+        lambda: services.knowledge,
         services.telemetry,
         home=tmp_path,
         watched=lambda: None,

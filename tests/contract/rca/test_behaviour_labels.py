@@ -11,7 +11,7 @@ from relab.core.errors import InvalidInputError
 from relab.rca.behaviours.labels import SearchedRun, score
 from relab.rca.errors import NoLabelError
 from relab.rca.models import BehaviourFinding, RunBehaviourLabel
-from relab.rca.service import BehaviourScore
+from relab.rca.behaviours.labels import BehaviourScore
 from relab.stats.intervals import wilson
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.ingest.reading import check_agent_run

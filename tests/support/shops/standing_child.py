@@ -129,7 +129,7 @@ async def respond(given: dict[str, str]) -> None:
         database,
         clock,
         PollingSignal(),
-        KnowledgeService(database, folder=books, home_folder=books, without=shipped),
+        lambda: KnowledgeService(database, folder=books, home_folder=books, without=shipped),
         TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend())),
         home=home,
         watched=lambda: WatchedTarget(

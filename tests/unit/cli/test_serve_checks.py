@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,34 @@ def test_public_grpc_address_is_rejected_only_if_grpc_is_served(tmp_path: Path, 
             serve._check(settings, "127.0.0.1")
     else:
         serve._check(settings, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("check", "end"),
+    [
+        ("os.kill(os.getpid(), 9)", "UnavailableError: The checks before the start were killed by signal 9."),
+        ("raise_error()", "SystemExit: 69"),
+        ("signal.raise_signal(signal.SIGINT)", "SystemExit: 130"),
+        ("None", "None"),
+    ],
+)
+def test_checks_in_a_child_process_end_as_the_child_does(tmp_path: Path, check: str, end: str) -> None:
+    code = f"""
+import os, signal
+from relab.cli import serve
+from relab.core.errors import ConfigurationError
+
+def raise_error():
+    raise ConfigurationError("The setting is wrong.", remedy="Correct it.")
+
+serve._check = lambda *_: {check}
+try:
+    print(serve._check_in_child(None, "127.0.0.1"))
+except BaseException as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[0].startswith(end)
+    assert len(done.stdout.splitlines()) == 1
+    assert ("The setting is wrong." in done.stderr) == (end == "SystemExit: 69")

@@ -12,7 +12,6 @@ from relab.builds.ingest.models import ReportedBuild
 from relab.builds.logs.models import ByteSource
 from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
 from relab.builds.results import count_tests
-from relab.builds.store import BuildStore
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
@@ -20,6 +19,7 @@ from relab.core.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from relab.builds.ingest.reading import SourceFacts
+    from relab.builds.store import BuildStore
 
 __all__ = ["DEFAULT_PROJECT", "BuildIngest", "BuildReceipt", "BuildSourceInvalidError", "GivenFacts", "ReportedBuild"]
 

@@ -5,6 +5,5 @@ Input: a file of rules, and runs. Output: the behaviours that a run shows, with 
 """
 
 from relab.rca.behaviours.rule_file import RuleBook, read_rules
-from relab.rca.behaviours.rules import BehaviourRule
 
-__all__ = ["BehaviourRule", "RuleBook", "read_rules"]
+__all__ = ["RuleBook", "read_rules"]

@@ -8,15 +8,13 @@ from typing import Final
 from relab.core.clock import Clock
 from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
+from relab.rca.behaviour_models import NOTICE_JOB, SEARCH_JOB
 from relab.rca.behaviours.notifying import notice_of
 from relab.rca.behaviours.scanning import BehaviourScanner
 from relab.storage import Database, UnitOfWork
 from relab.telemetry.models import AgentRun
 from relab.telemetry.service import TelemetryService
 
-SEARCH_JOB: Final = "rca.search"
-NOTICE_JOB: Final = "rca.notice"
-"""The job that sends a notification; its arguments are the notification as JSON (`notifying.notice_of`)."""
 SEARCHED_RUNS: Final = 200
 """The maximum number of runs that one job searches."""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, update
 
-from relab.rca.behaviours.rules import BehaviourRule
 from relab.rca.tables import RcaBehaviourNoticeRow
 from relab.storage.base import table_of
 from relab.storage.session import DatabaseSession
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import AgentRun
+
+if TYPE_CHECKING:
+    from relab.rca.behaviours.rules import BehaviourRule
 
 _MINUTE_US: Final = 60_000_000
 NEWS_US: Final = 24 * 60 * _MINUTE_US

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
 from relab.core.logging import get_logger
 from relab.core.yaml_problems import yaml_error
 from relab.core.yaml_source import YamlReader
-from relab.rca.behaviours.rules import BehaviourRule, RuleSet
 from relab.rca.errors import RuleFileError
+
+if TYPE_CHECKING:
+    from relab.rca.behaviours.rules import BehaviourRule, RuleSet
 
 _MAX_BYTES: Final = 500_000
 _READER: Final = YamlReader(RuleFileError, missing_remedy="Give the path of a file of rules.", max_bytes=_MAX_BYTES)
@@ -25,6 +27,8 @@ def read_rules(path: Path) -> RuleSet:
     Raises:
         RuleFileError: the file cannot be read or is wrong; `problems` lists file, line and field of each mistake.
     """
+    from relab.rca.behaviours.rules import RuleSet  # noqa: PLC0415 most installations have no rules
+
     source = _READER.read(path)
     try:
         rules = RuleSet.model_validate(source.value)

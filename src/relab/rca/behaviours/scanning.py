@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from relab.core.errors import NotFoundError
 from relab.rca.behaviours.labels import BehaviourLabels, BehaviourScore, SearchedRun, score
 from relab.rca.behaviours.rule_file import RuleBook, read_rules
-from relab.rca.behaviours.rules import BehaviourRule, RuleSet
 from relab.rca.behaviours.sentences import BehaviourFinder
 from relab.rca.judge_models import SentenceJudgement
 from relab.rca.models import Report
 from relab.telemetry.models import AgentRun, RunFilter
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.rca.behaviours.rules import BehaviourRule, RuleSet
 
 _PAGE = 200
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from relab.core.clock import Clock
-from relab.rca.behaviours.rules import BehaviourRule
 from relab.rca.errors import NoJudgeError
 from relab.rca.judge.stage import SentenceJudging, StoredAnswers
 from relab.rca.judge_models import SentenceJudgement
@@ -15,6 +14,7 @@ from relab.telemetry.models import AgentRun
 
 if TYPE_CHECKING:
     from relab.rca.behaviours.matching import SeenBehaviour
+    from relab.rca.behaviours.rules import BehaviourRule
 
 NO_MODEL: Final = "no language model is configured"
 NOT_ASKED: Final = "the language model was not asked, which needs --judge or a judge in the request or settings"
