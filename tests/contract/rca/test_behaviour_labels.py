@@ -8,10 +8,9 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.core.errors import InvalidInputError
-from relab.rca.behaviours.labels import SearchedRun, score
+from relab.rca.behaviours.labels import BehaviourScore, SearchedRun, score
 from relab.rca.errors import NoLabelError
 from relab.rca.models import BehaviourFinding, RunBehaviourLabel
-from relab.rca.behaviours.labels import BehaviourScore
 from relab.stats.intervals import wilson
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.ingest.reading import check_agent_run
