@@ -340,6 +340,13 @@ class RcaStatus(StrEnum):
     FAILED = "failed"
 
 
+class RcaReceipt(BaseModel):
+    """The answer to a request for an analysis: the analysis's id, and whether this request created the analysis."""
+
+    rca_run_id: str
+    created: bool
+
+
 class RcaSummary(NamedTuple):
     """The status of an analysis, and the category of its report; the category is None until the status is `done`."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
@@ -22,7 +20,7 @@ from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunErro
 from relab.rca.judge_method import JudgeMethod
 from relab.rca.judge_models import add_costs
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
-from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
+from relab.rca.models import RcaReceipt, RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.notes import NoteQuote, RunNote
 from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
@@ -74,13 +72,6 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
     shown = normal_text(text)
     problem = check_text(shown, pieces)
     return shown, None if problem is None else problem[0].value
-
-
-class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis: the analysis's id, and whether this request created the analysis."""
-
-    rca_run_id: str
-    created: bool
 
 
 class RcaService:

@@ -15,6 +15,11 @@ from relab.stats.verdicts import Verdict
 
 EXECUTE_JOB: Final = "rollouts.execute"
 """The name of the jobs that execute queued rollouts."""
+MAX_EXECUTIONS: Final = 1_500
+"""How often such a job is tried.
+
+It waits for a target that is down or in use: with pauses of at most a minute, for about a day.
+"""
 
 
 class _Value(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
 from relab.core.ids import new_id
@@ -14,7 +14,7 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
-from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
+from relab.rollouts.models import EXECUTE_JOB, MAX_EXECUTIONS, ExperimentQuestion
 from relab.rollouts.obstacles import pass_obstacles, planned_time
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import default_plan, flag_plan, override_plan, parse_plan, read_plan, starter_text
@@ -50,9 +50,6 @@ __all__ = [
     "read_plan",
     "starter_text",
 ]
-
-_MAX_ATTEMPTS: Final = 1_500
-"""A job waits for a target that is down or in use: with pauses of at most a minute, for about a day."""
 
 
 class RolloutService:
@@ -216,7 +213,7 @@ class RolloutService:
                 EXECUTE_JOB,
                 {"rollout_id": record.rollout_id},
                 lane=Lane.LONG,
-                max_attempts=_MAX_ATTEMPTS,
+                max_attempts=MAX_EXECUTIONS,
                 job_id=record.rollout_id,
             )
             self._progress.publish_within(
