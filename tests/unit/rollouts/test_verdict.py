@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.rollouts.judging import effect_so_far, judge
+from relab.rollouts.judging.procedure import false_pass_rate
 from relab.rollouts.models import Arm, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
@@ -177,6 +178,41 @@ def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None
 
     assert_invalid(found, f"the judged figure is {expected}.")
     assert found.delta_p95 is None
+    assert found.minimum_detectable_effect_pct is None
+    assert found.rounds_needed is None
+
+
+def test_seed_policy_compares_the_means_of_the_figures() -> None:
+    plan = plan_of(2, rest="policy: seed")
+    figures = {(0, Arm.A): 100.0, (0, Arm.B): 80.0, (1, Arm.A): 200.0, (1, Arm.B): 190.0}
+    windows = [each.model_copy(update={"metric": figures[each.round, each.arm]}) for each in rollout(plan, 2, 0)]
+
+    found = judge(windows, plan)
+
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct == pytest.approx(-10)
+
+
+def test_few_noisy_rounds_report_the_rounds_needed() -> None:
+    plan = plan_of(4)
+
+    found = judge(rollout(plan, 4, -30, sd=0.2), plan)
+
+    assert found.verdict is Verdict.EDGE
+    assert found.rounds_needed is not None
+    assert found.rounds_needed > 7
+    assert f"at least {found.rounds_needed} are needed" in found.reason
+
+
+@pytest.mark.parametrize(("is_early", "rounds"), [(False, 8), (True, None)])
+def test_false_pass_rate_is_that_of_the_rounds_that_were_possible(is_early: bool, rounds: int | None) -> None:
+    plan = plan_of(32, rest="policy: seed\nearly_stop: true")
+
+    found = judge(rollout(plan, 8, -30), plan, stopped_early=is_early)
+
+    assert found.window_sd_pct is not None
+    sd = found.window_sd_pct / 100 / math.sqrt(2)
+    assert found.false_pass_rate == pytest.approx(false_pass_rate(plan, sd, rounds=rounds), abs=1e-6)
 
 
 def test_seed_policy_warns_of_doubtful_data_and_needs_complete_data() -> None:
