@@ -109,6 +109,15 @@ def test_no_look_passes_a_change_whose_error_rate_may_exceed_the_limit() -> None
     assert not look.should_stop
 
 
+def test_no_look_passes_a_large_gain_that_may_be_chance() -> None:
+    look = early_look(rollout(EARLY, 7, -20, sd=0.35, seed=3), EARLY)
+
+    assert look is not None
+    assert look.effect is not None
+    assert look.effect.estimate_pct < -10
+    assert not look.should_stop
+
+
 def test_plan_without_early_stop_has_no_looks() -> None:
     plan = plan_of(8)
 

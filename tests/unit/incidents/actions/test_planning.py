@@ -273,6 +273,14 @@ def test_planning_always_ends_and_repeats_nothing(probabilities: list[float], fa
         raise AssertionError("it never gives up")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 2.1])
+def test_number_that_is_not_finite_or_out_of_bounds_is_rejected(value: float) -> None:
+    bounded = ParameterRule("share", frozenset({"number"}), least=0.0, most=2.0)
+    assert bounded.fit(value) is None
+    assert [bounded.fit(0.0), bounded.fit(2.0)] == [0.0, 2.0]
+    assert ParameterRule("share").fit(float("nan")) is None
+
+
 def test_testbed_catalogue_accepts_valid_parameters() -> None:
     offered: dict[str, ActionEntry] = dict(shipped_catalogue().actions)
     cases: list[tuple[str, dict[str, ParameterValue], dict[str, ParameterValue]]] = [

@@ -198,6 +198,9 @@ def test_remaining_errors_are_a_failure_only_if_the_cause_was_not_confirmed() ->
 def test_dependency_that_fails_since_the_repair_is_another_cause_at_once() -> None:
     words = {"dependency.search": "failing"}
     assert verdict(polls(1, 20, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
+    # It must fail for `min_worse_s` seconds.
+    assert verdict(polls(1, 11, SLOW, "degraded", words=words)).result is RepairResult.NOT_YET
+    assert verdict(polls(1, 12, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
 
 
 def test_target_that_stops_answering_while_it_recovers_is_worse() -> None:

@@ -204,6 +204,14 @@ def test_cause_that_is_still_observed_fails_the_action_sooner() -> None:
 def test_missing_polls_are_not_a_failure() -> None:
     assert outcome().result is RepairResult.NOT_YET
     assert outcome([poll(900, BAD)], facts=None).result is RepairResult.NOT_YET
+    assert outcome([poll(30, BAD), poll(61, BAD)], facts=None).result is RepairResult.NOT_YET
+
+
+def test_cause_that_no_condition_describes_is_not_known_to_be_gone() -> None:
+    slow = {**GOOD, "latency.p95_ms": 150.0}
+    assert outcome(polls(1, 61, slow)).result is RepairResult.RECOVERING
+    assert outcome(polls(1, 61, slow), mended=()).result is RepairResult.FAILED
+    assert outcome(polls(1, 61), mended=()).result is RepairResult.VERIFIED
 
 
 @pytest.mark.parametrize(
