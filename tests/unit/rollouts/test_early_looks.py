@@ -59,6 +59,10 @@ def test_harm_stops_after_three_rounds() -> None:
     assert look is not None
     assert look.should_stop
     assert "at least +" in look.sentence
+    found = judge(rollout(EARLY, 3, 300), EARLY, stopped_early=True)
+    assert found.verdict is Verdict.FAIL
+    assert found.delta_p95 is not None
+    assert found.delta_p95.level == pytest.approx(0.99)
 
 
 def test_errors_stop_after_three_rounds() -> None:

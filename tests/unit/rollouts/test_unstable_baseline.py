@@ -27,6 +27,12 @@ def test_steep_trend_within_chance_is_no_drift() -> None:
     assert_invalid(judge(rollout(plan, 8, -30, drift=0.06), plan), "Arm A drifted")
 
 
+def test_certain_trend_below_the_limit_is_no_drift() -> None:
+    plan = plan_of(8, rest="thresholds: {max_drift: 1000}")
+
+    assert judge(rollout(plan, 8, -30, drift=0.06), plan).problems == ()
+
+
 @pytest.mark.parametrize(
     ("unstable", "warning"), [({"sd": 0.9}, "standard deviation"), ({"drift": 0.06}, "Arm A drifted")]
 )

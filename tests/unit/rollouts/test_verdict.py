@@ -193,6 +193,17 @@ def test_seed_policy_compares_the_means_of_the_figures() -> None:
     assert found.delta_p95.estimate_pct == pytest.approx(-10)
 
 
+def test_advice_is_left_out_if_there_were_enough_rounds() -> None:
+    plan = plan_of(16)
+
+    found = judge(rollout(plan, 16, -12, sd=0.1, seed=8), plan)
+
+    assert found.rounds_needed is not None
+    assert found.rounds_needed < 16
+    assert found.reason.startswith("Underpowered")
+    assert found.reason.endswith("so chance is not excluded.")
+
+
 def test_few_noisy_rounds_report_the_rounds_needed() -> None:
     plan = plan_of(4)
 
@@ -204,11 +215,13 @@ def test_few_noisy_rounds_report_the_rounds_needed() -> None:
     assert f"at least {found.rounds_needed} are needed" in found.reason
 
 
-@pytest.mark.parametrize(("is_early", "rounds"), [(False, 8), (True, None)])
-def test_false_pass_rate_is_that_of_the_rounds_that_were_possible(is_early: bool, rounds: int | None) -> None:
-    plan = plan_of(32, rest="policy: seed\nearly_stop: true")
+@pytest.mark.parametrize(("planned", "is_early", "rounds"), [(32, False, 8), (32, True, None), ("auto", False, None)])
+def test_false_pass_rate_is_that_of_the_rounds_that_were_possible(
+    planned: int | str, is_early: bool, rounds: int | None
+) -> None:
+    plan = plan_of(planned, rest="policy: seed\nearly_stop: true")
 
-    found = judge(rollout(plan, 8, -30), plan, stopped_early=is_early)
+    found = judge(rollout(plan, 8, -30, sd=0.3), plan, stopped_early=is_early)
 
     assert found.window_sd_pct is not None
     sd = found.window_sd_pct / 100 / math.sqrt(2)

@@ -351,9 +351,35 @@ def test_server_message_is_quoted_cut_and_without_control_characters() -> None:
     assert len(str(caught.value)) < 500
 
 
+UNDO = {**RECORD, "record_id": "r2", "key": None, "undoes": "r1"}
+
+
+def test_answered_undo_is_not_read_again() -> None:
+    with hostile_server(answer(200, {"record": UNDO})) as server:
+        assert asked(server.url, lambda client: client.undo("r1")).record_id == "r2"
+    assert len(server.requests) == 1
+
+
+def test_finished_undo_is_found_before_one_that_has_only_started() -> None:
+    rows = [{**UNDO, "record_id": "r3", "status": "started"}, UNDO]
+    with hostile_server(answer(200, {"records": rows})) as server:
+        found = asked(server.url, lambda client: client.find_undo("r1"))
+    assert found is not None
+    assert found.record_id == "r2"
+
+
+def test_incomplete_list_does_not_mean_that_nothing_was_undone() -> None:
+    with hostile_server(answer(200, {"records": [{}]})) as server, pytest.raises(UnreadableError):
+        asked(server.url, lambda client: client.find_undo("r1"))
+    with hostile_server(answer(200, {"records": [{}, UNDO]})) as server:
+        found = asked(server.url, lambda client: client.find_undo("r1"))
+    assert found is not None
+    assert found.record_id == "r2"
+
+
 def test_unanswered_undo_is_found_by_the_undone_record() -> None:
-    undo = {**RECORD, "record_id": "r2", "key": None, "undoes": "r1"}
-    for said in (silence, problem(409, "not_reversible"), answer(200, {"record": {**undo, "status": "started"}})):
+    undo, started = UNDO, answer(200, {"record": {**UNDO, "status": "started"}})
+    for said in (silence, problem(409, "not_reversible"), started, answer(200, {})):
         with hostile_server(said, answer(200, {"records": [undo]})) as server:
             assert asked(server.url, lambda client: client.undo("r1"), patience=HASTY).record_id == "r2"
     with hostile_server(silence, NO_RECORDS) as server, pytest.raises(OutcomeUnknownError):
