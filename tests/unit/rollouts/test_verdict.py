@@ -122,6 +122,8 @@ def test_noise_makes_an_improvement_an_edge_and_reports_the_rounds_needed() -> N
     assert found.verdict is Verdict.EDGE
     assert found.rounds_needed is not None
     assert f"about {found.rounds_needed} rounds" in found.reason
+    assert found.delta_p95.high_pct is not None
+    assert f"its interval reaches {found.delta_p95.high_pct:+.1f} %" in found.reason
 
 
 def test_verdict_has_its_figures() -> None:

@@ -369,6 +369,8 @@ def test_finished_undo_is_found_before_one_that_has_only_started() -> None:
 
 
 def test_incomplete_list_does_not_mean_that_nothing_was_undone() -> None:
+    with hostile_server(NO_RECORDS) as server:
+        assert asked(server.url, lambda client: client.find_undo("r1")) is None
     with hostile_server(answer(200, {"records": [{}]})) as server, pytest.raises(UnreadableError):
         asked(server.url, lambda client: client.find_undo("r1"))
     with hostile_server(answer(200, {"records": [{}, UNDO]})) as server:
@@ -378,8 +380,12 @@ def test_incomplete_list_does_not_mean_that_nothing_was_undone() -> None:
 
 
 def test_unanswered_undo_is_found_by_the_undone_record() -> None:
-    undo, started = UNDO, answer(200, {"record": {**UNDO, "status": "started"}})
-    for said in (silence, problem(409, "not_reversible"), started, answer(200, {})):
+    undo = UNDO
+    others = [
+        answer(200, {"record": {**UNDO, **part}})
+        for part in ({"status": "started"}, {"undoes": "r9"}, {"status": "fine"})
+    ]
+    for said in (silence, problem(409, "not_reversible"), *others):
         with hostile_server(said, answer(200, {"records": [undo]})) as server:
             assert asked(server.url, lambda client: client.undo("r1"), patience=HASTY).record_id == "r2"
     with hostile_server(silence, NO_RECORDS) as server, pytest.raises(OutcomeUnknownError):
