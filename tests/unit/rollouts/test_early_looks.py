@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
 from relab.rollouts.judging import early_look, effect_so_far, effects_by_round, judge, plan_rounds, rounds_in_all
 from relab.rollouts.judging.early import EarlyLook
+from relab.rollouts.judging.procedure import false_pass_rate
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.schedule import window_cost_s
 from relab.stats.dispersed_rate import dispersed_rate
@@ -136,6 +138,19 @@ def test_verdict_after_the_last_round_reports_that_no_early_look_stopped_it() ->
     assert found.early_stop == "No early look ended the measurement."
     assert found.delta_p95 is not None
     assert found.delta_p95.level == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize(("planned", "is_early", "rounds"), [(32, False, 8), (32, True, None), ("auto", False, None)])
+def test_false_pass_rate_is_that_of_the_rounds_that_were_possible(
+    planned: int | str, is_early: bool, rounds: int | None
+) -> None:
+    plan = plan_of(planned, rest="policy: seed\nearly_stop: true")
+
+    found = judge(rollout(plan, 8, -30, sd=0.3), plan, stopped_early=is_early)
+
+    assert found.window_sd_pct is not None
+    sd = found.window_sd_pct / 100 / math.sqrt(2)
+    assert found.false_pass_rate == pytest.approx(false_pass_rate(plan, sd, rounds=rounds), abs=1e-6)
 
 
 def test_effects_by_round_end_before_the_first_gap() -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.rollouts.judging import effect_so_far, judge
-from relab.rollouts.judging.procedure import false_pass_rate
 from relab.rollouts.models import Arm, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
@@ -215,19 +214,6 @@ def test_few_noisy_rounds_report_the_rounds_needed() -> None:
     assert found.rounds_needed is not None
     assert found.rounds_needed > 7
     assert f"at least {found.rounds_needed} are needed" in found.reason
-
-
-@pytest.mark.parametrize(("planned", "is_early", "rounds"), [(32, False, 8), (32, True, None), ("auto", False, None)])
-def test_false_pass_rate_is_that_of_the_rounds_that_were_possible(
-    planned: int | str, is_early: bool, rounds: int | None
-) -> None:
-    plan = plan_of(planned, rest="policy: seed\nearly_stop: true")
-
-    found = judge(rollout(plan, 8, -30, sd=0.3), plan, stopped_early=is_early)
-
-    assert found.window_sd_pct is not None
-    sd = found.window_sd_pct / 100 / math.sqrt(2)
-    assert found.false_pass_rate == pytest.approx(false_pass_rate(plan, sd, rounds=rounds), abs=1e-6)
 
 
 def test_seed_policy_warns_of_doubtful_data_and_needs_complete_data() -> None:

@@ -351,49 +351,6 @@ def test_server_message_is_quoted_cut_and_without_control_characters() -> None:
     assert len(str(caught.value)) < 500
 
 
-UNDO = {**RECORD, "record_id": "r2", "key": None, "undoes": "r1"}
-
-
-def test_answered_undo_is_not_read_again() -> None:
-    with hostile_server(answer(200, {"record": UNDO})) as server:
-        assert asked(server.url, lambda client: client.undo("r1")).record_id == "r2"
-    assert len(server.requests) == 1
-
-
-def test_finished_undo_is_found_before_one_that_has_only_started() -> None:
-    rows = [{**UNDO, "record_id": "r3", "status": "started"}, UNDO]
-    with hostile_server(answer(200, {"records": rows})) as server:
-        found = asked(server.url, lambda client: client.find_undo("r1"))
-    assert found is not None
-    assert found.record_id == "r2"
-
-
-def test_incomplete_list_does_not_mean_that_nothing_was_undone() -> None:
-    with hostile_server(NO_RECORDS) as server:
-        assert asked(server.url, lambda client: client.find_undo("r1")) is None
-    with hostile_server(answer(200, {"records": [{}]})) as server, pytest.raises(UnreadableError):
-        asked(server.url, lambda client: client.find_undo("r1"))
-    with hostile_server(answer(200, {"records": [{}, UNDO]})) as server:
-        found = asked(server.url, lambda client: client.find_undo("r1"))
-    assert found is not None
-    assert found.record_id == "r2"
-
-
-def test_unanswered_undo_is_found_by_the_undone_record() -> None:
-    undo = UNDO
-    others = [
-        answer(200, {"record": {**UNDO, **part}})
-        for part in ({"status": "started"}, {"undoes": "r9"}, {"status": "fine"})
-    ]
-    for said in (silence, problem(409, "not_reversible"), *others):
-        with hostile_server(said, answer(200, {"records": [undo]})) as server:
-            assert asked(server.url, lambda client: client.undo("r1"), patience=HASTY).record_id == "r2"
-    with hostile_server(silence, NO_RECORDS) as server, pytest.raises(OutcomeUnknownError):
-        asked(server.url, lambda client: client.undo("r1"), patience=HASTY)
-    with hostile_server(problem(409, "not_reversible"), NO_RECORDS) as server, pytest.raises(RefusedError):
-        asked(server.url, lambda client: client.undo("r1"), patience=HASTY)
-
-
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:9000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://h/?a=1"]
 )
