@@ -171,7 +171,7 @@ class FixSuggestion(BaseModel):
         category: the kind of the known failure, such as `memory`; None for an abstention.
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
-            report errors or, if there are few, details of errors.
+            report errors; if these are few, lines with details of errors follow.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
             projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
             For an abstention because of rejections, the numbers are about the known failure that matches best.
