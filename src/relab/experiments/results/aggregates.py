@@ -192,7 +192,7 @@ class TrialData:
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return the name under which the values of a metric are stored; None if no trial has a value of the metric.
+        """Return the name under which the values of a metric are stored; None if no trial has a number for it.
 
         This is `metric` itself, except for the metric `latency_ms`: if no harness reports it, its values are those of
         `duration_ms`, which the runner measures.
