@@ -247,9 +247,9 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
 
 
 def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a dependency that worked before the action fails in all recent polls, the result of `_latest`.
+    """Return whether a dependency that worked in `course.before` fails in all recent polls, for `settings.min_worse_s` or more.
 
-    They must span `settings.min_worse_s`. `course` has the last poll before the action; `polls` come after it, in order.
+    `polls` are those after the action, oldest first; the recent ones are the result of `_latest`.
     """
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.min_worse_s * _US and bool(

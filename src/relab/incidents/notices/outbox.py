@@ -145,7 +145,7 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a receiver is done with a posted notice (a message of another part of relab), so it gets it no more.
+        """Store the end of a posted notice (a message of another part of relab) for a receiver: it is not sent again.
 
         If both `sent_at_us` and `error` are None, the notice is not for this receiver.
 
