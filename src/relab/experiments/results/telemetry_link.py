@@ -95,6 +95,8 @@ class TelemetryLink:
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
         """Queue the agent runs that telemetry lacks, because an earlier process of this run was killed or failed to send.
 
+        Agent runs that a person has deleted are not sent again, unless their trial ran again since.
+
         The agent run of a trial that ran again replaces the one of the trial's earlier result. Each agent run is built
         from the files of its trial; its OTLP traces are named, but their spans are not sent again. At most `_MAX_HELD` rows are in memory at once.
 
