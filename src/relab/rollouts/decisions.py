@@ -177,7 +177,8 @@ class PersonalDecisions:
                 # The change stays stored, so the next command tries again to restore the flags.
                 self._note_failure(record, change, RestoredFlags(False, message), closes_change=False)
                 raise FlagsNotRestoredError(
-                    message, remedy="Run the printed rollback command, or repeat this command later."
+                    message,
+                    remedy="The next `lab rollout` command tries again; or run the rollback command of the rollout's summary.",
                 ) from failure
             message = f"{error.message} {result.message}"
             self._note_failure(record, change, RestoredFlags(result.restored, message), closes_change=True)

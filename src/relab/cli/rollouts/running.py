@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def recover(services: Services) -> None:
-    """Restore the flags of rollouts that ended without restoring them, and report each of these rollouts on stderr."""
+    """Restore the flags that rollouts left changed, and report each of these rollouts on stderr."""
     for found in services.rollouts.recover():
         outcome = "restored" if found.restored else "NOT restored"
         print(
-            f"lab: rollout {plain(found.rollout_id)} ended without restoring its flags; flags {outcome}: {plain(found.message)}",
+            f"lab: rollout {plain(found.rollout_id)} had left its flags changed; flags {outcome}: {plain(found.message)}",
             file=sys.stderr,
         )
 
