@@ -101,7 +101,7 @@ class FlagsNotAppliedError(UnavailableError):
 
 
 class FlagsNotRestoredError(UnavailableError):
-    """The flags that a rollout changed cannot be restored, because the target rejects the change."""
+    """The flags that a rollout changed could not be restored; the target may still have the new flags."""
 
     code = "flags_not_restored"
 
