@@ -55,34 +55,6 @@ RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
             },
         ),
     ],
-    "OpenInference, traceAI": [
-        ("Desk", {"gen_ai.span.kind": "AGENT", "input.value": QUESTION, "output.value": ANSWER}),
-        (
-            "lookup",
-            {
-                "gen_ai.span.kind": "TOOL",
-                "gen_ai.tool.name": "lookup",
-                "input.value": as_json(ARGUMENTS),
-                "output.value": RESULT,
-            },
-        ),
-        (
-            "ChatCompletion",
-            {
-                "gen_ai.span.kind": "LLM",
-                "gen_ai.request.model": "m-1",
-                "input.value": "You look up orders.",
-                "output.value": ANSWER,
-                "gen_ai.input.messages.0.message.role": "system",
-                "gen_ai.input.messages.0.message.content": "You look up orders.",
-                "gen_ai.input.messages.1.message.role": "user",
-                "gen_ai.input.messages.1.message.content": QUESTION,
-                "gen_ai.output.messages.0.message.role": "assistant",
-                "gen_ai.output.messages.0.message.content": ANSWER,
-                **SESSION,
-            },
-        ),
-    ],
     "OpenLLMetry": [
         (
             "desk.agent",
