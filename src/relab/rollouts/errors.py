@@ -81,7 +81,7 @@ class FlagsRejectedError(InvalidInputError):
 
 
 class ChangesForbiddenError(FlagsRejectedError):
-    """The target rejects all changes by this client, because the credential, URL or HTTP method is wrong."""
+    """The target rejects all changes by this client: mostly because the credential, URL or HTTP method is wrong."""
 
     code = "changes_forbidden"
 
