@@ -9,7 +9,7 @@ _ERROR = (
     r"(?: fatale| nghiêm trọng)?\s?[:\uff1a])"
 )
 """What GCC writes before the message of an error or a fatal error, in all languages of its translations."""
-_FILE = r"(?![^\s:]{1,400}\.(?:java|kt|scala|groovy):)(?:[A-Z]:)?[^\s:(]{1,400}"
+_FILE = r"(?!(?:[A-Z]:)?[^\s:]{1,400}\.(?:java|kt|scala|groovy):)(?:[A-Z]:)?[^\s:(]{1,400}"
 
 FORMAT = LogFormat(
     "C and C++ compilers",

@@ -48,7 +48,7 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(
         r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "
-        r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
+        r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |--   (?:Package '|No package ')|# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
     ),
     results=(
         # CTest.
