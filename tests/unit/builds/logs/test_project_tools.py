@@ -80,11 +80,6 @@ FAILED = {
         "lint_finding",
     ),
     "knip": Case("Unused dependencies (1)\nleft-pad  package.json\n", "Unused dependencies (1)", "lint_finding"),
-    "vulture": Case(
-        "cart.py:1: unused function 'total' (60% confidence)\n",
-        "cart.py:1: unused function 'total' (60% confidence)",
-        "lint_finding",
-    ),
     "ty": Case(
         'error[invalid-assignment]: Object of type `Literal["three"]` is not assignable to `int`\n --> cart.py:1:10\n  |\n1 | n: int = "three"\n  |\n\nFound 1 diagnostic\n',
         'error[invalid-assignment]: Object of type `Literal["three"]` is not assignable to `int`',
@@ -175,9 +170,22 @@ def test_output_of_an_unknown_tool_is_chosen_before_the_result_of_a_gitlab_job()
     assert "shelf 7 is empty" in [line.text for line in chosen(text)]
 
 
-@pytest.mark.parametrize("code", ["ECONNREFUSED"])
-def test_registry_that_refuses_connections_is_a_failure_of_the_network(code: str) -> None:
-    assert known_failure(f"npm error code {code}\nnpm error syscall connect\n") == "network_failed"
+def test_registry_that_refuses_connections_is_a_failure_of_the_network() -> None:
+    assert known_failure("npm error code ECONNREFUSED\nnpm error syscall connect\n") == "network_failed"
+
+
+def test_code_that_vulture_finds_unused_is_the_cause_of_a_failed_step() -> None:
+    finding = "cart.py:1: unused function 'total' (60% confidence)"
+    text = as_github_step("vulture cart.py", f"{finding}\n")
+
+    assert read_source(io.BytesIO(text.encode())).error == finding
+    assert known_failure(text) == "lint_finding"
+
+
+def test_memory_error_of_a_process_that_the_build_started_again_does_not_decide_its_status() -> None:
+    text = "FATAL ERROR: CALL_AND_RETRY_LAST Allocation failed - JavaScript heap out of memory\nFinished building depot.js within 74.1 seconds\n"
+
+    assert read_source(io.BytesIO(text.encode())).status is BuildStatus.UNKNOWN
 
 
 def test_project_that_needs_a_newer_node_is_a_wrong_version_of_a_tool() -> None:

@@ -90,13 +90,15 @@ FORMAT = LogFormat(
             follows=re.compile(r"\S[^→]{0,300} → .{1,300}\.\.\.$"),
             within=2_000,
         ),
-        ResultRule(re.compile(r"Rspack compiled with [1-9]\d{0,8} errors?\b|🚨 Build failed\.$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"Rspack compiled with [1-9]\d{0,8} errors?\b"), BuildStatus.FAILED),
         ResultRule(
             re.compile(
-                r"(?:Rspack compiled (?:successfully|with [1-9]\d{0,8} warnings?)|✨ Built) in (?P<duration>[\d.]{1,12} ?m?s)$"
+                r"Rspack compiled (?:successfully|with [1-9]\d{0,8} warnings?) in (?P<duration>[\d.]{1,12} ?m?s)$"
             ),
             BuildStatus.SUCCESS,
         ),
+        ResultRule(re.compile(r"🚨 Build failed\.$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"✨ Built in (?P<duration>[\d.]{1,12} ?m?s)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"⚡ Done in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"✓ built in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
     ),

@@ -5,7 +5,7 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
 from relab.builds.models import BuildStatus
 
-_FOUND = r"(?:Unused|Unlisted|Unresolved|Duplicate) (?:files|dependencies|devDependencies|binaries|exports|exported types|exported enum members|class members|optional peerDependencies|imports) \([1-9]\d{0,6}\)$"
+_FOUND = r"Un(?:used|listed|resolved) (?:files|dependencies|devDependencies|binaries|exports|exported types|exported enum members|class members|optional peerDependencies|imports) \([1-9]\d{0,6}\)$"
 """The title of a list of Knip."""
 
 FORMAT = LogFormat(
@@ -20,31 +20,16 @@ FORMAT = LogFormat(
             max_lines=12,
         ),
         BlockRule(
-            "finding of Oxlint",
-            re.compile(r"\s{0,4}\xd7 [\w-]{1,40}\([\w/-]{1,80}\): \S"),
-            re.compile(r"\s+\S"),
-            weight=0.9,
-            max_lines=20,
-        ),
-        BlockRule(
-            "finding of Stylelint",
-            re.compile(r"\s+\d{1,7}:\d{1,6}\s+✖\s+\S"),
-            weight=0.9,
-        ),
-        BlockRule(
             "finding of Standard",
-            re.compile(r" {2}\S{1,400}\.[cm]?[jt]sx?:\d{1,7}:\d{1,6}: \S.{0,400} \([\w@/-]{1,80}\)$"),
+            re.compile(r" {2}[^\s:]{1,400}+:\d{1,7}:\d{1,6}: \S.{0,400} \([\w@/-]{1,80}\)$"),
             weight=0.9,
         ),
         BlockRule("result of Standard", re.compile(r"standard: Use JavaScript Standard Style "), weight=0.6),
         BlockRule(
-            "finding of markdownlint",
-            re.compile(r"(?:[A-Z]:)?[^\s:]{1,400}+:\d{1,7}(?::\d{1,6})? (?:error )?MD\d{3}/\S"),
-            weight=0.9,
-        ),
-        BlockRule(
-            "finding of CSpell",
-            re.compile(r"(?:[A-Z]:)?[^\s:]{1,400}+:\d{1,7}:\d{1,6} - (?:Unknown|Forbidden|Misspelled) word \("),
+            "finding of markdownlint or CSpell",
+            re.compile(
+                r"[^\s:]{1,400}+:\d{1,7}(?::\d{1,6})? (?:(?:error )?MD\d{3}/\S|- (?:Unknown|Forbidden|Misspelled) word \()"
+            ),
             weight=0.9,
         ),
         BlockRule("finding of commitlint", re.compile(r"✖ {3}\S.{0,300} \[[a-z-]{3,60}\]$"), weight=0.9),
@@ -64,12 +49,8 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"standard: Run `standard|Checking formatting\.\.\.$"),
     results=(
-        ResultRule(
-            re.compile(
-                r"(?:\[warn\] )?(?:Code style issues (?:found|detected) in |Error occurred when checking code style in )"
-            ),
-            BuildStatus.FAILED,
-        ),
+        ResultRule(re.compile(r"\[warn\] Code style issues (?:found|detected) in "), BuildStatus.FAILED),
+        ResultRule(re.compile(r"Error occurred when checking code style in "), BuildStatus.FAILED),
         ResultRule(re.compile(r"All matched files use Prettier code style!$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"Found \d{1,9} warnings? and [1-9]\d{0,8} errors?\.$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"Found \d{1,9} warnings? and 0 errors\.$"), BuildStatus.SUCCESS),
@@ -84,6 +65,6 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"Scanned \d{1,9} files?, found [1-9]\d{0,8} errors? in "), BuildStatus.FAILED),
         ResultRule(re.compile(r"Scanned \d{1,9} files?, no errors found"), BuildStatus.SUCCESS),
         ResultRule(re.compile(_FOUND), BuildStatus.FAILED),
-        ResultRule(re.compile(r"(?:✂️? +)?Excellent, Knip found no issues"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"✂.{0,4}Excellent, Knip found no issues"), BuildStatus.SUCCESS),
     ),
 )

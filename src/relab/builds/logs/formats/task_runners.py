@@ -6,7 +6,8 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRul
 from relab.builds.models import BuildStatus
 
 _GULP = r"\[\d\d:\d\d:\d\d\] "
-_DOIT = r"(?:TaskFailed|TaskError|DependencyError|SetupError|UnmetDependency|BaseFail) - taskid:\S"
+# The first character is outside of the group, so that most lines are rejected at once.
+_DOIT = r"[DSTU](?:askFailed|askError|ependencyError|etupError|nmetDependency) - taskid:\S"
 
 FORMAT = LogFormat(
     "task runners",
@@ -19,12 +20,10 @@ FORMAT = LogFormat(
             max_lines=20,
         ),
         BlockRule("failed task of gulp", re.compile(rf"{_GULP}'.{{1,200}}' errored after "), weight=0.5),
+        BlockRule("error of Grunt", re.compile(r"Warning: \S.{0,1000}? Use --force to continue\.$"), weight=0.9),
         BlockRule(
-            "error of Grunt",
-            re.compile(
-                r"Warning: \S.{0,1000}? Use --force to continue\.$"
-                r"|>> Local Npm module \"[^\"]{1,200}\" not found\. Is it installed\?"
-            ),
+            "missing plug-in of Grunt",
+            re.compile(r">> Local Npm module \"[^\"]{1,200}\" not found\. Is it installed\?"),
             weight=0.9,
         ),
         BlockRule(

@@ -1,4 +1,4 @@
-"""The log format of type checkers and of Vulture: ty, Pyrefly and svelte-check."""
+"""The log format of type checkers: ty, Pyrefly and svelte-check."""
 
 import re
 
@@ -6,7 +6,6 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRul
 from relab.builds.models import BuildStatus
 
 _TY = r"error\[[a-z]{2,40}(?:-[a-z]{1,40}){0,8}\]: \S"
-_DEAD = r"(?:[A-Z]:)?[^\s:]{1,400}+(?<=\.py):\d{1,7}: (?:unused|unreachable|unsatisfiable|redundant) .{1,300} \(\d{1,3}% confidence\b"
 
 FORMAT = LogFormat(
     "type checkers",
@@ -30,15 +29,13 @@ FORMAT = LogFormat(
             re.compile(r"Error: \S.{0,1000} \((?:ts|js|svelte|css|postcss|scss|less)\)$"),
             weight=0.9,
         ),
-        BlockRule("finding of Vulture", re.compile(_DEAD), weight=0.8),
     ),
     noise=re.compile(r" WARN PYTHONPATH environment variable is set|No `pyrefly\.toml` found"),
     results=(
         ResultRule(re.compile(_TY), BuildStatus.FAILED),
-        ResultRule(re.compile(r" ?INFO [1-9]\d{0,8} errors?(?: \(.{1,80}\))?$"), BuildStatus.FAILED),
-        ResultRule(re.compile(r" ?INFO 0 errors(?: \(.{1,80}\))?$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r" INFO [1-9]\d{0,8} errors?(?: \(.{1,80}\))?$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r" INFO 0 errors(?: \(.{1,80}\))?$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"svelte-check found [1-9]\d{0,8} errors? "), BuildStatus.FAILED),
         ResultRule(re.compile(r"svelte-check found 0 errors "), BuildStatus.SUCCESS),
-        ResultRule(re.compile(_DEAD), BuildStatus.FAILED),
     ),
 )
