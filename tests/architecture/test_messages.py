@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import relab
-from tests.support.source import nodes_if_named, reads_key
+from tests.support.source import nodes, reads_key
 
 SOURCE = Path(relab.__file__).parent
 
@@ -20,13 +20,13 @@ def test_message_of_pydantic_is_made_readable_wherever_it_is_used() -> None:
 
 def raw_uses(path: Path) -> Iterator[int]:
     """Yield the lines that read `["msg"]` of a problem outside of a call of `plain_message`."""
-    nodes = nodes_if_named(path, "msg")
+    found = list(nodes(path))
     readable = {
         id(argument)
-        for node in nodes
+        for node in found
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "plain_message"
         for argument in node.args
     }
-    for node in nodes:
+    for node in found:
         if reads_key(node, "msg") and id(node) not in readable:
             yield node.lineno

@@ -6,16 +6,16 @@ import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.support.source import nodes_if_named, reads_key, walk
+from tests.support.source import nodes, reads_key, walk
 
 SOURCE = Path(__file__).parents[2] / "src" / "relab"
 PLAIN = {"plain_message", "message_with_value"}
 
 
-def files_with(word: str) -> Iterator[tuple[str, Sequence[ast.AST]]]:
-    """Yield the name of each file of the product that contains the word, with all nodes of its syntax tree."""
+def files() -> Iterator[tuple[str, Sequence[ast.AST]]]:
+    """Yield the name of each file of the product, with all nodes of its syntax tree."""
     for path in sorted(SOURCE.rglob("*.py")):
-        yield str(path.relative_to(SOURCE)), nodes_if_named(path, word)
+        yield str(path.relative_to(SOURCE)), list(nodes(path))
 
 
 def is_call_of(node: ast.AST, names: set[str]) -> bool:
@@ -33,7 +33,7 @@ def is_log(node: ast.AST) -> bool:
 
 def test_message_of_a_problem_is_only_read_to_make_it_plain() -> None:
     raw = []
-    for name, found in files_with("msg"):
+    for name, found in files():
         plain = {id(part) for node in found if is_call_of(node, PLAIN) for part in walk(node)}
         raw += [f"{name}:{node.lineno}" for node in found if reads_key(node, "msg") and id(node) not in plain]
 
@@ -42,7 +42,7 @@ def test_message_of_a_problem_is_only_read_to_make_it_plain() -> None:
 
 def test_validation_error_is_never_printed_as_a_whole() -> None:
     printed = []
-    for name, found in files_with("ValidationError"):
+    for name, found in files():
         for handler in found:
             if not isinstance(handler, ast.ExceptHandler) or handler.type is None or handler.name is None:
                 continue

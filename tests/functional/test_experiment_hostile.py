@@ -282,9 +282,7 @@ def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refuse
 
 
 def test_a_failure_of_the_sandbox_is_no_signal_of_the_harness(tmp_path: Path) -> None:
-    # Under `nohup`, the harness inherits that the signal is ignored.
-    hang_up = "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nos.kill(os.getpid(), signal.SIGHUP)\n"
-    hung_up = Project.make(tmp_path / "signal", hang_up, tasks=1)
+    hung_up = Project.make(tmp_path / "signal", "os.kill(os.getpid(), signal.SIGHUP)\n", tasks=1)
     broken = Project.make(tmp_path / "sandbox", tasks=1)
     broken.write_harness("#!/no/such/interpreter\n")
     broken.configure(command=["./harness"])

@@ -12,6 +12,8 @@ import pytest
 
 from relab.experiments.sdk import LabClient, LabRunnerError
 from relab.experiments.service import check_file
+from relab.experiments.trial.otlp_exports import stored_exports
+from relab.experiments.trial.otlp_receiver import trace_ids_of
 from support.experiments.projects import Project, Run, read_lines
 
 pytestmark = pytest.mark.full
@@ -185,6 +187,30 @@ def test_tokens_and_cost_of_spans_are_those_of_the_trial_unless_its_harness_repo
     # The runs of the traces have the usage; if the trials' own runs had it too, the overview would count it twice.
     shown = project.json("agent-runs", "show", silent["agent_run_id"])["run"]
     assert (shown.get("cost") or {}).get("tokens_prompt") is None
+
+
+def test_agent_run_that_is_sent_again_names_the_traces_of_the_last_attempt(tmp_path: Path) -> None:
+    ended = 'attempt = Path(bindings["attempts"], ids["trial_id"])' + ENDED
+    project = Project.make(tmp_path, TRACED.replace("answer()", ended), tasks=1)
+    project.configure(
+        command=[sys.executable, "harness"],
+        design={"policies": {"retry": {"max_attempts": 2, "retry_on": ["error"]}}},
+        baseline={"bindings": {"attempts": str(tmp_path)}},
+        **at_level("otel"),
+    )
+    # Without telemetry this is like a kill before the process committed its agent runs.
+    run = project.run()
+
+    answer = project.json("run", "--continue", str(run.path))
+
+    assert answer["agent_runs"] == {"stored": 1, "failed": 0}
+    [row] = run.rows.values()
+    assert row["attempts"] == 2
+    _first, last = dict.fromkeys(
+        trace_id for body in stored_exports(run.trial(row["trial_id"]) / "otlp") for trace_id in trace_ids_of([body])
+    )
+    shown = project.json("agent-runs", "show", row["agent_run_id"])["run"]
+    assert shown["correlation_ids"] == [run.path.name, last]
 
 
 def test_cost_of_a_trial_whose_spans_report_only_tokens_is_estimated_and_counts_for_the_budget(tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ def test_agent_run_of_a_retried_trial_replaces_the_one_of_the_error(tmp_path: Pa
     assert project.json("agent-runs", "show", name)["run"]["status"] == "success"
 
 
+def test_agent_run_that_a_person_deleted_is_not_sent_again(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    run = project.run(telemetry=True)
+    names = {task: row["agent_run_id"] for task, row in run.by_task.items()}
+    project.lab("agent-runs", "delete", *names.values(), "--yes")
+    (tmp_path / "repaired").touch()
+
+    answer = project.json("run", "--continue", str(run.path), "--retry-errors")
+
+    # Only the trial that ran again has an agent run again.
+    assert answer["retried"] == 1
+    assert answer["agent_runs"] == {"stored": 1, "failed": 0}
+    assert [item["run_id"] for item in project.json("agent-runs", "list")["items"]] == [names["bad"]]
+
+
 def test_a_retry_that_is_stopped_by_a_ceiling_is_finished_by_continuing(tmp_path: Path) -> None:
     project = _project(tmp_path)
     run = project.run()

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from relab.testbed import service
 from relab.testbed.episodes import SECRET_HEADER
+from relab.testbed.models import ResourceLimits
 from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, ProgramRow
 from rig.waiting import wait_until
 from support.testbed.beds import STAND_IN, Bed, bed_home, processes_of
@@ -154,6 +156,23 @@ def test_component_that_misses_the_reset_is_restarted(bed: Bed) -> None:
     os.kill(before, signal.SIGSTOP)
     bed.ask("POST", "/reset")
     assert bed.wait_running("actions", other_than=before).pid != before
+
+
+@pytest.mark.full
+def test_reset_lifts_the_limits_of_all_components(bed: Bed) -> None:
+    def open_files(name: str) -> int:
+        return int(psutil.Process(bed.pid(name)).rlimit(psutil.RLIMIT_NOFILE)[0])
+
+    before = {name: open_files(name) for name in ("actions", "worker-1")}
+    for name in before:
+        bed.ask("PUT", f"/components/{name}/limits", {"rlimits": {"nofile": 200}})
+    assert {open_files(name) for name in before} == {200}
+
+    bed.ask("POST", "/reset")
+
+    for name, count in before.items():
+        assert bed.component(name).limits == ResourceLimits(), name
+        assert open_files(name) == count, name
 
 
 @pytest.mark.full

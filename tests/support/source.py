@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeGuard
 
@@ -43,11 +43,6 @@ def walk(tree: ast.AST) -> Iterator[ast.AST]:
 def nodes(path: Path) -> Iterator[ast.AST]:
     """Yield all nodes of the syntax tree of a file."""
     return walk(syntax_tree(path))
-
-
-def nodes_if_named(path: Path, name: str) -> Sequence[ast.AST]:
-    """Return all nodes of the syntax tree of a file; none if its text does not contain the name, to save their walk."""
-    return list(nodes(path)) if name in path.read_text() else []
 
 
 def reads_key(node: ast.AST, key: str) -> TypeGuard[ast.Subscript]:

@@ -40,7 +40,8 @@ def build_incidents(
 
     Args:
         base: the database, clock and settings of the process.
-        knowledge: returns the runbooks that the responder reads; called only if a target is watched.
+        knowledge: returns the runbooks and past incidents; called only if a target is watched, or an incident is
+            closed or dismissed.
         telemetry: stores the work of the responder as agent runs.
         gateway: returns the gateway to the language model; called only if the responder may use the model.
     """

@@ -36,7 +36,7 @@ _log = get_logger(__name__)
 def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentRun:
     """Return a pass (a build and its retries) as an agent run: each build becomes a step with one tool call.
 
-    The status of the agent run is the status of the last build.
+    The status of the agent run is the status of the last build; `cancelled` if the pass was stopped before a retry.
 
     Args:
         done: the pass, with at least one build.
@@ -50,7 +50,7 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
         "started_at": format_time(first.started_at),
         # The wall clock may have been set back during the pass; times of a run must be in order.
         "ended_at": format_time(max(first.started_at, *(_ended(build) for build in done.builds))),
-        "status": _STATUS[last.result.status],
+        "status": "cancelled" if done.is_stopped else _STATUS[last.result.status],
         "task_id": first.project,
         "prompt_hash": first.input_digest,
         "correlation_ids": [build.build_id for build in done.builds],
@@ -58,7 +58,7 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
         "tool_calls": [_call(build, number, log_of) for number, build in enumerate(done.builds)],
         "build": {"build_id": first.build_id, "href": f"/builds/{first.build_id}", "is_flaky": done.is_flaky},
     }
-    if last.result.status is BuildStatus.FAILED:
+    if last.result.status is BuildStatus.FAILED and not done.is_stopped:
         run |= {"error_type": _error_class(last), "error_message": _text(last.result.error or "")}
     return AgentRun.model_validate(run)
 

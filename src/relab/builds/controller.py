@@ -32,13 +32,15 @@ class BuildPass:
     Attributes:
         builds: the build and its retries, in order; the outcome of the last one is the outcome of the pass.
         decisions: the optimizer's decision before each retry. A decision has a reward after its retry has ended; it has
-            none if the retry was interrupted.
-        fix: the suggestion of a fix for the last build; None if the last build did not fail.
+            none if the retry was interrupted, or did not start because the pass was stopped.
+        fix: the suggestion of a fix for the last build; None if the last build did not fail, or the pass was stopped.
+        is_stopped: whether the pass was stopped after a failed build, before the retry that was due.
     """
 
     builds: list[Build] = field(default_factory=list)
     decisions: list[BuildDecision] = field(default_factory=list)
     fix: FixSuggestion | None = None
+    is_stopped: bool = False
 
     @property
     def is_flaky(self) -> bool:
@@ -121,7 +123,8 @@ class BuildController:
 
         Args:
             configuration: the configuration of the first build.
-            stop: ends the running build when set; a build that starts later is ended at once.
+            stop: ends the running build when set, and prevents retries. A first build that starts later is ended at
+                once.
             events: the functions to call with each build, decision and suggestion, and at the end with the pass.
 
         Returns:
@@ -147,7 +150,8 @@ class BuildController:
         Args:
             done: the pass.
             configuration: the configuration of the first build.
-            stop: ends the running build when set; a build that starts later is ended at once.
+            stop: ends the running build when set, and prevents retries. A first build that starts later is ended at
+                once.
             events: the functions to call with each new build, decision and suggestion.
         """
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
@@ -168,9 +172,13 @@ class BuildController:
                 done.fix = self._advisor.suggest_for_build(build, examined)
                 events.on_suggestion(done.fix)
                 return
-            decision, configuration = self._decide(done, history, build, configuration)
-            done.decisions.append(decision)
-            events.on_decision(decision)
+            if not stop.is_set():
+                decision, configuration = self._decide(done, history, build, configuration)
+                done.decisions.append(decision)
+                events.on_decision(decision)
+            if stop.is_set():
+                done.is_stopped = True
+                return
 
     def _decide(
         self, done: BuildPass, history: list[Build], build: Build, configuration: BuildConfiguration

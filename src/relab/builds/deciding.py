@@ -1,6 +1,7 @@
 """Use the build optimizer, which chooses changes (actions) of a build's configuration.
 
-The functions choose an action, store the outcome of a decision, list decisions, and evaluate policies.
+The methods of `BuildDecisions` choose an action, store the outcome of a decision, list decisions, and evaluate
+policies.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _read_cursor(text: str) -> tuple[int, str]:
     The time is the start of the group's last build, in microseconds since 1970.
 
     Raises:
-        HistoryCursorError: the text is not from a previous page.
+        HistoryCursorError: the text does not begin with such a time.
     """
     last_us, _, group = text.partition(".")
     if not (last_us.isascii() and last_us.isdigit() and len(last_us) <= len(str(LATEST_US))):

@@ -247,7 +247,8 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
     """Return `{path, digest}` of each checkpoint that was changed after the end of the run; `digest` is the new one.
 
-    A change is found by comparison with the seal, the file with the digests of all files at the end of the run.
+    A change is found by comparison with the seal, the file with the digests of all files at the end of the run; a
+    checkpoint that the seal lacks counts as changed. Without a seal, no change is found.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.

@@ -88,7 +88,7 @@ class IncidentService:
 
     Args:
         signal: wakes the readers that follow timelines.
-        knowledge: runbooks and past incidents.
+        knowledge: returns runbooks and past incidents; called when a responder starts or a person ends an incident.
         telemetry: stores each incident as an agent run.
         home: the folder for the responder's checkpoints if the database is SQLite.
         watched: a function that returns the watched target, or None if no target is watched. It is not called before

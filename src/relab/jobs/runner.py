@@ -117,7 +117,7 @@ class JobRunner:
 
         - Jobs whose worker died during the last allowed attempt are parked (stored as failed permanently).
         - Jobs that were done more than `keep_done_s` seconds ago are deleted.
-        - Times in the future are corrected after the clock was set back.
+        - Times too far in the future, which remain after the clock was set back, are corrected.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.

@@ -197,7 +197,7 @@ class KnowledgeService:
         repository.remove(unit.session, incident_id)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, and the causes that gained or lost a runbook learnt from past incidents.
+        """Delete a past incident; return it, and the causes whose learnt runbook appears or disappears without it.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.

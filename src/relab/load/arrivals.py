@@ -25,8 +25,9 @@ NS_PER_S = 1_000_000_000
 class _Piece:
     """A stage of a load; its times, arrival rates and numbers of arrivals are exact fractions.
 
-    `start_s` is the start of the stage after the start of the load. `before` is the number of arrivals that are
-    expected before the stage. `from_rate` and `to_rate` are the arrivals per second at its start and at its end.
+    `start_s` is the time from the start of the load to the start of this stage, in seconds. `before` is the number of
+    arrivals that are expected before this stage. `from_rate` and `to_rate` are the arrivals per second at
+    its start and at its end.
     """
 
     start_s: Fraction

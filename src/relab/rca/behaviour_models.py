@@ -1,4 +1,4 @@
-"""Labels of behaviours (statements of people whether a run shows a behaviour), and the names of behaviours and jobs."""
+"""Labels of behaviours (statements of people whether a run shows a behaviour), and names of behaviours and of their jobs."""
 
 from __future__ import annotations
 

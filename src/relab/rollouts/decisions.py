@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
 from relab.rollouts.agent_run import send_to_telemetry
-from relab.rollouts.errors import FlagsChangedError, FlagsNotAppliedError, RolloutStateError, TargetUnhealthyError
-from relab.rollouts.execution.restoring import audit_after, restore_flags
+from relab.rollouts.errors import (
+    FlagsChangedError,
+    FlagsNotAppliedError,
+    FlagsNotRestoredError,
+    RolloutStateError,
+    TargetUnhealthyError,
+)
+from relab.rollouts.execution.restoring import RestoredFlags, audit_after, restore_flags
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import Arm
 from relab.rollouts.record import Application, AuditEntry, OpenChange, RolloutRecord
@@ -59,6 +65,7 @@ class PersonalDecisions:
             TargetUnavailableError: the target does not answer.
             FlagsRejectedError: the target rejects the change.
             FlagsNotAppliedError: the target did not keep the change.
+            FlagsNotRestoredError: the change failed, and the flags could not be restored.
         """
         with self._held(rollout_id) as (record, target):
             verdict = None if record.judgement is None else record.judgement.verdict
@@ -97,8 +104,8 @@ class PersonalDecisions:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is not over, has no change, or the flags from before it are in force already.
             FlagsChangedError: another client has changed the flags since the rollout.
-            TargetBusyError, TargetUnavailableError, FlagsRejectedError, FlagsNotAppliedError: the flags were not
-                restored.
+            TargetBusyError, TargetUnavailableError, FlagsRejectedError, FlagsNotAppliedError, FlagsNotRestoredError:
+                the flags were not restored.
         """
         with self._held(rollout_id) as (record, target):
             if Arm.B not in record.changes:
@@ -153,6 +160,9 @@ class PersonalDecisions:
             change: how to restore the flags. It is stored before the flags are changed, so that it survives a crash.
             wanted: the flags to set.
             state: the current flags; they are changed only if their version is still the one in `state`.
+
+        Raises:
+            FlagsNotRestoredError: the change failed, and restoring the flags failed, too.
         """
         self._store.open_change(record.rollout_id, change)
         try:
@@ -160,18 +170,40 @@ class PersonalDecisions:
         except RelabError as error:
             if isinstance(error, FlagsNotAppliedError):
                 change = change.model_copy(update={"values": [*change.values, *error.values]})
-            result = restore_flags(target.flags, change, within_s=record.plan.timeout)
+            try:
+                result = restore_flags(target.flags, change, within_s=record.plan.timeout)
+            except RelabError as failure:
+                message = f"{error.message} Restoring the flags failed, too: {failure.message}"
+                # The change stays stored, so the next command tries again to restore the flags.
+                self._note_failure(record, change, RestoredFlags(False, message), closes_change=False)
+                raise FlagsNotRestoredError(
+                    message,
+                    remedy="The next `lab rollout` command tries again; or run the rollback command of the rollout's summary.",
+                ) from failure
             message = f"{error.message} {result.message}"
-            undone = Application(applied=False, message=message, at=self._clock.now_us(), by="rollout")
-            values = {
-                "application": undone,
-                "flags_restored": result.restored,
-                "audit": audit_after(record, change, result),
-            }
-            ended = record.model_copy(update=values)
-            self._store.save(ended, closes_change=True)
-            send_to_telemetry(self._telemetry, ended)
+            self._note_failure(record, change, RestoredFlags(result.restored, message), closes_change=True)
             raise
+
+    def _note_failure(
+        self, record: RolloutRecord, change: OpenChange, result: RestoredFlags, *, closes_change: bool
+    ) -> None:
+        """Store that a change of flags by a person failed.
+
+        Args:
+            record: the record of the rollout.
+            change: the change.
+            result: whether the flags have their earlier values, and a message about both errors.
+            closes_change: whether the flags need no further restoration.
+        """
+        undone = Application(applied=False, message=result.message, at=self._clock.now_us(), by="rollout")
+        values = {
+            "application": undone,
+            "flags_restored": result.restored,
+            "audit": audit_after(record, change, result),
+        }
+        ended = record.model_copy(update=values)
+        self._store.save(ended, closes_change=closes_change)
+        send_to_telemetry(self._telemetry, ended)
 
     def _entry(self, by: str, action: str, note: str) -> AuditEntry:
         return AuditEntry(at=self._clock.now_us(), actor=by, action=action, note=note)

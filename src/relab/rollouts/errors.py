@@ -81,7 +81,7 @@ class FlagsRejectedError(InvalidInputError):
 
 
 class ChangesForbiddenError(FlagsRejectedError):
-    """The target rejects all changes by this client, because the credential, URL or HTTP method is wrong."""
+    """The target rejects all changes by this client: mostly because the credential, URL or HTTP method is wrong."""
 
     code = "changes_forbidden"
 
@@ -101,7 +101,7 @@ class FlagsNotAppliedError(UnavailableError):
 
 
 class FlagsNotRestoredError(UnavailableError):
-    """The flags that a rollout changed cannot be restored, because the target rejects the change."""
+    """The flags that a rollout changed could not be restored; the target may still have the new flags."""
 
     code = "flags_not_restored"
 

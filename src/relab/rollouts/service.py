@@ -81,7 +81,7 @@ class RolloutService:
         environment: Mapping[str, str],
         allowed_hosts: Collection[str],
     ) -> None:
-        # The server imports this module for its models, and most of the time serves no rollout.
+        # The server imports this module for its models, and most of the time executes no rollout.
         from relab.rollouts.decisions import PersonalDecisions
         from relab.rollouts.leases import TargetLeases
         from relab.rollouts.recovery import FlagRecovery

@@ -53,10 +53,10 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     Raises:
         ValueError: there are no trials, more hits than trials, or the level is not between 0 and 1.
     """
-    _check_counts(hits, total)
-    check_level(level)
     from statistics import NormalDist
 
+    _check_counts(hits, total)
+    check_level(level)
     low, high = score_ends(hits / total, total, NormalDist().inv_cdf((1 + level) / 2))
     # With no hits or only hits the formula gives 0 or 1 except for rounding.
     return Interval(0.0 if hits == 0 else low, 1.0 if hits == total else high, level, "Wilson")

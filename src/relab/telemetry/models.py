@@ -202,7 +202,7 @@ class RunFields(TelemetryModel):
     answer: str | None = Field(None, description="The final answer that the agent gave, as text.")
     cost: Cost | None = None
     agents: Annotated[_Agents, _or_default((), Limited[ReportedAgent] | None)] = Field(
-        (), description="The agents of a run of several agents, in order of time."
+        (), description="The agents of the run. If empty, relab finds them by the `agent_name` of steps and calls."
     )
 
     _ends_after_start = model_validator(mode="after")(_check_order)
@@ -270,11 +270,17 @@ class RunHeader(RunFields):
     outcome: RunOutcome = Field(description="What became of the run; the status is only what its reporter says.")
     outcome_rule: OutcomeRule | None = Field(description="The rule that decided the outcome.")
     outcome_evidence: list[OutcomeEvidence] = Field(description="Quotations of the run that show the outcome.")
-    agents: tuple[RunAgent, ...] = Field((), description="The agents, if there are several, each with its outcome.")
+    agents: tuple[RunAgent, ...] = Field(
+        (),
+        description="The agents that the reporter lists, in its order, also if it is only one; else the agents with "
+        "steps or tool calls, in order of time, if there are several. Each has its outcome.",
+    )
     category: str | None = Field(description="The failure category that the newest analysis of this content found.")
     category_confidence: str | None = Field(description="The confidence of that category: high, medium or low.")
     cost_estimate: CostEstimate | None = Field(
-        None, description="The cost by relab's table of prices; null if the reporter gave the cost, or no tokens."
+        None,
+        description="The cost of the tokens by relab's table of prices, or what is missing for it. Null if the reporter "
+        "gave the cost, or neither prompt tokens, nor tokens by model, nor `calls_without_tokens`.",
     )
     counts: RunCounts
     content_hash: str

@@ -85,7 +85,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def stored(self) -> StoredRuns:
-        """The object that reads which runs are stored."""
+        """The object that reads which runs are stored, and which runs of trials a person has deleted."""
         from relab.telemetry.selection.stored import StoredRuns
 
         return StoredRuns(self._database)

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
-from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, select, tuple_, update
+from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, insert, select, tuple_, update
 
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.storage.session import DatabaseSession
+from relab.telemetry import trial_runs
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
@@ -22,6 +23,7 @@ from relab.telemetry.tables import (
     NEVER_PROJECTED,
     OPEN_TRACE,
     AgentRunRow,
+    DeletedTrialRunRow,
     FormerRun,
     ItemKey,
     RunBehaviourRow,
@@ -220,6 +222,19 @@ def delete_runs(session: DatabaseSession, run_ids: Iterable[str]) -> None:
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id.in_(ids)))
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
+
+
+def note_deleted_trial(session: DatabaseSession, run_id: str) -> None:
+    """Remember that a person deletes this run, with its start, if it is the run of a trial of an experiment.
+
+    The caller must have locked the run, which is still stored.
+    """
+    noted = table_of(DeletedTrialRunRow)
+    session.execute(delete(noted).where(DeletedTrialRunRow.run_id == run_id))
+    found = select(AgentRunRow.run_id, AgentRunRow.started_at).where(
+        AgentRunRow.run_id == run_id, AgentRunRow.environment == trial_runs.ENVIRONMENT
+    )
+    session.execute(insert(noted).from_select(["run_id", "started_at"], found))
 
 
 def delete_run_rows(session: DatabaseSession, run_ids: Iterable[str]) -> None:

@@ -70,6 +70,18 @@ class PrunedBatch:
         return PruneCounts(len(self.run_ids), self.spans, self.logs)
 
 
+def delete_by_person(session: DatabaseSession, run_id: str, *, shard: int) -> bool:
+    """Delete a run as a person decided, and return whether it was stored.
+
+    If it is the run of a trial, the deletion is remembered, so that a continued experiment does not send it again. The
+    arguments are those of `delete_runs`.
+    """
+    if not repository.lock_runs(session, [run_id]):
+        return False
+    repository.note_deleted_trial(session, run_id)
+    return bool(delete_runs(session, [run_id], shard=shard))
+
+
 def delete_runs(session: DatabaseSession, run_ids: Iterable[str], *, shard: int) -> set[str]:
     """Delete runs with all their telemetry data, subtract them from the sums of the overview, and return their ids.
 

@@ -286,10 +286,10 @@ class TelemetryService(TelemetryParts):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        from relab.telemetry.retention import delete_runs
+        from relab.telemetry.retention import delete_by_person
 
         with self._database.write() as unit:
-            if not delete_runs(unit.session, [agent_run_id], shard=self._shard):
+            if not delete_by_person(unit.session, agent_run_id, shard=self._shard):
                 raise AgentRunNotFoundError(agent_run_id)
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 

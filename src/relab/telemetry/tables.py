@@ -125,6 +125,15 @@ class RunBehaviourRow(Base):
     content_hash: ColumnClause[str] = column(String(80))
 
 
+class DeletedTrialRunRow(Base):
+    """The agent run of a trial that a person deleted, and its start; a continued experiment does not send it again."""
+
+    __tablename__ = "deleted_trial_runs"
+
+    run_id: ColumnClause[str] = column(IdText, primary_key=True)
+    started_at: ColumnClause[int] = column(Micros)
+
+
 class StoredRun(NamedTuple):
     """One row of the table `agent_runs`, without the search text and the columns that mark runs for later work.
 

@@ -63,6 +63,19 @@ def test_stopped_pass_is_cancelled(services: Services, tmp_path: Path) -> None:
     assert services.telemetry.get(agent_run_id(done.builds[0].build_id)).status is RunStatus.CANCELLED
 
 
+def test_pass_that_is_stopped_between_builds_is_cancelled(services: Services, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 2\n", sandbox="local")
+    stop = Event()
+    configuration = override(project.file.defaults, {"retries": "1"})
+
+    done = services.builds.run(project, configuration, stop=stop, on_build=lambda _build: stop.set())
+
+    stored, _ = services.telemetry.load(agent_run_id(done.builds[0].build_id))
+    assert stored.status is RunStatus.CANCELLED
+    assert stored.error_type is None
+    assert [step.status for step in stored.steps] == [StepStatus.FAILURE]
+
+
 def test_build_succeeds_although_telemetry_is_unavailable(
     make_services: Callable[..., Services], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

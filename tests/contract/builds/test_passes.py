@@ -45,6 +45,36 @@ def test_failed_build_is_built_again_with_the_chosen_action(builds: BuildService
     assert not done.is_flaky
 
 
+@pytest.mark.parametrize("stop_at", ["on_build", "on_decision"])
+def test_pass_that_is_stopped_after_a_failed_build_starts_no_retry(
+    builds: BuildService, tmp_path: Path, stop_at: str
+) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+    stop = Event()
+    on_event: dict[str, Callable[[object], None]] = {stop_at: lambda _event: stop.set()}
+
+    done = builds.run(
+        project, override(project.file.defaults, {"retries": "1"}), stop=stop, policy="fixed:1", **on_event
+    )
+
+    assert [build.result.status for build in done.builds] == [BuildStatus.FAILED]
+    assert builds.list_builds().items == done.builds
+    assert done.is_stopped
+    assert done.fix is None
+    assert len(done.decisions) == (1 if stop_at == "on_decision" else 0)
+    assert [decision.reward for decision in done.decisions] == [None for _ in done.decisions]
+
+
+def test_pass_that_is_stopped_after_its_last_build_is_complete(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+    stop = Event()
+
+    done = builds.run(project, project.file.defaults, stop=stop, on_build=lambda _build: stop.set())
+
+    assert not done.is_stopped
+    assert done.fix is not None
+
+
 def test_failing_test_is_not_left_out_by_a_retry(builds: BuildService, tmp_path: Path) -> None:
     script = 'if [ "$TESTS" = fast ]; then exit 0; fi; echo "FAIL: test_total"; exit 1\n'
     selections = 'fast: {environment: {TESTS: "fast"}}'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
+from typing import Any
+
 import pytest
 import yaml
 
@@ -10,7 +13,7 @@ from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.plans.reading import parse_plan
 from relab.rollouts.record import RolloutRecord
 from relab.stats.verdicts import Verdict
-from support.rollouts.plans import CONC_CAP
+from support.rollouts.plans import CONC_CAP, faster_b
 from support.rollouts.rollout_lab import RolloutLab
 
 
@@ -73,3 +76,41 @@ def test_restoration_that_the_target_rejects_is_an_error_of_its_own(lab: Rollout
     lab.service.change_status = None
     assert [found.restored for found in lab.services.rollouts.recover()] == [True]
     assert lab.limit() == 32
+
+
+@pytest.mark.parametrize("command", ["apply", "rollback"])
+def test_decision_whose_restoration_fails_names_both_errors_and_the_next_command_restores(
+    lab: RolloutLab, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    lab.service.delay_s = faster_b
+    record = lab.run()
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.EDGE, record.judgement
+    rollouts = lab.services.rollouts
+    if command == "rollback":
+        rollouts.apply(record.rollout_id, by="ada")
+    decide = rollouts.apply if command == "apply" else rollouts.roll_back
+    statuses = chain([422], repeat(503))
+
+    def reject(_document: Any, _if_match: str | None) -> tuple[int, dict[str, Any]]:
+        status = next(statuses)
+        return status, {"detail": f"the reason of {status}"}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.service, "change", reject)
+        with pytest.raises(FlagsNotRestoredError) as raised:
+            decide(record.rollout_id, by="ada")
+    failed = lab.last()
+
+    assert "the reason of 422" in raised.value.message
+    assert "Restoring the flags failed, too" in raised.value.message
+    assert "503" in raised.value.message
+    assert failed.flags_restored is False
+    assert failed.application is not None
+    assert not failed.application.applied
+    assert failed.application.message == raised.value.message
+    assert [found.restored for found in rollouts.recover()] == [True]
+    assert lab.limit() == 32
+    assert lab.last().flags_restored
+    decided = [(entry.actor, entry.action) for entry in lab.last().audit[-2:]]
+    assert (decided == [("ada", "applied"), ("ada", "rolled_back")]) is (command == "rollback")

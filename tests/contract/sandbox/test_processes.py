@@ -127,9 +127,9 @@ def test_close_ends_a_running_attempt_and_can_be_repeated(rooms: Rooms) -> None:
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_closing_the_sandbox_ends_running_attempts(closed_rooms: Rooms) -> None:
-    sandbox = closed_rooms.make()
-    _, launch = closed_rooms.start(sandbox, HOLD + "sleep 1000")
+def test_closing_the_sandbox_ends_running_attempts(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    _, launch = rooms.start(sandbox, HOLD + "sleep 1000")
     sandbox.close()
     sandbox.close()
     assert not is_held(launch.folders.out / "lock")

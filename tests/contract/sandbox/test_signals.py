@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import pytest
 
 from contract.sandbox.rooms import HOLD, Rooms, is_held
 
@@ -74,6 +75,38 @@ def test_trial_that_kills_its_own_process_group_kills_no_other_process(rooms: Ro
         assert ended.code in {-signal.SIGKILL, 4}
         assert _is_at_work(other)
     assert rooms.run(sandbox, rooms.launch("exit 5")).code == 5
+
+
+@pytest.fixture
+def ignored() -> Iterator[int]:
+    """Ignore some signals, as `nohup` and the background of a script do; return them as the kernel's mask."""
+    numbers = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGRTMAX)
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield sum(1 << (number - 1) for number in numbers)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def masks(text: str) -> dict[str, int]:
+    """Return `{name: mask}` of the signals that a process ignores and blocks, from its status in /proc."""
+    lines = (line.split() for line in text.splitlines())
+    return {words[0]: int(words[1], 16) for words in lines if words and words[0] in {"SigIgn:", "SigBlk:"}}
+
+
+def test_signals_that_the_runner_ignores_have_their_default_action_in_a_harness(rooms: Rooms, ignored: int) -> None:
+    sandbox = rooms.make()
+
+    ended = rooms.run(sandbox, rooms.launch(["/bin/cat", "/proc/self/status"]))
+    killed = rooms.run(sandbox, rooms.launch("kill -HUP $$; echo alive"))
+
+    assert masks(ended.stdout) == {"SigIgn:": 0, "SigBlk:": 0}
+    assert killed.code == -signal.SIGHUP
+    assert killed.stdout == ""
+    own = masks(Path("/proc/self/status").read_text())
+    assert own["SigIgn:"] & ignored == ignored
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_process_that_stops_itself_is_ended(rooms: Rooms) -> None:

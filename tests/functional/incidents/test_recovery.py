@@ -245,6 +245,10 @@ async def test_dismissed_share_of_errors_that_lasts_opens_no_incident_until_it_g
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        # The target's own status turns a few polls later; dismissed before, the incident would not contain it.
+        await running.until(
+            lambda: "health" in {each.signal for each in running.log.get(incident.incident_id).findings} or None
+        )
         assert "burn_rate" in {finding.detector for finding in incident.findings}
         running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
         await running.until(polled(running, 60))

@@ -19,6 +19,12 @@ from support.telemetry.runs import failed_run, minimal_run
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
 
 
+def test_help_of_the_ceiling_of_costs_names_reported_and_estimated_cost(empty: Lab) -> None:
+    shown = " ".join(empty.run("run", "--help").out.replace("│", " ").split())
+
+    assert "cost_usd, or estimated_cost_usd of attempts without it" in shown
+
+
 def test_help_and_version_need_no_home(empty: Lab) -> None:
     shown = empty.run("--help").out
 

@@ -26,6 +26,7 @@ def test_public_grpc_address_is_rejected_only_if_grpc_is_served(tmp_path: Path, 
         serve._check(settings, "127.0.0.1")
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="there, the checks run in the process of the server")
 @pytest.mark.parametrize(
     ("check", "end"),
     [

@@ -11,7 +11,7 @@ _GENERIC: Final = re.compile(
     r"(?i:(?:g|mingw32-)?make(?:\[\d+\])?: \*\*\* (?!no rule)"
     r"|ninja: build stopped|compilation terminated|collect2: [^:\uff1a]{1,20}[:\uff1a] ?ld |.{0,40}ld returned \d"
     r"|\[error\] failed to execute goal .{1,300}(?:compilation failure|there (?:are|were) test failures|command execution failed|execution failed)"
-    r"|\[error\] (?:compilation error|tests run:|build failure|there are test failures|-> \[help|failures: *$|errors: *$)"
+    r"|\[error\] (?:compilation error|tests run:|build failure|there are test failures|-> \[help|failures: *$|errors: *$|the (?:compilation|installation) of \S{1,200} failed)"
     r"|(?:\[error\] +)?(?:failed tests|tests in error|failures|errors): *$|tests run: |.{0,300}tests run: \d"
     r"|npm (?:err!|error) (?:code \S{1,40}$|errno|exit status|failed at|a complete|command|path|workspace|location|signal|file|test failed|lifecycle|this is probably|.{1,200}: `.{0,300}`$|\s*$)"
     r"|error command failed|➤ yn0000: .{0,4}failed with errors|.{0,200}command failed with exit code|error: (?:could not compile|aborting due|test failed|recipe|process didn't exit|build failed|subprocess-exited-with-error|metadata-generation-failed|failed-wheel-build-for-install)"

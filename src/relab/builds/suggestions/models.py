@@ -135,7 +135,7 @@ class PastFix(BaseModel):
     Attributes:
         kind: `configuration` (a build of the same files succeeded with other settings), `flaky` (a build of the same
             files succeeded with the same settings) or `recorded` (a person accepted a suggestion and noted the fix).
-        text: one or two sentences with the evidence, for people.
+        text: a few sentences with the evidence, for people.
         failed_build: the id of the earlier failed build; None if unknown.
         succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.
         changes: `{setting: value in the succeeded build}` for settings that differ from the failed build; the value
@@ -169,9 +169,10 @@ class FixSuggestion(BaseModel):
         incident: the id of the known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the kind of the known failure, such as `memory`; None for an abstention.
-        confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
+        confidence: how well the quoted lines match the known failure, from 0 to 1, less if people rejected its
+            suggestions; 0 for an abstention.
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
-            report errors or, if there are few, details of errors.
+            report errors; if these are few, lines with details of errors follow.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
             projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
             For an abstention because of rejections, the numbers are about the known failure that matches best.

@@ -85,7 +85,7 @@ def run(
     else:
         print_tests(failing)
         print_pass_facts(done)
-    if last is BuildStatus.INTERRUPTED:
+    if last is BuildStatus.INTERRUPTED or done.is_stopped:
         return EXIT_INTERRUPTED
     return 0 if last is BuildStatus.SUCCESS else EXIT_FAILED
 

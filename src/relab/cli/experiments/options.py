@@ -30,7 +30,10 @@ MaxTrialsOption = Annotated[
     int | None, typer.Option(help="Stop cleanly once so many trials have a result; 0 for no ceiling.")
 ]
 MaxCostOption = Annotated[
-    float | None, typer.Option(help="Stop cleanly once all attempts cost so much (metric cost_usd); 0 for no ceiling.")
+    float | None,
+    typer.Option(
+        help="Stop cleanly once all attempts cost so much: cost_usd, or estimated_cost_usd of attempts without it; 0 for no ceiling."
+    ),
 ]
 MaxSecondsOption = Annotated[
     float | None,

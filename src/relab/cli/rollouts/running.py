@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def recover(services: Services) -> None:
-    """Find rollouts whose process has died, restore their flags, and report each of these rollouts on stderr."""
+    """Restore the flags that rollouts left changed, and report each of these rollouts on stderr."""
     for found in services.rollouts.recover():
         outcome = "restored" if found.restored else "NOT restored"
         print(
-            f"lab: the process of rollout {plain(found.rollout_id)} had died; flags {outcome}: {plain(found.message)}",
+            f"lab: rollout {plain(found.rollout_id)} had left its flags changed; flags {outcome}: {plain(found.message)}",
             file=sys.stderr,
         )
 

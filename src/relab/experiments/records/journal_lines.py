@@ -28,7 +28,7 @@ class Head:
     """The end of a journal.
 
     Attributes:
-        entries: the number of lines after the first one. Each of them has the result of a trial or withdraws a result,
+        entries: the number of all lines but the first one. Each of them has the result of a trial or withdraws a result,
             so a trial that was run again has several lines.
         check: the checksum of the last line, in hexadecimal.
     """

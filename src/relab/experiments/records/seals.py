@@ -1,7 +1,8 @@
 """Seal JSON documents, read the attestation of a run, compute digests of files, and delete the seal of a run.
 
-The seal of a document is a digest of its content, which the document contains. The seal of a run is something else: a
-file with the digests of all the run's files, which `proof/seal.py` writes.
+The seal of a document is a digest of the rest of the document, stored in the document. The attestation of a run is such a
+document: it has the digests of the run's records. The seal of a run is something else: a file with the digests of all the
+run's files, which `proof/seal.py` writes.
 """
 
 from __future__ import annotations

@@ -192,10 +192,10 @@ class TrialData:
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return the name under which the values of a metric are stored; None if no trial has a value of the metric.
+        """Return the name under which the values of a metric are stored; None if no trial has a number for it.
 
-        The name is `metric`, with one exception: if no harness reports `latency_ms`, the name is `duration_ms`, which
-        the runner measures.
+        This is `metric` itself, except for the metric `latency_ms`: if no harness reports it, its values are those of
+        `duration_ms`, which the runner measures.
         """
         if metric == SUCCESS or metric in self.metrics:
             return metric

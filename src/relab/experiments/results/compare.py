@@ -85,8 +85,9 @@ class VariantComparison:
         results: one per variant and gate (condition on a difference); empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
         fork: a description of what is compared in a run of forks (trials that begin at a checkpoint of an earlier
-            trial); None for another run.
-        stopping: the stopping rule and its decisions (`stopping_v1`); None for a run without a rule.
+            trial); None for another run, or if the run as a whole is INVALID.
+        stopping: the stopping rule and its decisions (`stopping_v1`); None for a run without a rule, or if the run as a
+            whole is INVALID.
     """
 
     run_id: str

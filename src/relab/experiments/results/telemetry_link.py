@@ -16,12 +16,13 @@ from relab.core.clock import parse_time
 from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
+from relab.experiments.models import TrialRow
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import read_events
-from relab.experiments.trial.otlp_exports import Encoding
+from relab.experiments.trial.otlp_exports import Encoding, stored_exports
 from relab.experiments.trial.rows import read_row
-from relab.experiments.trial.trial_folder import trial_folder
+from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder, trial_folder
 
 if TYPE_CHECKING:
     from relab.telemetry.prices.models import PriceTable
@@ -94,8 +95,10 @@ class TelemetryLink:
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
         """Queue the agent runs that telemetry lacks, because an earlier process of this run was killed or failed to send.
 
+        Agent runs that a person has deleted are not sent again, unless their trial ran again since.
+
         The agent run of a trial that ran again replaces the one of the trial's earlier result. Each agent run is built
-        from the files of its trial, without OTLP traces. At most `_MAX_HELD` rows are in memory at once.
+        from the files of its trial; its OTLP traces are named, but their spans are not sent again. At most `_MAX_HELD` rows are in memory at once.
 
         Args:
             context: the values that all trials of the run share.
@@ -173,11 +176,28 @@ class TelemetryLink:
 
 
 def _run_of(context: RunContext, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the agent run (JSON) of a finished trial, from its result row `document` and its file of events."""
+    """Return the agent run (JSON) of a finished trial, from its result row `document` and the files of the trial."""
     config = context.config
     row = read_row(document)
     [bindings] = [variant.bindings for variant in config.variants if variant.variant_id == row.variant_id]
     folder = trial_folder(context.run_dir, row.trial_id)
     path = folder.host_path(config.runtime.harness.events.path)
     events = read_events(path, row.ids, below=folder.root)
-    return agent_run_of(row, experiment_id=config.experiment.id, bindings=bindings, events=events.events)
+    return agent_run_of(
+        row,
+        experiment_id=config.experiment.id,
+        bindings=bindings,
+        events=events.events,
+        trace_ids=_trace_ids(config, row, folder),
+    )
+
+
+def _trace_ids(config: ExperimentConfig, row: TrialRow, folder: TrialFolder) -> list[str]:
+    """Return the ids of the traces that the harness sent in the last attempt of a trial."""
+    if config.runtime.harness.integration_level is not IntegrationLevel.OTEL or row.started_at is None:
+        return []
+    from relab.experiments.trial.otlp_receiver import trace_ids_of  # noqa: PLC0415 loads what decodes spans
+
+    # Earlier attempts have exported to the same folder.
+    from_us = parse_time(row.started_at) if row.attempts > 1 else 0
+    return trace_ids_of(stored_exports(folder.root / EXPORTS), from_us=from_us)

@@ -240,7 +240,7 @@ class Cgroups:
         """Return the hierarchy in which groups with this controller can be created.
 
         Raises:
-            OSError: no such hierarchy is mounted; the message gives the reason.
+            OSError: no such hierarchy is mounted, or this process cannot use it; the message gives the reason.
         """
         own = dict(_own_groups(self._proc))
         mounts = list(_mounts(self._proc))

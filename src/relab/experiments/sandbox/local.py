@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,8 @@ class LocalSandbox:
         self._limits = limits
         self._cgroups = Cgroups(run_id, limits, own_tasks=0)
         self._most_tasks: int | None = None
+        self._lock = threading.Lock()
+        self._running: dict[int, LocalRunning] = {}
 
     def prepare(self) -> None:
         """Create the control groups of the run.
@@ -74,20 +77,32 @@ class LocalSandbox:
         try:
             for place, path in launch.mounts.items():
                 _link(launch.folders, place, path)
-            return self._start(launch, closers, ports)
+            running = self._start(launch, closers, ports)
         except BaseException:
             call_all(closers)
             raise
+        with self._lock:
+            self._running[id(running)] = running
+        return running
 
     def close(self) -> None:
-        """End the orphaned processes that the run left, and remove the run's control groups."""
+        """End every attempt and the orphaned processes that the run left, and remove the run's control groups."""
+        with self._lock:
+            unfinished = list(self._running.values())
+        for running in unfinished:
+            running.close()
         end_all_orphans()
         self._cgroups.close()
+
+    def remove(self, running: LocalRunning) -> None:
+        """Remove an attempt that its caller closes from this sandbox's list of running attempts."""
+        with self._lock:
+            self._running.pop(id(running), None)
 
     def _start(self, launch: Launch, closers: list[Callable[[], None]], ports: dict[int, int]) -> LocalRunning:
         group = self._cgroups.make()
         try:
-            running = LocalRunning(launch, closers, ports, group, self._limits)
+            running = LocalRunning(self.remove, launch, closers, ports, group, self._limits)
         except BaseException:
             if group is not None:
                 group.close()
@@ -124,6 +139,7 @@ class LocalRunning:
     """A harness in a plain child process, which starts when this object is created.
 
     Args:
+        remove: `close` calls this function with the attempt, before it ends the attempt's processes.
         launch: the command of the harness, with its folders and environment.
         closers: functions that release the resources of the attempt when it is closed.
         ports: `{n: real port}` for the placeholders `{port:<n>}` in the harness's environment.
@@ -135,12 +151,14 @@ class LocalRunning:
 
     def __init__(
         self,
+        remove: Callable[[LocalRunning], None],
         launch: Launch,
         closers: list[Callable[[], None]],
         ports: dict[int, int],
         group: Group | None,
         limits: SandboxLimits,
     ) -> None:
+        self._remove = remove
         self._launch = launch
         self._is_reclaimed = False
         self._closers = closers
@@ -180,6 +198,8 @@ class LocalRunning:
 
     def close(self) -> None:
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
+        # First, so that an attempt that cannot be ended does not fail a second time when the sandbox is closed.
+        self._remove(self)
         self._watch.finish()
         if self._group is not None:
             self._group.kill()

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from relab.experiments.sandbox.ignored_signals import default_signals
 from relab.experiments.sandbox.process_tree import adopted_children, descendants
 from relab.experiments.sandbox.protocol import Launch, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
@@ -69,6 +70,8 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
 class Child:
     """A child process, with all its descendants. It starts in a session of its own when this object is created.
 
+    Signals that this process ignores have their default action in the child.
+
     Args:
         command: the program of the child process and its arguments.
         cwd: the working directory of the child; None for the directory of this process.
@@ -100,17 +103,18 @@ class Child:
         with _lock:
             _become_reaper()
             try:
-                self._popen = subprocess.Popen(  # noqa: S603 to run the team's own program is the purpose
-                    words,
-                    cwd=cwd,
-                    env=dict(environment),
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,
-                    pass_fds=tuple(pass_fds),
-                    **identity,
-                )
+                with default_signals():
+                    self._popen = subprocess.Popen(  # noqa: S603 to run the team's own program is the purpose
+                        words,
+                        cwd=cwd,
+                        env=dict(environment),
+                        stdin=stdin,
+                        stdout=stdout,
+                        stderr=stderr,
+                        start_new_session=True,
+                        pass_fds=tuple(pass_fds),
+                        **identity,
+                    )
             except (OSError, ValueError) as error:
                 raise SandboxError(f"{command[0]!r} cannot be started: {error}") from error
             self.pid = self._popen.pid

@@ -234,9 +234,9 @@ class Sandbox(Protocol):
         """
 
     def close(self) -> None:
-        """Release the resources that the attempts of the run share; call this after every attempt was closed.
+        """End the attempts that still run, and release the resources that the attempts of the run share.
 
-        A sandbox that isolates attempts also ends the attempts that still run.
+        May be called repeatedly.
         """
 
 

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relab.core.errors import InvalidInputError, RelabError
+from relab.core.logging import get_logger
 from relab.experiments.trial.http_service import BodyTooLargeError, read_body, serve
 from relab.experiments.trial.otlp_exports import MAX_BODY_BYTES, MAX_TRIAL_BYTES, Encoding, SpanSink, numbered_files
 
@@ -26,6 +27,8 @@ _AT_ONCE = 4
 _BLOCK = 4_096
 """The disk space in bytes that even the smallest body takes."""
 _TRACE_ID = re.compile("[0-9a-f]{32}")
+
+_log = get_logger(__name__)
 
 Clean = Callable[[bytes, Encoding], bytes]
 
@@ -138,14 +141,39 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     return b"".join(found)
 
 
-def _trace_ids(body: bytes, encoding: Encoding) -> list[str]:
+def trace_ids_of(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0) -> list[str]:
+    """Return the trace ids of spans in stored OTLP requests, in the order of their arrival; at most `MAX_TRACES`.
+
+    A stored body that cannot be decoded was changed after it was stored; it is left out, with a warning in the log.
+
+    Args:
+        exports: `(body, encoding)` of each request.
+        from_us: only spans that start at this time, in microseconds since 1970, or later.
+    """
+    found: dict[str, None] = {}
+    for body, encoding in exports:
+        try:
+            found |= dict.fromkeys(_trace_ids(body, encoding, from_us=from_us))
+        except (ValueError, DecodeError) as error:
+            _log.warning("stored_export_not_read", error=str(error))
+    return list(found)[:MAX_TRACES]
+
+
+def _trace_ids(body: bytes, encoding: Encoding, *, from_us: int = 0) -> list[str]:
+    """Return the trace ids of the spans in the body of an OTLP request.
+
+    Only spans are read that start at `from_us`, in microseconds since 1970, or later.
+
+    Raises:
+        ValueError, DecodeError: the body cannot be decoded.
+    """
     if encoding == "json":
         export = jiter.from_json(body)
         if not isinstance(export, dict):
             raise ValueError("the body is not a JSON object")
         groups = _objects(export, "resourceSpans")
         found = [
-            str(span.get("traceId", "")).lower()
+            (str(span.get("traceId", "")).lower(), span.get("startTimeUnixNano", 0))
             for group in groups
             for scope in _objects(group, "scopeSpans")
             for span in _objects(scope, "spans")
@@ -153,12 +181,27 @@ def _trace_ids(body: bytes, encoding: Encoding) -> list[str]:
     else:
         request = ExportTraceServiceRequest.FromString(body)
         found = [
-            span.trace_id.hex()
+            (span.trace_id.hex(), span.start_time_unix_nano)
             for group in request.resource_spans
             for scope in group.scope_spans
             for span in scope.spans
         ]
-    return [trace_id for trace_id in found if _TRACE_ID.fullmatch(trace_id)]
+    return [
+        trace_id
+        for trace_id, start_ns in found
+        if _TRACE_ID.fullmatch(trace_id) and (not from_us or _whole(start_ns) >= from_us * 1_000)
+    ]
+
+
+def _whole(number: object) -> int:
+    """Return a number of an OTLP request in JSON, which may be a text, as an integer.
+
+    Raises:
+        ValueError: it is no integer.
+    """
+    if not isinstance(number, int | str):
+        raise ValueError(f"{str(number)[:40]!r} is not an integer")  # noqa: TRY004 the value of a sender is wrong
+    return int(number)
 
 
 def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:

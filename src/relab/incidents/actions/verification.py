@@ -247,9 +247,9 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
 
 
 def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a dependency that worked before the action has now failed for `settings.min_worse_s` seconds.
+    """Return whether a dependency that worked in `course.before` fails in all recent polls, for `settings.min_worse_s` or more.
 
-    `course` has the last poll before the action; `polls` are the polls after it, oldest first.
+    `polls` are those after the action, oldest first; the recent ones are the result of `_latest`.
     """
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.min_worse_s * _US and bool(

@@ -145,9 +145,9 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a receiver has processed a posted notice (a message of another part of relab).
+        """Store the end of a posted notice (a message of another part of relab) for a receiver: it is not sent again.
 
-        If both `sent_at_us` and `error` are None, this receiver does not get such notices.
+        If both `sent_at_us` and `error` are None, the notice is not for this receiver.
 
         Args:
             receiver: the name of the receiver.

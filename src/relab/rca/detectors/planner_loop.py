@@ -204,7 +204,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Return a chain (the indexes of repeated calls) with `index` added; if not `unbroken`, a new chain of `index`."""
+    """Add `index` to a chain, the indexes of repeated calls; return it. Without `unbroken`, return a new chain `[index]`."""
     if not unbroken:
         return [index]
     # In place, so that the total cost stays linear.

@@ -263,14 +263,14 @@ def _train_problems(examples: Sequence[Example]) -> ProblemModel:
 def _calibrated(
     model: ProblemModel, found: Table, true: Sequence[frozenset[str]], fold: NDArray[np.int64]
 ) -> ProblemModel:
-    """Return a copy of the model with calibration curves, and with the thresholds of the greatest expected F1.
+    """Return a copy of the model with calibration curves, and with those thresholds that give the greatest expected F1.
 
     Args:
         model: the uncalibrated model, fitted to all examples.
         found: probabilities that models predicted for held-out runs: one row for each unit (step or tool call); one
             column for any problem, then one for each kind.
         true: the labelled kinds of problems of each unit.
-        fold: the number of the fold of each unit.
+        fold: for each unit, the number of its fold. The thresholds are found with curves that were fitted to other folds.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)

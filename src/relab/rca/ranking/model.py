@@ -161,9 +161,10 @@ class StepModel(Artefact):
         linear: the conditional logit.
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
-        calibration: converts the weighted mean (the share of a step, see `shares`) into a calibrated probability.
-        stands_out: a report may single out the most likely guess only if its probability is at least this one. It is
-            the median of the probabilities of the most likely guesses in runs that were held out of the training.
+        calibration: converts the weighted mean of a step (see `shares`) into a calibrated probability.
+        stands_out: the minimum probability of the most likely step. If it is lower, a report says that no step
+            stands out. This minimum is a median: of the probabilities of the most likely steps in runs that were held
+            out of the training.
     """
 
     columns: Columns

@@ -35,7 +35,7 @@ class FlagSwitch:
             FlagsChangedError: another client has changed the flags since this rollout last read or set them, or parts
                 of the target report different ones.
             FlagsNotAppliedError: the flags are not in force within `within_s` seconds.
-            FlagsRejectedError: the target rejects the change as invalid.
+            FlagsRejectedError: the target rejects the change as invalid, or all changes (`ChangesForbiddenError`).
             TargetUnavailableError: the target does not answer.
         """
         is_sent = False

@@ -199,7 +199,8 @@ class TraceAgents:
         `around` is `{agent: the agent whose span encloses the agent; None if there is none}`.
         """
         arrivals: dict[str, list[Transfer]] = {}
-        for transfer in self.to_agent.values():
+        # In order of time: `to_agent` has the calls that only messages report after all spans. Ties keep this order.
+        for transfer in sorted(self.to_agent.values(), key=lambda transfer: transfer.at_us):
             arrivals.setdefault(transfer.target, []).append(transfer)
         found = {}
         for name, outer in around.items():

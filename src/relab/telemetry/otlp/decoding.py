@@ -226,8 +226,8 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
         batch: the batch to extend.
         group: the spans of one resource and scope.
         parts: the number of parts (attributes, events and values) counted in the earlier groups of the request.
-        counts: whether to count the parts of all spans. False: count only those of large spans, which saves time. Use
-            it for a request that is too small to exceed the limit of parts.
+        counts: whether to count the parts of all spans. Pass False to save time, if the request is too small to exceed
+            the limit of parts; then only the parts of large spans are counted.
 
     Returns:
         `parts` plus the number of counted parts of the added spans.

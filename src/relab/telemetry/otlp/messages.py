@@ -363,8 +363,7 @@ def read_result(value: Any) -> ToolResult:
         value = parsed(value) if value.startswith(("{", '"')) else None
         if isinstance(value, str):
             # A text in quotation marks: an instrumentation has encoded the result twice.
-            again = not value.startswith('"')
-            return read_result(value) if again else ToolResult(None, None, _clean(value), is_error=False)
+            return ToolResult(None, None, _clean(value), is_error=False) if value[:1] == '"' else read_result(value)
     if not isinstance(value, dict):
         return ToolResult(None, None, _clean(content_text(given)), is_error=False)
     if "raw_output" in value and isinstance(value.get("is_error"), bool):
@@ -376,7 +375,10 @@ def read_result(value: Any) -> ToolResult:
         gathered = _Gathered()
         gathered.add_result({**message, "id": None})
         return gathered.results[0]
-    return ToolResult(None, None, content_text(given), value.get("isError") is True or value.get("is_error") is True)
+    # AgentScope reports a state beside the content.
+    state = value.get("state") if isinstance(value.get("content"), list) else None
+    is_error = value.get("isError") is True or value.get("is_error") is True or state in ("error", "denied")
+    return ToolResult(None, None, content_text(value["content"] if isinstance(state, str) else given), is_error)
 
 
 MAX_WRITTEN_CHARS: Final = 100_000

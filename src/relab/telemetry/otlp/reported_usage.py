@@ -81,10 +81,10 @@ def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple
 
 
 def _estimated(costed: Iterable[tuple[Cost, str | None]], prices: PriceTable) -> float | None:
-    """Return the sum of the estimated costs of traces, in USD.
+    """Return the sum of the estimated costs of traces, in USD; each cost is estimated from the tokens of its trace.
 
-    Return None if the cost of a trace with tokens cannot be estimated, or if no trace has tokens. `costed` has the
-    reported tokens and the model's name (or None) of each trace.
+    Return None if no trace has tokens, or if the cost of any trace with model calls cannot be estimated. `costed` has
+    two values for each trace: a `Cost` with its reported tokens, and the name of its model or None.
     """
     estimates = [estimate_cost(cost, model, prices) for cost, model in costed]
     amounts = [estimate.total_cost_usd for estimate in estimates if estimate is not None]

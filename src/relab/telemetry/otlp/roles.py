@@ -12,7 +12,7 @@ from typing import Final
 from relab.telemetry.otlp.spans import Attributes
 from relab.telemetry.otlp.vocabulary import AGENT_NAME, OPERATION, REQUEST_MODEL, ROLE, TOOL_NAME
 
-MAPPER_VERSION: Final = 21
+MAPPER_VERSION: Final = 23
 """Increase it when the same spans are projected to another run; late spans then rewrite runs of older versions."""
 
 

@@ -44,7 +44,11 @@ _CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "AbortErro
 
 
 def is_error_in_result(text: str) -> bool:
-    """Return whether the result of a tool begins like an error: with `Error: ...`, a traceback, or `{"error": ...}`."""
+    """Return whether the result of a tool begins like an error.
+
+    For example, it begins with `Error: ...`, a traceback, `HTTP 500`, `exit code: 1`, `{"error": ...}` or
+    `{"success": false}`. An `error` that is empty or false means no error.
+    """
     # Some tools return an error instead of raising it; a text that mentions errors later is content.
     return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 

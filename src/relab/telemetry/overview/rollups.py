@@ -2,7 +2,8 @@
 
 Each write of a run adds the run's new values to the sums and subtracts its former values, in the same transaction. So
 the sums are exact at any time and do not depend on the order of writes, except beyond `MAX_TOOLS` tools or
-`MAX_MODEL_GROUPS` combinations of models in a bucket. Costs are summed as integers (nano-dollars), because sums of
+`MAX_MODEL_GROUPS` combinations of models in a bucket. One process may add a run and another one subtract it, each in a
+row of its own, so that a row may have negative values; the sum over all rows of a bucket is what counts. Costs are summed as integers (nano-dollars), because sums of
 floats are rounded and depend on the order.
 """
 
@@ -190,7 +191,8 @@ class Sums:
             runs_without_cost=without_cost,
             estimated_cost_usd=round(estimated.usd, 6) if estimated.runs else None,
             prices_as_of=estimated.prices_as_of,
-            runs_without_estimate=without_cost - estimated.runs,
+            # Beyond `MAX_MODEL_GROUPS`, a subtracted run may have been left out, so that there are too many estimates.
+            runs_without_estimate=max(without_cost - estimated.runs, 0),
             tokens=TokenSums(
                 **{kind: entry[1] if (entry := self.tokens.get(kind, [0, 0]))[0] else None for kind in TOKEN_KINDS}
             ),
@@ -205,7 +207,8 @@ class Sums:
                 (provider, model, BilledTokens(*tokens[start : start + _WIDTH]))
                 for start, (provider, model) in zip(range(0, len(tokens), _WIDTH), from_json(names), strict=True)
             ]
-            found = estimate(models, prices) if count > 0 else None
+            # A negative number shows that a run was left out when it was added, and not when it was subtracted.
+            found = estimate(models, prices) if count > 0 and min(tokens) >= 0 else None
             if found is not None and found.total_cost_usd is not None and found.prices_as_of is not None:
                 runs += count
                 costs.append(found.total_cost_usd)
@@ -217,9 +220,9 @@ class Sums:
 
         Args:
             other: the sums to add.
-            most_tools: the maximum number of tools with their own count in `failures`; all further tools share one
-                count. None means no limits. Any number also limits `unpriced` to `MAX_MODEL_GROUPS` keys; new keys
-                beyond this limit are left out.
+            most_tools: the maximum number of tools with their own count in `failures`, whether it is positive or
+                negative; all further tools share one count. None means no limits. Any number also limits `unpriced` to
+                `MAX_MODEL_GROUPS` keys; new keys beyond this limit are left out.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -240,12 +243,13 @@ class Sums:
     def _add_failures(self, tool: str, count: int, most_tools: int | None) -> None:
         named = self.failures.get(tool, 0)
         if most_tools is not None:
-            if named == 0 and len(self.failures) >= most_tools and count > 0:
-                tool, named = OTHER_TOOLS, self.failures.get(OTHER_TOOLS, 0)
-            elif named + count < 0 and self.failures.get(OTHER_TOOLS, 0) > 0:
+            others = self.failures.get(OTHER_TOOLS, 0)
+            if named + count < 0 and others > 0:
                 # Some of these failures were counted under `OTHER_TOOLS`, when there was no room for the name.
                 self.failures[OTHER_TOOLS] += named + count
                 count = -named
+            elif named == 0 and len(self.failures) >= most_tools:
+                tool, named = OTHER_TOOLS, others
         if named + count:
             self.failures[tool] = named + count
         else:

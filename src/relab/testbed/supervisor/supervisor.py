@@ -101,15 +101,16 @@ class Supervisor:
     async def reset(self) -> None:
         """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
 
-        Components that are ready and confirm that they forget the previous episode (test of a responder) continue to
-        run, with their limits. All others are stopped, and those that run at the beginning of an episode are started.
+        Components that are ready, have no limits, and confirm that they forget the previous episode (test of a
+        responder) continue to run. All others are stopped, and those that run at the beginning of an episode are
+        started, without limits.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
             StartError: a component does not become ready again.
         """
         async with self._doing("resetting"):
-            kept = self._keepers()
+            kept = {name: item for name, item in self._keepers().items() if item.limits == ResourceLimits()}
             await self._end_all(but=kept)
             # All other components are stopped by now, so the kept ones can release their resources there at once.
             kept = await self._end_episode(kept)
@@ -267,7 +268,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return the components that a reset keeps running, by name: those that are ready and can drop their state."""
+        """Return the components that are ready and can drop the state of an episode, by name."""
         return {
             name: item
             for name, item in self._components.items()

@@ -41,6 +41,22 @@ NOTE: Tasks Summary: Attempted 12 tasks of which 11 didn't need to be rerun and 
 Summary: 1 task failed:
   /w/meta/depot_2.1.bb:do_fetch
 """
+OPAM = """\
+<><> Processing actions <><><><><><><><><><><><><><><><><><><><><><><><><><>
+[ERROR] The compilation of depot.1.2 failed at "dune build -p depot -j 4".
+
+#=== ERROR while compiling depot.1.2 ==========================================#
+# context     2.1.5 | linux/x86_64 | ocaml-base-compiler.5.1.0 | https://opam.example
+# path        ~/.opam/5.1/.opam-switch/build/depot.1.2
+# command     ~/.opam/opam-init/hooks/sandbox.sh build dune build -p depot -j 4
+# exit-code   1
+# env-file    ~/.opam/log/depot-7.env
+# output-file ~/.opam/log/depot-7.out
+### output ###
+# (cd _build/default/src && discover/discover.exe -o flags.sexp)
+# Fatal error: exception Configurator.Fatal_error("Cannot find special file")
+
+"""
 NIX = """\
 building '/nix/store/0a1-depot-2.1.drv'...
 error: builder for '/nix/store/0a1-depot-2.1.drv' failed with exit code 2;
@@ -266,3 +282,20 @@ def test_hostile_lines_of_build_tools_take_linear_time(line: str) -> None:
 
     assert log_result(log.lines).status in set(BuildStatus)
     assert len(log.lines) == 1_000
+
+
+def test_opam_report_shows_the_output_of_the_tool_that_failed() -> None:
+    facts = read_source(io.BytesIO(OPAM.encode()))
+
+    assert facts.status is BuildStatus.FAILED
+    assert facts.error == '# Fatal error: exception Configurator.Fatal_error("Cannot find special file")'
+
+
+@pytest.mark.parametrize("place", ["src/Cart.java", "/w/Cart.java", "C:\\w\\src\\Cart.java"])
+def test_error_of_javac_is_a_block_of_java_on_each_system(place: str) -> None:
+    lines = chosen(
+        f"{place}:3: error: cannot find symbol\n        Lne line;\n        ^\n  symbol:   class Lne\n1 error\n"
+    )
+
+    assert [line.why for line in lines if "cannot find symbol" in line.text] == ["Java: compiler error"]
+    assert "  symbol:   class Lne" in [line.text for line in lines]

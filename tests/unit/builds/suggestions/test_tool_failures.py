@@ -26,6 +26,7 @@ KNOWN = {
     ],
     "linker_library_missing": [
         "Package 'zlib', required by 'virtual:world', not found",
+        "  The following required packages were not found:",
         'meson.build:10:0: ERROR: Dependency "zlib" not found (tried pkg-config and cmake)',
         # Cabal breaks its lines at 80 characters.
         "cabal: Could not resolve dependencies:\n[__1] rejecting: depot-1.2 (conflict: pkg-config package\nshop-any, not found in the pkg-config database)",
@@ -40,6 +41,7 @@ KNOWN = {
     "library_missing": [
         "Can't locate Depot/Order.pm in @INC (you may need to install the Depot::Order module) (@INC entries checked: /w/lib)",
         "! Installing the dependencies failed: Module 'Depot::Order' is not installed",
+        " DLL 'depot' not found: maybe not installed for this architecture?",
         "Error in library(depot) : there is no package called 'depot'",
         "ERROR: dependencies 'depot', 'ledger' are not available for package 'shop'",
         "/w/Sources/Shop/Order.swift:1:8: error: no such module 'Depot'",
@@ -50,6 +52,13 @@ KNOWN = {
         "Your requirements could not be resolved to an installable set of packages.",
         '[!] CocoaPods could not find compatible versions for pod "Depot":',
     ],
+    "c_header_missing": [
+        # Clang, in a module.
+        "Sources/Depot/include/Depot.h:10:9: error: 'Foundation/Foundation.h' file not found",
+        "Can't find the 'libdepot.h' header",
+    ],
+    "git_fetch": ["fatal: Not a valid object name 25a2243e0862ee35f53dc48f471ae61f048ef00e:bin"],
+    "script_permission": ["           sh src/depot.pp.ml (exit 126)", "Error: the command ended with exit code 126"],
     "nuget_package": [
         "/w/a.csproj : error NU1101: Unable to find package Depot. No packages exist with this id in source(s): acme"
     ],
@@ -80,7 +89,12 @@ KNOWN = {
     ],
     "command_missing": ["error: linker `cc` not found"],
     "time_limit": ["Error: UPGRADE FAILED: timed out waiting for the condition"],
-    "test_assertion": ["   Assert.Equal() Failure: Values differ"],
+    "test_assertion": [
+        "   Assert.Equal() Failure: Values differ",
+        # Playwright.
+        "    Error: expect(locator).toBeVisible() failed",
+        "    Error: expect(page).toHaveTitle() failed",
+    ],
     "python_module_missing": ["ERROR Unmet dependencies (checked against /w/bin/python):"],
     "autoconf_macro": ["configure.ac:200: error: possibly undefined macro: AX_CXX_COMPILE_STDCXX_11"],
     "tool_version": [
@@ -130,6 +144,18 @@ KNOWN = {
         "error: failed to parse manifest at `/w/Cargo.toml`",
     ],
 }
+
+
+CMAKE_OPTIONAL = """\
+-- Checking for module 'xputty'
+--   Package 'xputty', required by 'virtual:world', not found
+CMake Error at CMakeLists.txt:20 (include):
+  include could not find requested file:
+
+    Utils.cmake
+
+-- Configuring incomplete, errors occurred!
+"""
 
 
 def suggested(text: str) -> FixSuggestion:
@@ -249,3 +275,10 @@ def test_package_that_apt_cannot_locate_after_a_failed_update_is_a_failure_of_th
 
     assert suggested(failed_update + missing).incident == "network_failed"
     assert suggested(missing).incident == "apt_package"
+
+
+def test_status_of_an_optional_library_does_not_explain_an_error_of_cmake() -> None:
+    suggestion = suggested(CMAKE_OPTIONAL)
+
+    assert suggestion.incident is None
+    assert "CMake Error at CMakeLists.txt:20 (include):" in [quote.text for quote in suggestion.quotes]

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from relab.core.errors import InvalidInputError, UnavailableError
 from relab.experiments.trial import otlp_receiver
 from relab.experiments.trial.otlp_exports import stored_exports
-from relab.experiments.trial.otlp_receiver import Encoding, OtlpReceiver
+from relab.experiments.trial.otlp_receiver import Encoding, OtlpReceiver, trace_ids_of
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -324,3 +324,31 @@ def test_close_drops_silent_connections_and_writes_nothing_afterwards(tmp_path: 
         socket.create_connection(("127.0.0.1", port))
     for connection in silent:
         connection.close()
+
+
+def timed(trace_id: str, start_ns: object) -> bytes:
+    spans = [{"traceId": trace_id, "name": "x", "startTimeUnixNano": start_ns}]
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+
+
+def test_trace_ids_of_stored_exports_are_distinct_and_in_the_order_of_arrival() -> None:
+    exports: list[tuple[bytes, Encoding]] = [(export(B, A), "protobuf"), (export_json(A, "C" * 32, "no id"), "json")]
+
+    assert trace_ids_of(exports) == [B, A, "c" * 32]
+    assert trace_ids_of([]) == []
+
+
+@pytest.mark.parametrize("start_ns", [5_000, "5000"])
+def test_trace_ids_of_earlier_spans_are_left_out(start_ns: object) -> None:
+    exports: list[tuple[bytes, Encoding]] = [(timed(A, "4999"), "json"), (export(A), "protobuf")]
+
+    assert trace_ids_of([*exports, (timed(B, start_ns), "json")], from_us=5) == [B]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[1]", b"{", b'{"resourceSpans": 3}', timed(A, [1]), timed(A, "x"), timed(A, float("inf")), timed(A, None)],
+)
+def test_damaged_stored_export_is_left_out_and_logged(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trace_ids_of([(body, "json"), (b"\xff", "protobuf"), (timed(B, 7_000), "json")], from_us=5) == [B]
+    assert capsys.readouterr().out.count("stored_export_not_read") == 2

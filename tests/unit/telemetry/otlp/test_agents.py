@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, Attributes, extra, load, record_of_spans, run_of, span
 
 
@@ -210,3 +215,40 @@ def test_agent_called_as_a_tool_inside_the_model_call_does_not_give_the_answer_o
 
     assert load(record).answer is None
     assert (record.row.outcome, record.row.outcome_rule) == ("unknown", "no_answer")
+
+
+def two_hand_overs(*, is_span_last: bool, starts: tuple[float, float] = (2, 5)) -> list[SpanMessage]:
+    """Return a trace in which "front" and "desk" hand over to "billing".
+
+    The hand-over by "desk" has a tool's span; only a message reports the one by "front". `starts` are their times.
+    """
+    tool = "transfer_to_billing"
+    message, call = starts if is_span_last else reversed(starts)
+    return [
+        span("root", None, {"http.request.method": "POST"}, end=9),
+        span("front", "root", named("front"), start=0, end=7),
+        span("ask1", "front", asks("Where is my bill?", tool), start=message - 1, end=message),
+        span("desk", "root", named("desk"), start=0, end=7),
+        span("ask2", "desk", asks("Is it paid?", tool), start=call - 1, end=call),
+        span("pass", "desk", TOOL | {"gen_ai.tool.name": tool, "gen_ai.tool.call.id": "Is it paid?"}, start=call),
+        span("billing", "root", named("billing"), start=6, end=8),
+    ]
+
+
+def test_last_hand_over_decides_the_parent_if_only_messages_report_the_earlier_one() -> None:
+    assert ("billing", "desk", "handed_over") in agents(*two_hand_overs(is_span_last=True))
+
+
+def test_last_hand_over_decides_the_parent_if_only_messages_report_it() -> None:
+    assert ("billing", "front", "handed_over") in agents(*two_hand_overs(is_span_last=False))
+
+
+@given(st.data(), st.booleans(), st.sampled_from([(2, 5), (3, 3)]))
+@examples(60)
+def test_order_of_arrival_does_not_change_the_parents_of_agents(
+    data: st.DataObject, is_span_last: bool, starts: tuple[float, float]
+) -> None:
+    trace = two_hand_overs(is_span_last=is_span_last, starts=starts)
+    arrived = data.draw(st.permutations(trace))
+    assert agents(*arrived) == agents(*trace)
+    assert record_of_spans(*arrived) == record_of_spans(*trace)

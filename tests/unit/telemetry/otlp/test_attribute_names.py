@@ -25,7 +25,7 @@ PRODUCERS = (
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
 FLATTENED_LISTS = {
     "gen_ai.completion.", "gen_ai.prompt.", "llm.input_messages.", "llm.output_messages.", "llm.tools.", "message.contents.", "message.tool_calls.",
-    "retrieval.documents.", "tool.parameters.", "tool.arguments.", "tool.args.", "tool.params.", "tool.input.",
+    "gen_ai.input.messages.", "gen_ai.output.messages.", "retrieval.documents.", "tool.parameters.", "tool.arguments.", "tool.args.", "tool.params.", "tool.input.",
 }  # fmt: skip
 """Prefixes: the conventions name the list, each attribute has an index and a field."""
 IN_NO_PACKAGE = {
@@ -34,6 +34,7 @@ IN_NO_PACKAGE = {
     "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message", "gen_ai.tool.message", "gen_ai.choice",
     "gen_ai.client.inference.operation.details",  # names of events
     "gen_ai.response.finish_reason",  # Semantic Kernel
+    "gen_ai.span.kind",  # traceAI
     "metadata.path", "metadata.class_name",  # OpenInference's instrumentation of BeeAI
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM

@@ -241,3 +241,18 @@ def test_error_of_a_model_provider_is_read_into_fields() -> None:
 def test_waiting_time_and_status_are_read_from_the_text(message: str, field: str, value: float | None) -> None:
     run = run_of(span("root", None, AGENT), span("chat", "root", CHAT, start=1, status=2, message=message))
     assert extra(run.steps[0], field) == value
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("success", "success"), ("error", "failure"), ("denied", "failure"), (["error"], "success")]
+)
+def test_state_of_a_result_in_agentscope_is_the_status_of_the_call(state: object, status: str) -> None:
+    chunk = {"content": [{"type": "text", "text": "database is down", "id": "1"}], "state": state, "id": "call_0"}
+    [call] = run_of(
+        span("root", None, AGENT, end=9),
+        span("tool", "root", TOOL | {"gen_ai.tool.call.result": json.dumps(chunk)}, status=1, start=1),
+    ).tool_calls
+    assert call.status == status
+    if isinstance(state, str):
+        assert call.result_summary == "database is down"
+        assert call.error_message == ("database is down" if status == "failure" else None)

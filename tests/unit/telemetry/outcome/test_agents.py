@@ -19,6 +19,11 @@ def test_run_of_one_agent_lists_no_agents() -> None:
     assert report_of(agent("a", 0), good("c", 1, agent_name="researcher"), agent_name="researcher").agents == ()
 
 
+def test_only_agent_that_the_reporter_lists_has_an_outcome() -> None:
+    report = report_of(good("c1", 0, agent_name="south"), agents=[SOUTH], answer="B-20 was shipped.")
+    assert by_name(report.agents) == {"south": ("succeeded", "no_unrecovered_error")}
+
+
 def test_each_agent_is_judged_by_its_own_steps_and_calls() -> None:
     report = report_of(
         bad("c1", 0, args={"id": "A-17"}, agent_name="north"),

@@ -193,6 +193,39 @@ def test_rows_are_bounded_for_any_client_input(monkeypatch: pytest.MonkeyPatch) 
     assert sum(failures(row).values()) == 20
 
 
+@pytest.mark.parametrize("signs", [(-1,), (1, -1)])
+def test_row_of_subtracted_runs_is_bounded_too(monkeypatch: pytest.MonkeyPatch, signs: tuple[int, ...]) -> None:
+    monkeypatch.setattr(rollups, "MAX_TOOLS", 3)
+    row: dict[str, object] = {}
+    for number in range(20):
+        row = apply(row, failing(f"tool-{number}"), signs[number % len(signs)])
+    assert len(failures(row)) <= 4
+    assert sum(failures(row).values()) == sum(signs[number % len(signs)] for number in range(20))
+
+
+def test_number_of_runs_without_an_estimate_is_not_negative_if_another_process_subtracted_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rollups, "MAX_MODEL_GROUPS", 1)
+    priced = used(None, ("openai", "gpt-4o-mini", 1_000_000, 0, 0, 0))
+    added = apply({}, priced, 1)
+    subtracted = apply(apply({}, used(None, ("p", "other", 1, 0, 0, 0)), -1), priced, -1)
+    overview = read_all([added, subtracted]).overview(TABLE)
+    assert overview.runs_without_estimate >= 0
+
+
+def test_estimate_is_never_negative_if_a_run_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollups, "MAX_MODEL_GROUPS", 1)
+    other = used(None, ("p", "other", 1, 0, 0, 1))
+    large, small = (used(None, ("openai", "gpt-4o-mini", tokens, 0, 0, tokens)) for tokens in (1_000_000, 10))
+    row: dict[str, object] = {}
+    for run, sign in ((other, 1), (large, 1), (other, -1), (small, 1), (small, 1), (large, -1)):
+        row = apply(row, run, sign)
+    overview = Sums.read(row).overview(TABLE)
+    assert overview.estimated_cost_usd is None
+    assert overview.runs_without_estimate == 2
+
+
 tool_names = st.sampled_from([f"tool-{number}" for number in range(6)])
 
 

@@ -93,8 +93,9 @@ def test_reported_cost_is_never_estimated() -> None:
     assert estimate_run(run_with({"tokens_prompt": 5, "tokens_completion": 5, "total_cost_usd": 0}), TABLE) is None
 
 
-def test_run_without_tokens_has_no_estimate() -> None:
-    assert estimate_run(run_with({}), TABLE) is None
+@pytest.mark.parametrize("cost", [{}, {"tokens_completion": 5}, {"by_model": []}])
+def test_run_without_prompt_tokens_has_no_estimate(cost: dict[str, Any]) -> None:
+    assert estimate_run(run_with(cost), TABLE) is None
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,7 @@ def test_run_without_tokens_has_no_estimate() -> None:
         ({"tokens_prompt": 5, "tokens_completion": 5}, None, "the run names no model"),
         ({"tokens_prompt": 5}, "gpt-x", "completion tokens of 'gpt-x' are not reported"),
         ({"tokens_prompt": 5, "tokens_completion": 5, "calls_without_tokens": 2}, "gpt-x", "2 calls of models report"),
+        ({"calls_without_tokens": 2}, None, "2 calls of models report no tokens"),
         ({"tokens_prompt": 5, "tokens_cache_write": 1, "tokens_completion": 5}, "gpt-x", "the price cache_write of"),
     ],
 )

@@ -5,7 +5,7 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
 from relab.builds.models import BuildStatus
 
-_HOST = r"\S{1,200} +: ok=\d{1,6} +changed=\d{1,6} +"
+_HOST = r"\S{1,200}+ +: ok=\d{1,6} +changed=\d{1,6} +"
 
 FORMAT = LogFormat(
     "Ansible",

@@ -1,4 +1,4 @@
-"""The log format of bundlers for JavaScript: webpack, Rollup, esbuild and Vite."""
+"""The log format of bundlers for JavaScript: webpack, Rspack, Rollup, esbuild, Vite and Parcel."""
 
 import re
 
@@ -13,7 +13,7 @@ FORMAT = LogFormat(
             "error of webpack",
             re.compile(r"ERROR in \S"),
             re.compile(r".*\S"),
-            until=re.compile(r"webpack \d|(?:ERROR|WARNING) in "),
+            until=re.compile(r"webpack \d|Rspack compiled|(?:ERROR|WARNING) in "),
             weight=0.9,
             max_lines=40,
         ),
@@ -48,8 +48,18 @@ FORMAT = LogFormat(
             max_lines=20,
         ),
         BlockRule(
+            "error of Parcel",
+            re.compile(r"@parcel/[\w-]{1,60}: \S"),
+            re.compile(r" {2,}\S"),
+            bridge=1,
+            weight=0.9,
+            max_lines=20,
+        ),
+        BlockRule(
             "result of the bundler",
-            re.compile(r"(?:✗|x) Build failed in |error during build:$|Build failed with \d{1,6} errors?:$"),
+            re.compile(
+                r"(?:✗|x) Build failed in |🚨 Build failed\.$|error during build:$|Build failed with \d{1,6} errors?:$"
+            ),
             weight=0.3,
             role=LineRole.CONSEQUENCE,
         ),
@@ -80,6 +90,15 @@ FORMAT = LogFormat(
             follows=re.compile(r"\S[^→]{0,300} → .{1,300}\.\.\.$"),
             within=2_000,
         ),
+        ResultRule(re.compile(r"Rspack compiled with [1-9]\d{0,8} errors?\b"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(
+                r"Rspack compiled (?:successfully|with [1-9]\d{0,8} warnings?) in (?P<duration>[\d.]{1,12} ?m?s)$"
+            ),
+            BuildStatus.SUCCESS,
+        ),
+        ResultRule(re.compile(r"🚨 Build failed\.$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"✨ Built in (?P<duration>[\d.]{1,12} ?m?s)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"⚡ Done in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"✓ built in (?P<duration>[\d.]{1,12}m?s)$"), BuildStatus.SUCCESS),
     ),

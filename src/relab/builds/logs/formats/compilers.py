@@ -9,7 +9,8 @@ _ERROR = (
     r"(?: fatale| nghiêm trọng)?\s?[:\uff1a])"
 )
 """What GCC writes before the message of an error or a fatal error, in all languages of its translations."""
-_FILE = r"(?![^\s:]{1,400}\.(?:java|kt|scala|groovy):)(?:[A-Z]:)?[^\s:(]{1,400}"
+_FILE = r"(?:[A-Z]:)?[^\s:(]{1,400}+(?<!\.java)(?<!\.kt)(?<!\.scala)(?<!\.groovy)"
+"""A file of another language than those of the Java virtual machine, whose compilers write errors in the same form."""
 
 FORMAT = LogFormat(
     "C and C++ compilers",

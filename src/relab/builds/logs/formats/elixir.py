@@ -25,11 +25,11 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(
-            re.compile(r"(?:\d{1,6} \w{1,20}, ){0,3}\d{1,6} tests?, [1-9]\d{0,5} failures?\b"), BuildStatus.FAILED
+            re.compile(r"(?=\d)(?:\d{1,6} \w{1,20}, ){0,3}\d{1,6} tests?, [1-9]\d{0,5} failures?\b"), BuildStatus.FAILED
         ),
         # In an umbrella project, Mix tests the other applications after a failure.
         ResultRule(
-            re.compile(r"(?:\d{1,6} \w{1,20}, ){0,3}[1-9]\d{0,5} tests?, 0 failures\b"),
+            re.compile(r"(?=\d)(?:\d{1,6} \w{1,20}, ){0,3}[1-9]\d{0,5} tests?, 0 failures\b"),
             BuildStatus.SUCCESS,
             yields_to=(BuildStatus.FAILED,),
             between=re.compile(r"==> [a-z]\w{0,80}$"),

@@ -3,6 +3,7 @@
 import re
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
@@ -11,6 +12,12 @@ FORMAT = LogFormat(
     ci_sign=re.compile(r"Running with gitlab-runner "),
     rules=(
         BlockRule("the runner failed", re.compile(r"ERROR: Job failed \(system failure\)|ERROR: Preparation failed")),
+        BlockRule(
+            "result of the job",
+            re.compile(r"ERROR: Job failed: (?:exit|command)"),
+            weight=0.2,
+            role=LineRole.CONSEQUENCE,
+        ),
         BlockRule("the job ended by a time limit", re.compile(r"ERROR: Job failed: execution took longer")),
     ),
     noise=re.compile(r"ERROR: Job failed: (?:exit|command)|Cleaning up project directory|Uploading artifacts"),

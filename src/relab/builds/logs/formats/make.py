@@ -6,7 +6,7 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTest
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 # Scripts print counts such as "FAIL: 0", and many tools print an error of one word, such as "ERROR: canceled".
-_AUTOMAKE_FAILED = r"(?:FAIL|XPASS|ERROR(?=: [\w./+-]{0,300}[./]\w)): (?!\d+$)[\w./+-]{1,300}$"
+_AUTOMAKE_FAILED = r"(?=[EFX])(?:FAIL|XPASS|ERROR(?=: [\w./+-]{0,300}[./]\w)): (?!\d+$)[\w./+-]{1,300}$"
 
 FORMAT = LogFormat(
     "make",
@@ -33,7 +33,7 @@ FORMAT = LogFormat(
         BlockRule("failed test of Automake", re.compile(_AUTOMAKE_FAILED), weight=0.9),
         BlockRule(
             "failed test of CTest",
-            re.compile(r"\s*\d{1,6}/\d{1,6} Test +#\d{1,6}: .{1,400}\*\*\*(?:Failed|Timeout|Exception)"),
+            re.compile(r"\s*+\d{1,6}/\d{1,6} Test +#\d{1,6}: .{1,400}\*\*\*(?:Failed|Timeout|Exception)"),
             re.compile(r".*\S"),
             until=re.compile(r"\s+Start +\d+: |\s*\d{1,6}/\d{1,6} Test|\d+% tests passed"),
             bridge=1,
@@ -48,7 +48,7 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(
         r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "
-        r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
+        r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |--   (?:Package '|No package ')|# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
     ),
     results=(
         # CTest.

@@ -57,7 +57,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed test of AVA",
-            re.compile(r"\s{2,4}✘ \[fail\]: "),
+            re.compile(r"\s{2,4}✘ (?:\[fail\]: |Timed out while running tests$)"),
             weight=0.9,
         ),
         BlockRule(
@@ -138,6 +138,7 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
+        ResultRule(re.compile(r"  ✘ Timed out while running tests$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"  [1-9]\d{0,8} tests? passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
     ),
     tests=(

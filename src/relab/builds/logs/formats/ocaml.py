@@ -1,4 +1,4 @@
-"""The log format of OCaml: the compiler, Dune, and the tests of OUnit."""
+"""The log format of OCaml: the compiler, Dune, opam, and the tests of OUnit."""
 
 import re
 
@@ -7,6 +7,10 @@ from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _PLACE = r'File "[^"]{1,400}", lines? \d{1,7}(?:-\d{1,7})?, characters \d'
 _ERROR = r"Error(?: \([\w \[\]-]{1,120}\))?: \S"
+_REPORT = r"#={3} ERROR while \S.{0,300}? =+#$"
+"""The title of opam's report about a package. Each line of the report begins with `#`."""
+_OUTPUT = r"### (?:output|stdout|stderr) ###$"
+"""The title of the last lines that a tool wrote, in a report of opam."""
 _TEST = r"[\w.-]{1,200}(?::\d{1,6}(?::[^():]{1,200})?){1,20}"
 
 FORMAT = LogFormat(
@@ -22,6 +26,15 @@ FORMAT = LogFormat(
             max_lines=60,
         ),
         BlockRule(
+            "output in a report of opam",
+            re.compile(_OUTPUT),
+            re.compile(r"#(?: |$)"),
+            weight=0.9,
+            max_lines=80,
+            needs_more=True,
+        ),
+        BlockRule("report of opam", re.compile(_REPORT), weight=0.6),
+        BlockRule(
             "place of an error", re.compile(_PLACE), re.compile(r" *\d+ \| | *\^+$|  "), weight=0.4, max_lines=12
         ),
         BlockRule(
@@ -32,9 +45,10 @@ FORMAT = LogFormat(
             max_lines=20,
         ),
     ),
-    headers=re.compile(rf"Error: {_TEST}\.$"),
-    noise=re.compile(r"\(cd _build/|Hint: try:$"),
+    headers=re.compile(rf"Error: {_TEST}\.$|{_OUTPUT}"),
+    noise=re.compile(r"(?:# )?\(cd _build/|Hint: try:$|# (?:context|path|command|exit-code|env-file|output-file) +\S"),
     results=(
+        ResultRule(re.compile(_REPORT), BuildStatus.FAILED),
         ResultRule(
             re.compile(_ERROR),
             BuildStatus.FAILED,

@@ -55,7 +55,9 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "finding of a type checker or linter",
-            re.compile(r"[\w./-]{1,300}\.pyi?:\d+(?::\d+)?: (?:error:|[EFWC]\d{3,4}\b)"),
+            re.compile(
+                r"[\w./-]{1,300}\.pyi?:\d+(?::\d+)?: (?:error:|[EFWC]\d{3,4}\b|un(?:used|reachable) .{1,300} \(\d{1,3}% confidence)"
+            ),
             weight=0.9,
         ),
     ),

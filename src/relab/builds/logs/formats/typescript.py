@@ -16,7 +16,7 @@ FORMAT = LogFormat(
             weight=0.95,
             max_lines=12,
         ),
-        BlockRule("finding of ESLint", re.compile(r"\s+\d+:\d+\s+error\s"), weight=0.9),
+        BlockRule("finding of ESLint or Stylelint", re.compile(r"\s+\d+:\d+\s+(?:error|✖)\s"), weight=0.9),
     ),
     results=(
         ResultRule(

@@ -160,7 +160,10 @@ def _nested(attributes: Attributes, prefix: str) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Return a value in which each object with only numbers as keys, at any depth, is replaced by a list."""
+    """Return a value in which each object with only numbers as keys, or none, is replaced by a list.
+
+    Objects in objects are replaced too, but not objects in lists.
+    """
     if not isinstance(value, dict):
         return value
     inner = {key: _listed(each) for key, each in value.items()}

@@ -1,4 +1,8 @@
-"""The dialect of OpenInference, which instruments LangChain, LlamaIndex, smolagents, CrewAI and other frameworks."""
+"""The dialect of OpenInference, which instruments LangChain, LlamaIndex, smolagents, CrewAI and other frameworks.
+
+traceAI has the same structure: its kinds of spans and its messages have other prefixes, and the rest has the names of
+the GenAI conventions.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.text import as_text, numbered
 
 _KIND: Final = "openinference.span.kind"
+_TRACE_AI_KIND: Final = "gen_ai.span.kind"
 _NODE: Final = "graph.node.id"
 _INPUTS: Final = "llm.input_messages."
 _OUTPUTS: Final = "llm.output_messages."
@@ -166,7 +171,10 @@ def _add_current_agent(span: Span, values: Values) -> None:
 
 
 def _add_messages(attributes: Attributes, values: Values) -> None:
-    for prefix, name in ((_INPUTS, v.INPUT_MESSAGES), (_OUTPUTS, v.OUTPUT_MESSAGES)):
+    prefixes = (
+        ("gen_ai.input.messages.", "gen_ai.output.messages.") if _TRACE_AI_KIND in attributes else (_INPUTS, _OUTPUTS)
+    )
+    for prefix, name in zip(prefixes, (v.INPUT_MESSAGES, v.OUTPUT_MESSAGES), strict=True):
         if values.get(name) is None:
             messages = numbered(attributes, prefix)
             if messages:
@@ -287,11 +295,14 @@ def _text(value: Any) -> str | None:
     return value if value and isinstance(value, str) else None
 
 
+_ROLES: Final = {role.value.upper(): role for role in Role if role not in (Role.OTHER, Role.HANDOFF)}
+
 OPENINFERENCE = Dialect(
     name="OpenInference",
     signs=frozenset(
         (
             _KIND,
+            _TRACE_AI_KIND,
             "llm.model_name",
             "llm.token_count.prompt",
             "llm.cost.total",
@@ -329,6 +340,6 @@ OPENINFERENCE = Dialect(
         ("input.value", v.INPUT),
         ("output.value", v.OUTPUT),
     ),
-    roles={_KIND: {role.value.upper(): role for role in Role if role not in (Role.OTHER, Role.HANDOFF)}},
+    roles={_KIND: _ROLES, _TRACE_AI_KIND: _ROLES},
     translate=_translate,
 )
