@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relab.rollouts.execution.canary import CanaryViolation, run_canary
@@ -15,10 +17,10 @@ BEFORE = tuple(rollout(plan_of(8), 8, -30))
 """Arm A has about 200."""
 
 
-def step_of(metric_b: float | None, metric_a: float | None) -> tuple[ArmWindow, ...]:
-    return tuple(
-        window(PlannedWindow(place, 0, arm), metric, p95_ms=None)
-        for place, (arm, metric) in enumerate([(Arm.A, metric_a), (Arm.B, metric_b)])
+def step_of(metric_b: float | None, metric_a: float | None, **changes_b: Any) -> tuple[ArmWindow, ...]:
+    return (
+        window(PlannedWindow(0, 0, Arm.A), metric_a, p95_ms=None),
+        window(PlannedWindow(1, 0, Arm.B), metric_b, p95_ms=None, **changes_b),
     )
 
 
@@ -34,6 +36,72 @@ def violation_of(metric_b: float | None, metric_a: float | None = 200.0) -> Cana
 
 def test_step_that_keeps_the_limits_allows_the_next_one() -> None:
     assert violation_of(220.0) is None
+
+
+def test_step_at_its_limits_allows_the_next_one() -> None:
+    at_limits = step_of(250.0, 200.0, completed=1_000, bad=10)
+    shares: list[float] = []
+
+    found = run_canary(CANARY, BEFORE, set_share=shares.append, measure=lambda: at_limits, check_health=lambda: "")
+
+    assert found is None
+    assert shares == [10, 100]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"problems": ("Redis was down.", "So was the shop.")}, "Redis was down."),
+        ({"completed": 0}, "No request was completed."),
+        ({"completed": 1_000, "bad": 11}, "The error rate was 1.10 %, above 1 %."),
+    ],
+)
+@pytest.mark.parametrize("before", [BEFORE, ()])
+def test_step_that_breaks_a_limit_is_a_violation(
+    before: tuple[ArmWindow, ...], changes: dict[str, Any], reason: str
+) -> None:
+    shares: list[float] = []
+
+    found = run_canary(
+        CANARY,
+        before,
+        set_share=shares.append,
+        measure=lambda: step_of(200.0, None, **changes),
+        check_health=lambda: "",
+    )
+
+    assert found == CanaryViolation(10, reason)
+    assert shares == [10]
+
+
+def test_problems_of_arm_a_are_no_violation() -> None:
+    arm_a, arm_b = step_of(200.0, 200.0)
+    measured = (arm_a.model_copy(update={"bad": arm_a.completed}), arm_b)
+
+    found = run_canary(CANARY, BEFORE, set_share=lambda _share: None, measure=lambda: measured, check_health=lambda: "")
+
+    assert found is None
+
+
+def test_step_without_any_figure_of_arm_a_is_judged_by_its_errors() -> None:
+    assert violation_after_an_experiment((210.0, None), (300.0, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("measured", "health", "reason"),
+    [
+        (None, "", "The rollout was stopped."),
+        (step_of(200.0, 200.0), "The database is down.", "The database is down."),
+    ],
+)
+def test_stop_or_an_unhealthy_target_ends_a_canary(
+    measured: tuple[ArmWindow, ...] | None, health: str, reason: str
+) -> None:
+    found = run_canary(
+        CANARY, BEFORE, set_share=lambda _share: None, measure=lambda: measured, check_health=lambda: health
+    )
+
+    assert found == CanaryViolation(10, reason)
 
 
 @pytest.mark.parametrize(("metric", "given"), [(0.0, "0"), (-5.0, "-5"), (None, "missing")])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relab.rollouts.judging import judge
+from relab.rollouts.judging.carry_over import carry_over
+from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import blind_spots, windows_of
@@ -76,6 +80,24 @@ def test_four_arms_cannot_show_a_late_change() -> None:
     (found,) = blind_spots(plan_of(16, experiment="factorial: true"))
 
     assert "With four arms" in found
+
+
+def test_arms_that_are_measured_at_the_same_time_cannot_show_a_late_change() -> None:
+    data = RolloutData.of(late_rollout(PLAN, 0, 50), PLAN)
+
+    assert carry_over(data) is not None
+    assert carry_over(replace(data, is_live=True)) is None
+
+
+def test_windows_of_four_arms_show_no_late_change() -> None:
+    plan = plan_of(16, experiment="factorial: true")
+
+    assert carry_over(RolloutData.of(late_rollout(plan, 0, 50), plan)) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_is_no_late_change(seed: int) -> None:
+    assert carry_over(RolloutData.of(rollout(PLAN, 16, 0, sd=0.3, seed=seed), PLAN)) is None
 
 
 def test_random_order_can_show_a_late_change() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
+
+import pytest
 
 from relab.rollouts.execution.halt import Halt, HaltReason
 
@@ -12,3 +15,35 @@ def test_measurement_stays_stopped_after_an_expired_lease_is_extended_again() ->
     halt = Halt(Event(), budget_s=0, still_leased=lambda: next(leased))
 
     assert [halt.reason for _ in range(4)] == [None, *[HaltReason.LEASE] * 3]
+
+
+def halt_of(*, is_stopped: bool = False, budget_s: float = 0, still_leased: Callable[[], bool] = lambda: True) -> Halt:
+    stop = Event()
+    if is_stopped:
+        stop.set()
+    return Halt(stop, budget_s=budget_s, still_leased=still_leased)
+
+
+@pytest.mark.parametrize(
+    ("halt", "reason"),
+    [
+        (halt_of(), None),
+        (halt_of(budget_s=3_600), None),
+        (halt_of(budget_s=1e-9), HaltReason.BUDGET),
+        (halt_of(budget_s=1e-9, still_leased=lambda: False), HaltReason.LEASE),
+        (halt_of(is_stopped=True, budget_s=1e-9, still_leased=lambda: False), HaltReason.STOPPED),
+    ],
+)
+def test_first_reason_to_stop_ends_a_measurement_and_its_waiting(halt: Halt, reason: HaltReason | None) -> None:
+    assert halt.reason is reason
+    assert halt.is_set() is (reason is not None)
+    assert halt.sleep(0) is (reason is None)
+
+
+def test_only_a_budget_has_seconds_left() -> None:
+    left_s = halt_of(budget_s=3_600).left_s()
+
+    assert halt_of().left_s() is None
+    assert halt_of(budget_s=1e-9).left_s() == 0
+    assert left_s is not None
+    assert 0 < left_s <= 3_600

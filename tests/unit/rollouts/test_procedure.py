@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relab.rollouts.judging.procedure import false_pass_rate, positions
+from relab.rollouts.judging.effects import effect_pct, running_effect
+from relab.rollouts.judging.procedure import false_pass_rate, meets_gates, positions
 from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import planning_factor
 from relab.rollouts.plans.models import Plan
@@ -25,6 +26,18 @@ def test_seed_policy_is_simulated_with_the_rounds_that_auto_chooses() -> None:
     rate = false_pass_rate(automatic, 0.1)
 
     assert false_pass_rate(sixteen, 0.1) < rate < false_pass_rate(eight, 0.1)
+
+
+def test_too_few_rounds_pass_only_by_the_seed_policy() -> None:
+    assert false_pass_rate(plan_of(6), 0.1) == 0
+    assert false_pass_rate(plan_of(7), 0.1) > 0
+    assert false_pass_rate(plan_of(1, rest="policy: seed"), 0.1) > 0.05
+
+
+def test_gates_on_the_interval_pass_less_often_than_the_estimate_alone() -> None:
+    by_estimate = false_pass_rate(plan_of(8, rest="policy: seed"), 0.1)
+
+    assert 0 < false_pass_rate(plan_of(8), 0.1) < by_estimate / 2
 
 
 def test_fixed_number_of_rounds_is_simulated_like_equal_bounds_of_auto() -> None:
@@ -94,3 +107,16 @@ def test_arms_of_a_factorial_plan_have_all_positions_of_a_round() -> None:
 
     assert set((index_a - 4 * np.arange(8)).ravel()) == {0.0, 1.0, 2.0, 3.0}
     assert (index_a != index_b).all()
+
+
+@pytest.mark.parametrize("change", [-60, -25, -12, 0])
+def test_gates_are_the_estimate_and_the_interval_after_the_rounds(change: float) -> None:
+    plan = plan_of(16)
+    pairs = RolloutData.of(rollout(plan, 16, change, sd=0.15), plan).pairs()
+    assert pairs is not None
+    running = running_effect(pairs)
+
+    for rounds in range(2, 17):
+        effect = effect_pct(running.after(rounds), alpha=0.005)
+        is_certain = effect.high_pct is not None and effect.high_pct < 0
+        assert bool(meets_gates(plan, running, rounds, 0.005)) is (effect.estimate_pct <= -10 and is_certain)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relab.rollouts.judging import judge
+from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.judging.settling import unsettled
 from relab.rollouts.models import Arm, ArmWindow, RolloutJudgement
 from relab.stats.verdicts import Verdict
 from unit.rollouts.rollout_windows import plan_of, rollout
@@ -51,6 +55,24 @@ def test_cold_caches_of_both_arms_do_not_prevent_a_pass() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_settled_service_gives_no_warning(seed: int) -> None:
     assert not warns(judge(rollout(PLAN, 16, -30, seed=seed), PLAN))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_difference_within_chance_is_not_reported(seed: int) -> None:
+    assert unsettled(RolloutData.of(rollout(PLAN, 16, -30, sd=0.3, seed=seed), PLAN)) == ()
+
+
+def test_too_few_windows_show_no_difference() -> None:
+    windows = [window for window in cold_rollout(-20, 60, arms={Arm.A, Arm.B}) if window.round < 4]
+
+    assert unsettled(RolloutData.of(windows, PLAN)) == ()
+
+
+def test_arms_that_are_measured_at_the_same_time_show_no_difference() -> None:
+    data = RolloutData.of(cold_rollout(-20, 60, arms={Arm.A, Arm.B}), PLAN)
+
+    assert unsettled(data) != ()
+    assert unsettled(replace(data, is_live=True)) == ()
 
 
 def test_small_difference_after_a_change_is_not_reported() -> None:

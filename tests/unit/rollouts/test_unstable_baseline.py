@@ -20,6 +20,19 @@ def test_unstable_baseline_is_invalid() -> None:
     assert_invalid(judge(rollout(PLAN, 8, -30, sd=1.0), PLAN), "standard deviation")
 
 
+def test_steep_trend_within_chance_is_no_drift() -> None:
+    plan = plan_of(8, rest="thresholds: {max_drift: 1, max_window_sd: 1000}")
+
+    assert judge(rollout(plan, 8, -30, sd=0.3), plan).problems == ()
+    assert_invalid(judge(rollout(plan, 8, -30, drift=0.06), plan), "Arm A drifted")
+
+
+def test_certain_trend_below_the_limit_is_no_drift() -> None:
+    plan = plan_of(8, rest="thresholds: {max_drift: 1000}")
+
+    assert judge(rollout(plan, 8, -30, drift=0.06), plan).problems == ()
+
+
 @pytest.mark.parametrize(
     ("unstable", "warning"), [({"sd": 0.9}, "standard deviation"), ({"drift": 0.06}, "Arm A drifted")]
 )

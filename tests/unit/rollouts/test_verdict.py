@@ -121,6 +121,8 @@ def test_noise_makes_an_improvement_an_edge_and_reports_the_rounds_needed() -> N
     assert found.verdict is Verdict.EDGE
     assert found.rounds_needed is not None
     assert f"about {found.rounds_needed} rounds" in found.reason
+    assert found.delta_p95.high_pct is not None
+    assert f"its interval reaches {found.delta_p95.high_pct:+.1f} %" in found.reason
 
 
 def test_verdict_has_its_figures() -> None:
@@ -177,6 +179,41 @@ def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None
 
     assert_invalid(found, f"the judged figure is {expected}.")
     assert found.delta_p95 is None
+    assert found.minimum_detectable_effect_pct is None
+    assert found.rounds_needed is None
+
+
+def test_seed_policy_compares_the_means_of_the_figures() -> None:
+    plan = plan_of(2, rest="policy: seed")
+    figures = {(0, Arm.A): 100.0, (0, Arm.B): 80.0, (1, Arm.A): 200.0, (1, Arm.B): 190.0}
+    windows = [each.model_copy(update={"metric": figures[each.round, each.arm]}) for each in rollout(plan, 2, 0)]
+
+    found = judge(windows, plan)
+
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct == pytest.approx(-10)
+
+
+def test_advice_is_left_out_if_there_were_enough_rounds() -> None:
+    plan = plan_of(16)
+
+    found = judge(rollout(plan, 16, -12, sd=0.1, seed=8), plan)
+
+    assert found.rounds_needed is not None
+    assert found.rounds_needed < 16
+    assert found.reason.startswith("Underpowered")
+    assert found.reason.endswith("so chance is not excluded.")
+
+
+def test_few_noisy_rounds_report_the_rounds_needed() -> None:
+    plan = plan_of(4)
+
+    found = judge(rollout(plan, 4, -30, sd=0.2), plan)
+
+    assert found.verdict is Verdict.EDGE
+    assert found.rounds_needed is not None
+    assert found.rounds_needed > 7
+    assert f"at least {found.rounds_needed} are needed" in found.reason
 
 
 def test_seed_policy_warns_of_doubtful_data_and_needs_complete_data() -> None:

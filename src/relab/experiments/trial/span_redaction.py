@@ -10,9 +10,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from relab.experiments.trial.otlp_exports import Encoding
 from relab.experiments.trial.redaction import Redactor
 
-MAX_DEPTH = 100
-"""The largest nesting depth of messages; the same as protobuf's own limit."""
-
 
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
     """Return the body of an OTLP request in the same encoding, with each value of a secret replaced by its name.
@@ -21,8 +18,8 @@ def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
     again, because replacing bytes would break its length fields.
 
     Raises:
-        DecodeError: a binary body with secrets is not a valid OTLP request.
-        ValueError: a JSON body with secrets is not UTF-8, or a binary body is nested deeper than `MAX_DEPTH`.
+        DecodeError: a binary body with secrets is not a valid OTLP request, or is nested deeper than protobuf's limit.
+        UnicodeDecodeError: a JSON body with secrets is not UTF-8.
     """
     if not redactor.occurs_in(body):
         return body
@@ -33,22 +30,20 @@ def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
     return request.SerializeToString()
 
 
-def _clean(message: Any, redactor: Redactor, depth: int = 0) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError("the export is nested too deep")
+def _clean(message: Any, redactor: Redactor) -> None:
     for field, value in message.ListFields():
         if isinstance(value, (str, bytes)):
             setattr(message, field.name, _cleaned(value, redactor))
         elif isinstance(value, Message):
-            _clean(value, redactor, depth + 1)
+            _clean(value, redactor)
         elif not isinstance(value, (bool, int, float)):
-            _clean_each(value, redactor, depth)
+            _clean_each(value, redactor)
 
 
-def _clean_each(values: Any, redactor: Redactor, depth: int) -> None:
+def _clean_each(values: Any, redactor: Redactor) -> None:
     for index, value in enumerate(values):
         if isinstance(value, Message):
-            _clean(value, redactor, depth + 1)
+            _clean(value, redactor)
         elif isinstance(value, (str, bytes)):
             values[index] = _cleaned(value, redactor)
 

@@ -9,7 +9,6 @@ from typing import Final
 from relab.core.logging import get_logger
 from relab.rollouts.errors import (
     FlagsChangedError,
-    FlagsNotAppliedError,
     FlagsNotRestoredError,
     FlagsRejectedError,
     SubjectError,
@@ -58,12 +57,14 @@ def restore_flags(
     Args:
         flags: the flags of the target.
         change: the values that the rollout may have set, and the inverse change.
-        within_s: how long to retry, in seconds, after all errors below except `FlagsNotRestoredError`.
+        within_s: how long to retry, in seconds, after the errors `TargetUnavailableError`, `SubjectError` and
+            `FlagsChangedError`, and how long the target may take until the flags are in force.
 
     Raises:
         TargetUnavailableError: the target does not answer within `within_s`. The flags may still be changed.
         SubjectError: the answers of the target have no usable version of the flags, so they cannot be changed safely.
-        FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
+        FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags until `within_s` is
+            over.
         FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
         FlagsChangedError: other clients change the flags again and again until `within_s` is over.
     """
@@ -85,15 +86,7 @@ def restore_flags(
             if not flags.holds(state, change.inverse):
                 raise FlagsNotRestoredError(error.message, remedy="Run the printed rollback command.") from error
             return RestoredFlags(True, "The flags have their earlier values; the target accepts no change.")
-        except FlagsChangedError:
-            if time.monotonic() >= ends_s:
-                raise
-        except FlagsNotAppliedError as error:
-            # The target may have adapted the value itself, so this is no change of another client.
-            own.extend(error.values)
-            if time.monotonic() >= ends_s:
-                raise
-        except (TargetUnavailableError, SubjectError):
+        except (FlagsChangedError, TargetUnavailableError, SubjectError):
             # A single answer without the version of the flags may come from a proxy.
             if time.monotonic() >= ends_s:
                 raise

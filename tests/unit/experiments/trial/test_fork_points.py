@@ -75,6 +75,37 @@ def test_checkpoints_without_a_step_are_chosen_by_name_only() -> None:
         choose(parse_selector("step:3"), unnumbered, EVENTS)
 
 
+def test_event_is_compared_with_the_end_of_the_step_of_a_checkpoint() -> None:
+    events = [
+        step_end(2, 3),
+        {"event_type": "tool_call_end", "step_index": 2, "seq": 5},
+        {"event_type": "agent_step_end", "seq": 6},
+        {"event_type": "agent_step_end", "step_index": "4", "seq": 7},
+    ]
+
+    # The steps 4 and 6 have no end.
+    for selector in ("event_seq:3", "event_seq:7"):
+        assert choose(parse_selector(selector), CHECKPOINTS, events) == CHECKPOINTS[0]
+    with pytest.raises(SelectorUnmatchedError, match="before the first checkpoint: the first one is at 3"):
+        choose(parse_selector("event_seq:2"), CHECKPOINTS, events)
+    with pytest.raises(SelectorUnmatchedError, match="past the end: the last event is 7"):
+        choose(parse_selector("event_seq:8"), CHECKPOINTS, events)
+
+
+def test_event_of_a_trial_without_events_selects_no_checkpoint() -> None:
+    with pytest.raises(SelectorUnmatchedError, match="no checkpoint has a known one"):
+        choose(parse_selector("event_seq:3"), CHECKPOINTS, [])
+    assert choose(parse_selector("step:6"), CHECKPOINTS, []) == CHECKPOINTS[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("step:7", "step 7"), ("event_seq:12", "event 12"), ("checkpoint:four", "the checkpoint four")],
+)
+def test_selector_in_words(text: str, words: str) -> None:
+    assert str(parse_selector(text)) == words
+
+
 def test_later_of_two_checkpoints_with_one_step_or_name_is_selected() -> None:
     twice = [checkpoint(2, "two"), Checkpoint(path="/state/again", logical_name="two", step=2)]
 

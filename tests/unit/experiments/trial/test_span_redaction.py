@@ -19,8 +19,9 @@ def export(text: str) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     group.resource.attributes.add(key="service.name").value.string_value = text
+    group.resource.entity_refs.add(id_keys=["host", text])
     span = group.scope_spans.add().spans.add(
-        trace_id=b"t" * 16, span_id=b"s" * 8, name=f"call {text}", trace_state=text
+        trace_id=b"t" * 16, span_id=b"s" * 8, name=f"call {text}", trace_state=text, start_time_unix_nano=1
     )
     span.attributes.add(key="input.value").value.string_value = f"key={text}!"
     span.attributes.add(key=text).value.bytes_value = text.encode()
@@ -53,3 +54,14 @@ def test_export_without_a_secret_is_unchanged() -> None:
 def test_invalid_export_is_rejected() -> None:
     with pytest.raises(DecodeError):
         clean_export(SECRET.encode() + b"\xff", "protobuf", REDACTOR)
+
+
+def test_export_that_is_nested_too_deep_is_rejected() -> None:
+    request = ExportTraceServiceRequest()
+    value = request.resource_spans.add().scope_spans.add().spans.add().attributes.add(key="deep").value
+    for _ in range(100):
+        value = value.array_value.values.add()
+    value.string_value = SECRET
+
+    with pytest.raises(DecodeError):
+        clean_export(request.SerializeToString(), "protobuf", REDACTOR)

@@ -17,6 +17,7 @@ from relab.incidents.actions.approvals import (
     approval_request,
     approval_state,
     decide,
+    rejected_by,
     request_to_answer,
 )
 from relab.incidents.actions.catalogue import UserImpact
@@ -92,6 +93,28 @@ def test_first_decision_counts_and_may_be_withdrawn() -> None:
     assert stands(no, 6) == ApprovalState.REJECTED
     with pytest.raises(ApprovalDecidedError, match="'bob' has rejected restart-worker"):
         answer(True, 6, no)
+
+
+def test_only_the_rejected_action_on_the_same_part_is_rejected() -> None:
+    other = REQUEST.model_copy(update={"approval_id": "a2", "plan": PLAN.model_copy(update={"action": "drain-worker"})})
+    asked = [(REQUEST, answer(False)), (other, answer(True, by="bob"))]
+    assert rejected_by(asked, "restart-worker", "target") == "ann"
+    assert rejected_by(asked, "restart-worker", "database") is None
+    assert rejected_by(asked, "drain-worker", "target") is None
+    assert rejected_by([(REQUEST, None), (REQUEST, answer(True))], "restart-worker", "target") is None
+    assert rejected_by([(REQUEST, None), (REQUEST, answer(False))], "restart-worker", "target") == "ann"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ApprovalState.STATE_CHANGED, "is void, because the plan or the service has changed since the request"),
+        (ApprovalState.EXPIRED, "has expired"),
+        (ApprovalState.REJECTED, "is rejected"),
+    ],
+)
+def test_state_of_an_approval_ends_a_sentence(state: ApprovalState, words: str) -> None:
+    assert state.words == words
 
 
 def test_expired_request_cannot_be_approved() -> None:

@@ -351,17 +351,6 @@ def test_server_message_is_quoted_cut_and_without_control_characters() -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_unanswered_undo_is_found_by_the_undone_record() -> None:
-    undo = {**RECORD, "record_id": "r2", "key": None, "undoes": "r1"}
-    for said in (silence, problem(409, "not_reversible"), answer(200, {"record": {**undo, "status": "started"}})):
-        with hostile_server(said, answer(200, {"records": [undo]})) as server:
-            assert asked(server.url, lambda client: client.undo("r1"), patience=HASTY).record_id == "r2"
-    with hostile_server(silence, NO_RECORDS) as server, pytest.raises(OutcomeUnknownError):
-        asked(server.url, lambda client: client.undo("r1"), patience=HASTY)
-    with hostile_server(problem(409, "not_reversible"), NO_RECORDS) as server, pytest.raises(RefusedError):
-        asked(server.url, lambda client: client.undo("r1"), patience=HASTY)
-
-
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:9000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://h/?a=1"]
 )

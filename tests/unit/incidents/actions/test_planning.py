@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,6 +208,49 @@ def test_integer_parameter_stays_an_integer(value: FactValue, facts: dict[str, F
     assert plan(ranked(lock=0.9), facts=facts, books=books, offered=offered).parameters == {"pid": filled}
 
 
+@pytest.mark.parametrize(
+    ("value", "fact", "kind", "filled"),
+    [
+        ("{a}", 7.5, "number", 7.5),
+        ("{a}", True, "boolean", True),
+        ("x-{a}", "b", "string", "x-b"),
+        ("x-{a}", False, "string", "x-false"),
+        ("x-{a}", 0.25, "string", "x-0.25"),
+        ("x-{a}", 1_234_567.0, "string", "x-1234567"),
+    ],
+)
+def test_placeholder_is_replaced_by_its_fact(value: str, fact: FactValue, kind: str, filled: ParameterValue) -> None:
+    books = [book("lock", RunbookAction("mend", {"p": value}))]
+    offered = catalogue(entry("mend", parameters={"p": ParameterRule("p", frozenset({kind}))}))
+    assert plan(ranked(lock=0.9), facts={"a": fact}, books=books, offered=offered).parameters == {"p": filled}
+
+
+def test_cause_whose_action_is_impossible_adds_no_confidence_to_the_same_action() -> None:
+    books = [book("leak", ALL), book("stopped", RunbookAction("restart-target", {"worker": "{not.known}"}))]
+    assert "at least 0.5 is required" in escalation(ranked(leak=0.45, stopped=0.35), books=books).reason
+
+
+def test_plan_of_a_short_runbook_names_its_title_and_cause() -> None:
+    found = plan(ranked(leak=0.9), books=[replace(book("leak", ALL), source="")])
+    assert found.why == "About leak"
+    assert found.runbook == "leak"
+
+
+def test_escalation_says_why_there_is_no_action() -> None:
+    impossible, without = (book("stopped", *actions) for actions in ((RESTART,), ()))
+    assert "none of its actions is possible" in escalation(ranked(stopped=0.9), facts={}, books=[impossible]).reason
+    assert "its runbook has no action" in escalation(ranked(stopped=0.9), books=[without]).reason
+    near = escalation(ranked(stopped=0.3, leak=0.2, path=0.1, other=0.05)).reason
+    assert near == "No runbook fits what is seen; the nearest are stopped, leak, path."
+    assert escalation(ranked()).reason == "No runbook fits what is seen."
+
+
+def test_escalation_lists_tried_actions() -> None:
+    first = plan(ranked(stopped=0.9))
+    found = escalation(ranked(stopped=0.45, path=0.35), tried(first))
+    assert found.left_out == ("restart-worker: it was tried",)
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.floats(0, 1), min_size=4, max_size=4),
@@ -227,6 +271,14 @@ def test_planning_always_ends_and_repeats_nothing(probabilities: list[float], fa
         done.append(tried(found))
     else:
         raise AssertionError("it never gives up")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 2.1])
+def test_number_that_is_not_finite_or_out_of_bounds_is_rejected(value: float) -> None:
+    bounded = ParameterRule("share", frozenset({"number"}), least=0.0, most=2.0)
+    assert bounded.fit(value) is None
+    assert [bounded.fit(0.0), bounded.fit(2.0)] == [0.0, 2.0]
+    assert ParameterRule("share").fit(float("nan")) is None
 
 
 def test_testbed_catalogue_accepts_valid_parameters() -> None:

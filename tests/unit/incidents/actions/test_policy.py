@@ -111,6 +111,8 @@ def test_failure_of_some_dependencies_or_the_host_alone_does_not_stand_down(situ
         (Policy(Autonomy.ACT, max_actions_per_window=1, cooldown_s=0), [earlier(-9_000)], PolicyRule.WINDOW_BUDGET, 12_600.0),
         (Policy(Autonomy.ACT, max_actions_per_window=0), [], PolicyRule.WINDOW_BUDGET, None),
         (Policy(Autonomy.ACT), [earlier(3_000, status="asked", key="k9")], PolicyRule.UNSETTLED, None),
+        (Policy(Autonomy.ACT), [earlier(rules.SETTLE_TIMEOUT_S, status="asked")], PolicyRule.UNSETTLED, None),
+        (Policy(Autonomy.ACT), [earlier(rules.SETTLE_TIMEOUT_S - 0.5, status="asked")], PolicyRule.UNSETTLED, 10.0),
     ],
 )  # fmt: skip
 def test_earlier_actions_limit_further_ones(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given
@@ -14,14 +15,29 @@ from relab.incidents.models import Snapshot
 from relab.stats.distributions import t_quantile
 
 Z = 4.0
-PHI = 1 - 3.167e-5
+PHI = NormalDist().cdf(Z)
 P95 = "latency.p95_ms"
 
 
-@pytest.mark.parametrize("count", [6, 11, 31, 101])
-def test_the_width_is_that_of_a_prediction_interval(count: int) -> None:
+@pytest.mark.parametrize(("count", "accuracy"), [(6, 0.1), (11, 0.01), (31, 2e-4), (101, 2e-6)])
+def test_the_width_is_that_of_a_prediction_interval(count: int, accuracy: float) -> None:
     exact = t_quantile(PHI, count - 1) * 5.0 * (1 + 1 / count) ** 0.5
-    assert prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) == pytest.approx(exact, rel=0.25)
+    assert prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) == pytest.approx(exact, rel=accuracy)
+
+
+def test_fewer_than_four_degrees_of_freedom_count_as_four() -> None:
+    widths = [
+        prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) / (1 + 1 / count) ** 0.5
+        for count in (1, 2, 5, 6)
+    ]
+    assert widths[:3] == pytest.approx([widths[2]] * 3)
+    assert widths[3] < widths[2]
+
+
+def test_polls_that_overlap_by_less_than_one_count_as_separate() -> None:
+    usual = SignalBaseline(40.0, 5.0, 20)
+    assert prediction_interval_width(usual, Z, 0.1) == prediction_interval_width(usual, Z, 1.0)
+    assert prediction_interval_width(usual, Z, 1.2) > prediction_interval_width(usual, Z, 1.0)
 
 
 def test_interval_is_wider_with_few_or_overlapping_polls() -> None:
@@ -69,3 +85,20 @@ def test_recovery_bound_requires_most_of_the_excess_latency_to_be_gone(
     assert found >= narrow
     if before is not None and before > narrow:
         assert found - narrow <= 0.25 * (before - narrow) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "before", "bound"),
+    [
+        (100.0, 300.0, 500.0, 200.0),
+        (100.0, 150.0, 500.0, 150.0),
+        (100.0, 300.0, 100.0, 300.0),
+        (100.0, 300.0, 40.0, 300.0),
+        (100.0, 300.0, None, 300.0),
+        (100.0, 60.0, None, 100.0),
+    ],
+)
+def test_recovery_bound_allows_a_quarter_of_the_excess_latency(
+    narrow: float, wide: float, before: float | None, bound: float
+) -> None:
+    assert recovery_bound(narrow, wide, before) == bound

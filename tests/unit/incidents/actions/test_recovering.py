@@ -136,6 +136,20 @@ def test_new_errors_after_the_cause_is_gone_suggest_another_cause_and_not_a_wors
 def test_latency_that_alternates_around_its_bound_is_recovering() -> None:
     seen = [item for at_s in range(1, 120) for item in polls(at_s, at_s + 1, SLOW if at_s % 4 else WELL)]
     assert verdict(seen).result is RepairResult.RECOVERING
+    # Also while the last poll is a good one.
+    assert verdict(seen, polls(120, 121, WELL)).result is RepairResult.RECOVERING
+
+
+@pytest.mark.parametrize(("p95_ms", "result"), [(1_046.0, RepairResult.RECOVERING), (1_047.0, RepairResult.FAILED)])
+def test_half_of_the_excess_latency_must_be_gone(p95_ms: float, result: RepairResult) -> None:
+    before = {**WELL, "latency.p95_ms": 2_000.0}
+    assert verdict(polls(1, 41, {**WELL, "latency.p95_ms": p95_ms}), before=before, facts_before={}).result is result
+
+
+def test_recovery_does_not_end_with_too_few_polls() -> None:
+    seen = [item for at_s in range(30, 181, 30) for item in polls(at_s, at_s + 1, SLOW)]
+    assert verdict(seen, of=replace(SETTINGS, min_healthy_polls=7)).result is RepairResult.RECOVERING
+    assert verdict(seen, of=replace(SETTINGS, min_healthy_polls=6)).result is RepairResult.MITIGATED
 
 
 def test_short_errors_do_not_end_the_recovery() -> None:
@@ -184,6 +198,9 @@ def test_remaining_errors_are_a_failure_only_if_the_cause_was_not_confirmed() ->
 def test_dependency_that_fails_since_the_repair_is_another_cause_at_once() -> None:
     words = {"dependency.search": "failing"}
     assert verdict(polls(1, 20, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
+    # It must fail for `min_worse_s` seconds.
+    assert verdict(polls(1, 11, SLOW, "degraded", words=words)).result is RepairResult.NOT_YET
+    assert verdict(polls(1, 12, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
 
 
 def test_target_that_stops_answering_while_it_recovers_is_worse() -> None:

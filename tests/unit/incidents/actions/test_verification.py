@@ -64,6 +64,17 @@ def test_users_served_well_for_long_enough_with_the_cause_gone_is_proof() -> Non
     assert outcome(polls(1, 5, BAD), polls(5, 15)).result is RepairResult.NOT_YET
 
 
+def test_least_number_of_polls_with_the_least_number_of_requests_is_proof() -> None:
+    few = {**GOOD, "traffic.requests": 5.0}
+    assert outcome([poll(at_s, few) for at_s in (1, 4, 7, 10, 13)]).result is RepairResult.VERIFIED
+    assert outcome([poll(at_s, few) for at_s in (4, 7, 10, 13)]).result is RepairResult.NOT_YET
+
+
+@pytest.mark.parametrize(("facts", "said"), [({"pool.pending": 3.0}, "is not so"), ({}, "is not known")])
+def test_pending_verification_names_the_open_condition(facts: dict[str, FactValue], said: str) -> None:
+    assert said in outcome(polls(1, 20), facts=facts).reason
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -131,6 +142,9 @@ def test_repair_without_requests_says_that_it_cannot_be_verified() -> None:
     ailing = outcome(polls(1, 122, quiet, health="degraded"), **facts)
     assert ailing.result is RepairResult.OTHER_CAUSE
     assert not ailing.lacks_traffic
+    confirmed = outcome(polls(1, 122, quiet), **facts, other="cache_full")
+    assert confirmed.result is RepairResult.OTHER_CAUSE
+    assert "probably cache_full" in confirmed.reason
 
 
 def test_verification_times_out_with_a_reason() -> None:
@@ -190,6 +204,14 @@ def test_cause_that_is_still_observed_fails_the_action_sooner() -> None:
 def test_missing_polls_are_not_a_failure() -> None:
     assert outcome().result is RepairResult.NOT_YET
     assert outcome([poll(900, BAD)], facts=None).result is RepairResult.NOT_YET
+    assert outcome([poll(30, BAD), poll(61, BAD)], facts=None).result is RepairResult.NOT_YET
+
+
+def test_cause_that_no_condition_describes_is_not_known_to_be_gone() -> None:
+    slow = {**GOOD, "latency.p95_ms": 150.0}
+    assert outcome(polls(1, 61, slow)).result is RepairResult.RECOVERING
+    assert outcome(polls(1, 61, slow), mended=()).result is RepairResult.FAILED
+    assert outcome(polls(1, 61), mended=()).result is RepairResult.VERIFIED
 
 
 @pytest.mark.parametrize(

@@ -230,14 +230,18 @@ def test_evidence_is_listed_strongest_first() -> None:
     weak, strong = expects("weak", likely=0.6, otherwise=0.4), expects("strong", likely=0.95, otherwise=0.05)
     books = [runbook("a", weak, strong), runbook("b", expects("other"))]
 
-    def candidate(holds: bool) -> Candidate:
+    def candidate(holds: bool, cause: str = "a") -> Candidate:
         found = Diagnosis(books, {"weak": holds, "strong": holds}).candidates()
-        return next(item for item in found if item.cause == "a")
+        return next(item for item in found if item.cause == cause)
 
     assert candidate(True).for_it == (strong.condition, weak.condition)
     assert candidate(True).against_it == ()
     assert candidate(False).against_it == (strong.condition, weak.condition)
     assert candidate(False).for_it == ()
+    # A condition that the runbook of a cause does not name is no evidence for or against this cause.
+    for holds in (True, False):
+        assert candidate(holds, "b").for_it == ()
+        assert candidate(holds, "b").against_it == ()
 
 
 def test_failed_requirement_also_rules_a_cause_out_of_pairs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from relab.incidents.models import Snapshot
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence, ProbeResult
 from relab.knowledge.library import shipped_shelf
-from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
+from relab.knowledge.models import Expectation, FactCondition, FactValue, Operator, Risk, Runbook
 from support.incidents.probe_answers import facts_of
 
 RUNBOOKS = shipped_shelf().runbooks
@@ -183,6 +184,63 @@ def test_figures_are_relative_to_the_baseline() -> None:
     rate = known.facts["traffic.rps"]
     assert isinstance(rate, float)
     assert known.facts["traffic.times_usual"] == rate / 50.0
+
+
+def at_least(fact: str, value: float) -> FactCondition:
+    return FactCondition(fact, Operator.AT_LEAST, value)
+
+
+def book_of(cause: str, *expectations: Expectation, requires: tuple[FactCondition, ...] = ()) -> Runbook:
+    return Runbook(cause, cause, (), expectations, (), (), (), Risk.LOW, 1.0, requires=requires)
+
+
+WAITED, BROKEN = at_least("pool.pending", 5.0), at_least("search.broken", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("book", "pending", "rounds"),
+    [
+        # A sure cause is only confirmed, although another probe would add information.
+        (book_of("a", Expectation(WAITED, 0.95, 0.05), Expectation(BROKEN, 0.5, 0.05)), 9.0, [("pool", "search")]),
+        # A required fact is probed first.
+        (book_of("a", Expectation(WAITED, 0.95, 0.05), requires=(BROKEN,)), 9.0, [("search",), ("pool", "search")]),
+        # The most probable cause is confirmed even if it is not sure.
+        (book_of("a", Expectation(WAITED, 0.4, 0.5)), 9.0, [("pool",)]),
+        # No runbook names probes for an unknown cause.
+        (book_of("a", Expectation(WAITED, 0.95, 0.05)), 0.0, [FIRST_PROBES]),
+    ],
+)
+def test_rounds_of_probes_follow_from_the_most_probable_cause(
+    book: Runbook, pending: float, rounds: list[tuple[str, ...]]
+) -> None:
+    service = Service({"pool.pending": pending, "search.broken": 2.0})
+
+    found = investigate(service, runbooks=[book])
+
+    assert service.taken == [FIRST_PROBES, *rounds]
+    assert found.is_confirmed
+
+
+def test_cheaper_of_two_equally_informative_probes_runs_first() -> None:
+    frozen = at_least("processes.frozen", 1.0)
+    books = [book_of("a", Expectation(frozen, 0.95, 0.05)), book_of("b", Expectation(BROKEN, 0.95, 0.05))]
+    service = Service()
+
+    investigate(service, runbooks=books, max_concurrent_probes=1)
+
+    assert service.taken[1:3] == [("search",), ("processes",)]
+
+
+def test_past_incidents_and_repaired_causes_count_in_a_diagnosis() -> None:
+    books = [book_of(cause, Expectation(WAITED, 0.95, 0.05)) for cause in ("a", "b")]
+    known = KnownFacts({"pool.pending": 9.0})
+
+    def causes(**inputs: Any) -> list[str]:
+        return [item.cause for item in Investigator(Service().run, books, **inputs).diagnose(known)]
+
+    assert causes()[0] == "a"
+    assert causes(memory={"b": 2.0})[0] == "b"
+    assert "a" not in causes(mended=["a"])
 
 
 values = st.one_of(st.booleans(), st.floats(0, 1e6), st.sampled_from(["ok", "failing", "none", "refused", "running"]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.baseline import Baseline, SignalBaseline
 from relab.incidents.diagnosis.onset import first_to_leave
 from relab.incidents.models import Snapshot
 
@@ -74,6 +74,35 @@ def test_first_signal_to_leave_its_range_is_found(rows: list[dict[str, Any]], to
 def test_anomaly_from_the_first_poll_on_has_no_onset() -> None:
     assert first_to_leave([poll(0, **BUSY), poll(1, **BUSY, **SLOW)], BASELINE.usual) is None
     assert first_to_leave([], BASELINE.usual) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "signal", "usual", "bound"),
+    [
+        ("traffic", "traffic.rps", SignalBaseline(100.0, 1.0, 20), 130.0),
+        ("traffic", "traffic.rps", SignalBaseline(100.0, 10.0, 20), 140.0),
+        ("traffic", "traffic.rps", SignalBaseline(0.0, 0.0, 20), 0.0),
+        ("latency", "latency.p95_ms", SignalBaseline(100.0, 1.0, 20), 200.0),
+        ("latency", "latency.p95_ms", SignalBaseline(20.0, 0.0, 20), 70.0),
+        ("errors", "errors.pct", SignalBaseline(10.0, 0.0, 20), 11.0),
+    ],
+)
+def test_signal_deviates_above_its_bound(kind: str, signal: str, usual: SignalBaseline, bound: float) -> None:
+    other = "latency.p95_ms" if kind == "errors" else "errors.pct"
+    known = {signal: usual, other: SignalBaseline(0.0, 0.0, 20)}
+
+    def first_at(value: float) -> str | None:
+        polls = [Snapshot(0), Snapshot(1, numbers={signal: value}), Snapshot(2, numbers={signal: value, other: 1e6})]
+        return first_to_leave(polls, known.get)
+
+    assert first_at(bound) is None
+    assert first_at(bound + 0.005) == kind
+
+
+def test_signal_without_a_baseline_does_not_deviate() -> None:
+    known = {"traffic.rps": SignalBaseline(10.0, 0.0, 20)}
+
+    assert first_to_leave([poll(0), poll(1, **BUSY), poll(2, **BUSY, **SLOW)], known.get) is None
 
 
 @given(st.lists(st.sampled_from([{}, BUSY, FULL, SLOW, FAILING, {**BUSY, **SLOW}]), max_size=30))
