@@ -203,7 +203,7 @@ def _run(
 
 
 def _drop(*_arguments: object) -> None:
-    """Ignore an OTLP export of the harness, because the export of a replay is stored only in the trial's folder."""
+    """Do not store an OTLP export of a replayed harness as telemetry; the files in the trial's folder are enough."""
 
 
 def _compared(

@@ -139,9 +139,9 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return the mistakes in all runbooks, and the conflicts within each folder and between active runbooks.
+        """Return the mistakes in all runbooks, and the conflicts between runbooks of one folder and between active ones.
 
-        `surroundings` has the names of the actions, probes and facts that exist. None: they are not checked.
+        `surroundings` has the names of the actions, probes and facts that exist. If it is None, names are not checked.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.

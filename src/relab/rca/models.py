@@ -135,8 +135,8 @@ class Attribution(CitedModel):
     Each field is null if it is not known or does not apply.
 
     `basis` states whether evidence shows the place or only a ranking guesses it. A guess has low confidence. The step
-    of a guess is the first of the report's `candidates`. The agent of a guess is the most likely agent by the ranking
-    of all steps, so the guessed step may belong to another agent.
+    of a guess is the first of the report's `candidates`. The agent of a guess is ranked separately, by all steps of
+    each agent, so it may differ from the agent of the guessed step.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE

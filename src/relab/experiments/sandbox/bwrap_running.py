@@ -101,7 +101,7 @@ class BwrapProcess:
         os.write(self._gate, b"\n")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the harness and its process group; the sandbox's first process ignores the signal."""
+        """Send a signal to the harness and its process group. The sandbox goes on, because its first process ignores it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 

@@ -1,4 +1,4 @@
-"""HTTP client of an action server. It validates each answer; an error names the responder's reaction (`Reaction`)."""
+"""HTTP client of an action server. It validates each answer. Each error states what the responder does next (`Reaction`)."""
 
 from __future__ import annotations
 
@@ -272,13 +272,13 @@ class ActionsClient:
         return found
 
     async def undo(self, record_id: str) -> ServerRecord:
-        """Roll back the action in record `record_id`; return the record of the rollback, which may have failed.
+        """Roll back the action in record `record_id`; return the record of the rollback, whose status may be a failure.
 
         The server rolls back an action only once, so a repeated call is safe.
 
         Raises:
             OutcomeUnknownError: it is unknown whether the action was rolled back.
-            ActionServerError: the action was not rolled back.
+            ActionServerError: the rollback did not begin.
         """
         path = f"/records/{quote(record_id, safe='')}/undo"
         try:

@@ -1,4 +1,4 @@
-"""Read facts about the service's processes from two answers of their supervisor. Pure."""
+"""Find facts about the service's processes by comparing two successive answers of their supervisor. Pure."""
 
 from __future__ import annotations
 

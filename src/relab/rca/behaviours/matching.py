@@ -64,7 +64,7 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The id of the step that the first quotation, or its tool call, belongs to; None without such a step."""
+        """The id of the step with the first quotation, or with the tool call that is quoted first; None if neither is quoted first."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 

@@ -182,9 +182,9 @@ def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
     """Return the fixed lines that a program writes before and after the text of each task, at most `MAX_LINES`.
 
     The result is empty if there are fewer than `MIN_LINES` such lines, or fewer than `MIN_TASKS` runs.
-    Only the input and the output of the first unit (step or tool call) of each run are read. At least the share
-    `CORE_SHARE` of the runs must have one of these texts that begins with the same line. A later line is fixed if as
-    many runs have it in this text. `runs` is `{task: units of one run of this task}`.
+    Two texts of each run are read: the input and the output of its first unit (step or tool call). At least the share
+    `CORE_SHARE` of the runs must have a text that begins with the same line. Of these texts, the lines are fixed that
+    occur in the same share of the runs. `runs` is `{task: units of one run of this task}`.
     """
     if len(runs) < MIN_TASKS:
         return ()

@@ -21,9 +21,9 @@ _WRITTEN_BADLY = "format_broken"
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
     """Merge the detected problems of a run with the problems guessed by the ranking, so that each error occurs once.
 
-    The writer is the step that probably caused a failure. The writer of a failed call is the last step before it in the
-    same parent step. The writer of a failed step is the last step inside it. A detected problem of a failed call or
-    step is moved to its writer in two cases:
+    The writer of a failed call or step is the step that probably caused the failure. For a call it is the last step
+    before the call in the same parent step; for a step it is the last step inside that step. A detected problem of a
+    failed call or step is moved to its writer in two cases:
 
     - The ranking guesses a problem at the writer.
     - According to the ranking's model, a problem at the writer is at least as probable as at the failed call or step.

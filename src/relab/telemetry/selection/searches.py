@@ -1,7 +1,7 @@
 """The list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
 The transaction that writes a run adds the run to the list (`search_repository.collect`) if searches are switched on,
-the run has agent activity and has ended, and it needs no root cause analysis.
+and the run has agent activity and has ended. Runs that need a root cause analysis are not added: it searches them too.
 """
 
 from __future__ import annotations

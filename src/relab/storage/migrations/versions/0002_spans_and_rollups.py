@@ -134,7 +134,7 @@ def _sum_up_stored_runs() -> None:
 
 
 def _name_conversations() -> None:
-    """Set the new column `conversation_id` of stored runs that already had it as an unknown field.
+    """Set the new column `conversation_id` of stored runs from the field of this name, which was unknown to earlier versions.
 
     An invalid value is moved to the field `conversation_id_as_sent`, so that the run can still be read.
     """
