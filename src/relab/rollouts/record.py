@@ -176,6 +176,17 @@ class RolloutRecord(_Value):
     is_dry_run: bool = False
     audit: tuple[AuditEntry, ...] = ()
 
+    def stopped_by(self, request: AuditEntry | None) -> RolloutRecord:
+        """Return this record with a person's request to stop added, as the error and in the audit.
+
+        Return the record unchanged if `request` is None, if the rollout was not interrupted, or if its audit already
+        has the request.
+        """
+        if request is None or self.status is not RolloutStatus.INTERRUPTED or request in self.audit:
+            return self
+        reason = f"{request.actor} stopped the rollout{f': {request.note}' if request.note else '.'}"
+        return self.model_copy(update={"error": reason, "audit": (*self.audit, request)})
+
 
 class RolloutPage(_Value):
     """A page of rollouts without their windows (measurements), newest first.

@@ -14,7 +14,7 @@ from relab.rollouts.errors import EndNotStoredError, TargetLeaseLostError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.record import RolloutRecord, RolloutStatus
-from relab.rollouts.stopping import obeying_requests, stopped_by
+from relab.rollouts.stopping import obeying_requests
 from relab.rollouts.store import RolloutStore, StoredJournal
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
@@ -126,8 +126,8 @@ class RolloutRunner:
             self.store_end(failed)
             return failed, error
         if ended.status is RolloutStatus.INTERRUPTED:
-            ended = stopped_by(ended, self._store.stop_request(record.rollout_id))
-            self._store.save(ended)
+            # The journal has added the request of the person who stopped it.
+            ended = self._store.get(record.rollout_id).record
         send_to_telemetry(self._telemetry, ended)
         return ended, None
 

@@ -8,7 +8,6 @@ from threading import Event, Thread
 from typing import Final
 
 from relab.core.logging import get_logger
-from relab.rollouts.record import AuditEntry, RolloutRecord, RolloutStatus
 from relab.rollouts.store import RolloutStore
 from relab.storage.errors import DatabaseUnavailableError
 
@@ -39,15 +38,3 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
     finally:
         ended.set()
         thread.join()
-
-
-def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return an interrupted rollout's record with a person's stop request added, as the error and in the audit.
-
-    Return `record` unchanged if `request` is None, if the rollout was not interrupted, or if its audit already has the
-    request.
-    """
-    if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
-        return record
-    reason = f"{request.actor} stopped the rollout{f': {request.note}' if request.note else '.'}"
-    return record.model_copy(update={"error": reason, "audit": (*record.audit, request)})

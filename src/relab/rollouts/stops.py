@@ -8,7 +8,6 @@ from relab.rollouts.leases import TargetLeases
 from relab.rollouts.record import AuditEntry, RolloutRecord, RolloutStatus
 from relab.rollouts.recovery import FlagRecovery
 from relab.rollouts.running import RolloutRunner
-from relab.rollouts.stopping import stopped_by
 from relab.rollouts.store import RolloutStore
 
 
@@ -60,7 +59,7 @@ class RolloutStops:
         The caller must have restored the flags.
         """
         values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
-        ended = stopped_by(record.model_copy(update=values), request)
+        ended = record.model_copy(update=values).stopped_by(request)
         self._runner.store_end(ended)
         self._runner.publish_end(ended)
         return ended

@@ -11,7 +11,7 @@ from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
-from relab.rollouts.record import AuditEntry, OpenChange, RolloutPhase, RolloutRecord
+from relab.rollouts.record import AuditEntry, OpenChange, RolloutPhase, RolloutRecord, RolloutStatus
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
 
@@ -161,12 +161,15 @@ class StoredJournal:
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record.
+        """Store the current record, of an interrupted rollout with the request of the person who stopped it.
 
         If `closes_change` is true, also delete the stored `OpenChange` (how to restore the flags), because the flags
         need no restoration any more.
         """
-        self._store.save(record, closes_change=closes_change)
+        # In one write: a client that reads the end reads the reason too, and a kill cannot part them.
+        is_interrupted = record.status is RolloutStatus.INTERRUPTED
+        request = self._store.stop_request(self._rollout_id) if is_interrupted else None
+        self._store.save(record.stopped_by(request), closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
         """Store the record when the phase `execute`, `judge` or `apply` begins, so that clients can read the phase.

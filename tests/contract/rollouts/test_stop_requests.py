@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relab.rollouts.errors import RolloutStateError
+from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.handlers import RolloutHandlers
-from relab.rollouts.record import RolloutStatus
+from relab.rollouts.record import RolloutRecord, RolloutStatus
 from support.rollouts.plans import CONC_CAP, small_plan
 from support.rollouts.rollout_lab import RolloutLab
 
@@ -43,6 +44,27 @@ def test_rollout_that_is_stopped_while_the_flags_of_arm_b_are_in_force_restores_
     assert lab.limit() == 32
     # Every request of the load repeats the stop; only the first one is recorded.
     assert [entry.action for entry in ended.audit] == ["requested", "stopped"]
+
+
+def test_record_of_a_stopped_rollout_has_the_person_as_soon_as_the_rollout_is_over(lab: RolloutLab) -> None:
+    over: list[RolloutRecord] = []
+
+    def stop_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP and not lab.last().status.is_over:
+            lab.services.rollouts.stop(lab.last().rollout_id, by="ann", note="Not now.")
+
+    def read(_progress: RolloutProgress) -> None:
+        if lab.last().status.is_over:
+            over.append(lab.last())
+
+    lab.service.on_work = stop_in_arm_b
+    lab.on_progress = read
+    lab.run(experiment__rounds=100, experiment__mix="browse", report={})
+
+    assert over
+    assert {record.error for record in over} == {"ann stopped the rollout: Not now."}
+    assert {record.audit[-1].action for record in over} == {"stopped"}
+    assert None not in {record.finished_at for record in over}
 
 
 def test_rollout_whose_worker_died_is_stopped_and_its_flags_restored_by_the_person_who_stops_it(

@@ -193,7 +193,7 @@ class RolloutExecution:
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False
-        self._update(status=RolloutStatus.INTERRUPTED, error=reason.sentence)
+        self._update(status=RolloutStatus.INTERRUPTED, error=reason.sentence, finished_at=self._clock.now_us())
         return True
 
     def _open_change(self, state: FlagState) -> OpenChange:
