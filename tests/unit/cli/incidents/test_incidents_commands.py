@@ -119,6 +119,23 @@ def test_incident_is_shown_with_the_facts_needed_for_an_approval(known: tuple[La
     assert f"lab incidents approve|reject {waits}.1" in shown
 
 
+def test_only_requests_that_can_be_approved_are_shown_for_an_answer(tmp_path: Path) -> None:
+    lab = InProcessLab(tmp_path, {})
+    services = build(load_settings(lab.home))
+    migrate(services.database)
+    log, now_us = services.incidents.log, SystemClock().now_us()
+    incident_id = opened(log, "shop", at_us=now_us).incident_id
+    for name, left_us in (("expired", -1), ("withdrawn", 60 * MINUTE_US), ("waiting", 60 * MINUTE_US)):
+        log.approvals.request(question(incident_id, name, asked_at=now_us - MINUTE_US, expires_at=now_us + left_us))
+    log.approvals.withdraw("withdrawn", now_us=now_us, why="The problem has passed.")
+    services.close()
+
+    shown = lab.run("incidents", "show", incident_id).out
+
+    offered = [line for line in shown.splitlines() if line.startswith("  To answer: ")]
+    assert offered == ["  To answer: lab incidents approve|reject waiting"]
+
+
 def test_unknown_incident_is_reported(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
