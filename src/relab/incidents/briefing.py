@@ -34,7 +34,7 @@ class Briefing:
 
     Attributes:
         details: the evidence of the last diagnosis, other possible causes, and the texts of alerts.
-        questions: `(approval request, details)` of each unanswered request.
+        questions: `(approval request, details)` of each request that waits for a decision.
     """
 
     details: Pairs
@@ -46,7 +46,7 @@ def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -
 
     Args:
         events: the whole timeline of the incident.
-        waiting: the approval requests of the incident that have no answer.
+        waiting: the approval requests of the incident that wait for a decision.
     """
     details = (*diagnosis_details(last_diagnosis(events)), *alert_details(alerts_of(events)))
     asked = ((each, question_details(each, diagnosis_before(events, each.approval_id))) for each in waiting)

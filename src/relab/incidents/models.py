@@ -15,6 +15,9 @@ processor before that.
 """
 
 
+_DEPENDENCY: Final = "dependency."
+
+
 class AbsenceReason(StrEnum):
     """Why a part of a poll, such as `health` or `metrics`, is absent: no connection, a time-out, or an unusable answer.
 
@@ -24,6 +27,17 @@ class AbsenceReason(StrEnum):
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
     UNREADABLE = "unreadable"
+
+
+def dependency_of(signal: str) -> str | None:
+    """Return the name of the dependency whose state a signal is; None for any other signal.
+
+    The state of the dependency `cache` is the signal `dependency.cache`, and its error code `dependency.cache.sqlstate`.
+    """
+    # The target chooses the names, which may contain dots, such as `api.example.com`.
+    if not signal.startswith(_DEPENDENCY) or signal.endswith(".sqlstate"):
+        return None
+    return signal.removeprefix(_DEPENDENCY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +66,8 @@ class Snapshot:
     @property
     def failing(self) -> frozenset[str]:
         """The names of the dependencies that the target reports as failing."""
-        of = (
-            name.removeprefix("dependency.")
-            for name, word in self.words.items()
-            if word == "failing" and name.startswith("dependency.")
-        )
-        return frozenset(name for name in of if "." not in name)
+        found = (dependency_of(name) for name, word in self.words.items() if word == "failing")
+        return frozenset(name for name in found if name is not None)
 
 
 class Severity(StrEnum):

@@ -215,14 +215,14 @@ class IncidentService:
     def briefing(self, incident_id: str) -> Briefing:
         """Return the information about an incident that a person needs for a decision.
 
-        It contains the approval requests without a decision, but no requests if the incident is over.
+        It contains the approval requests that a person can still approve, so none if the incident is over.
 
         Raises:
             NotFoundError: no incident has this id.
         """
-        found = self.get(incident_id)
-        waiting = [each.request for each in found.questions if each.decision is None and not found.is_over]
-        return brief(events_of(self.log, incident_id), waiting)
+        found, now_us = self.get(incident_id), self._clock.now_us()
+        waiting = self.log.approvals.pending(now_us=now_us, target=found.target)
+        return brief(events_of(self.log, incident_id), [each for each in waiting if each.incident_id == incident_id])
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
         """Return at most 5,000 events of an incident, in order: those with numbers greater than `after`.

@@ -206,6 +206,16 @@ def test_pause_command_pauses_all_targets_with_its_reason_until_resume(
     assert not listening.incidents.log.switches.state("anything").is_paused
 
 
+def test_resume_command_names_the_targets_that_stay_paused(typed: Callable[..., str], listening: Services) -> None:
+    target = f"shop-{next(_numbers)}"
+    listening.incidents.pause(by="ann", target=target)
+
+    said = typed("resume")
+    listening.incidents.resume(by="ann", target=target)
+
+    assert said == f"Resumed. Still paused by name: {target}. `lab incidents resume --target` ends that."
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

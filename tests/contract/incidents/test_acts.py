@@ -211,8 +211,9 @@ def test_no_action_is_requested_while_paused(log: IncidentLog, target: str) -> N
     log.actions.finish(done.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
     log.switches.pause(target, by="ada", at_us=NOW_US)
     for act in (asked(incident_id), asked(incident_id, 3)):
-        with pytest.raises(PausedError):
+        with pytest.raises(PausedError) as caught:
             log.actions.put(act)
+        assert str(caught.value).endswith(f"lab incidents resume --target {target}")
     # A finished action can be read while its target is paused.
     assert log.actions.put(asked(incident_id, 2)).act.status is ActionStatus.SUCCEEDED
     assert len(log.actions.of_incident(incident_id)) == 2

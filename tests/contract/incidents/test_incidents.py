@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relab.incidents.models import Severity
+from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
 from relab.incidents.storage.log import MAX_DOCUMENT_BYTES, IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, NewEvent, Phase
@@ -289,6 +289,17 @@ def test_only_the_first_hundred_findings_are_stored(log: IncidentLog, target: st
     made = log.open(target, at_us=NOW_US, title="Many", severity=Severity.WARNING, anomalies=many)
 
     assert [each.signal for each in made.incident.findings] == [f"signal-{number}" for number in range(100)]
+
+
+def test_report_of_a_person_is_stored_beside_a_hundred_findings(log: IncidentLog, target: str) -> None:
+    many = [anomaly(f"signal-{number}") for number in range(100)]
+    report = Anomaly("trigger", "trigger", Severity.WARNING, None, None, "ann: Checkout hangs.")
+    log.open(target, at_us=NOW_US, title="Many", severity=Severity.WARNING, anomalies=many)
+
+    joined = log.open(target, at_us=NOW_US, title="Report", severity=Severity.WARNING, anomalies=[report]).incident
+
+    assert joined.findings[-1].anomaly == report
+    assert [event.message for event in log.read_after(joined.incident_id)] == ["Many", "ann: Checkout hangs."]
 
 
 def test_old_incident_is_deleted_with_all_its_rows(log: IncidentLog, target: str) -> None:

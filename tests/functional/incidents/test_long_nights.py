@@ -12,8 +12,9 @@ from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.response import planning_nodes, responder
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
+from relab.incidents.storage.opening import MAX_FINDINGS
 from support.shops.books import CURE, write_books
-from support.shops.small import RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
+from support.shops.small import HEALTH, RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
 from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
 from support.storage.flaky_databases import FlakyDatabase
 
@@ -204,8 +205,13 @@ async def grumbled_at_and_dismissed(running: Watching, means: Means) -> None:
     """Let the target report a symptom of an unknown cause, and dismiss its incident as a false positive."""
     means.shop.grumble()
     found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-    running.log.close(found.incident_id, at_us=means.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
+    dismiss(running, means, found)
     await running.until(lambda: running.responder.incident_id is None)
+
+
+def dismiss(running: Watching, means: Means, incident: Incident) -> None:
+    """Dismiss an incident as a false positive."""
+    running.log.close(incident.incident_id, at_us=means.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
 
 
 async def test_dismissed_symptom_is_ignored_and_a_later_one_detected(fresh: Means) -> None:
@@ -234,6 +240,30 @@ async def test_dismissed_symptom_is_ignored_after_a_restart_too(fresh: Means) ->
     async with watching(fresh, "second") as running:
         await running.until(polled(running, 40))
         assert len(running.incidents()) == 1
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "restarted"])
+async def test_dismissed_incident_with_more_anomalies_than_are_stored_opens_no_other(
+    fresh: Means, is_running: bool
+) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.OBSERVE))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.grumble(*(f"mail-{number}" for number in range(90)))
+        fresh.shop.lies[HEALTH]["workers"] = [{"worker": number, "state": "stopped"} for number in range(50)]
+        incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert len(incident.findings) == MAX_FINDINGS
+        # The target's own status is confirmed a few polls later.
+        await running.until(lambda: "health" in {each.signal for each in running.world.watch.findings.confirmed})
+        if is_running:
+            dismiss(running, fresh, incident)
+            await running.until(polled(running, 40))
+    if not is_running:
+        dismiss(running, fresh, incident)
+        async with watching(fresh, "second") as running:
+            await running.until(polled(running, 40))
+
+    assert [each.outcome for each in running.incidents()] == [IncidentOutcome.DISMISSED]
 
 
 async def test_escalated_incident_is_notified_once_of_each_new_symptom(fresh: Means) -> None:

@@ -61,10 +61,12 @@ async def test_kill_switch_before_an_action_prevents_it(means: Means, way: Way, 
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        acts = running.log.actions.of_incident(found.incident_id)
+        acts, story = running.log.actions.of_incident(found.incident_id), running.story()
     assert way.acts == []
     assert acts == []
     assert means.shop.valves.read() == {}
+    # The target was paused by name, and a command for all targets would not resume it.
+    assert f"lab incidents resume --target {means.target}" in story
 
 
 @pytest.mark.full

@@ -215,7 +215,8 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
     with open_services() as services:
         state = services.incidents.resume(by=by, why=why, target=target)
         targets = services.incidents.targets()
-    _print_switch("incidents resume", state, targets, as_json=as_json)
+        others = services.incidents.log.switches.still_on(target)
+    _print_switch("incidents resume", state, targets, others, as_json=as_json)
 
 
 def _statuses(names: list[str]) -> list[IncidentStatus]:
@@ -295,17 +296,32 @@ def _print_decision(command: str, decision: Decision, *, as_json: bool) -> None:
         print(f"{plain(decision.approval_id)} is {verb} by {plain(decision.by)}.")
 
 
-def _print_switch(command: str, state: SwitchState, targets: Sequence[str], *, as_json: bool) -> None:
-    is_everything = state.target == "*"
-    if not is_everything:
+def _print_switch(
+    command: str, state: SwitchState, targets: Sequence[str], others: Sequence[SwitchState] = (), *, as_json: bool
+) -> None:
+    """Print the new state of a kill switch, and a warning for each other switch in `others`, which is still on."""
+    if state.target != "*":
         _warn_of_unwatched(state.target, targets)
     if as_json:
         print_json(command, **state.model_dump(mode="json"))
+    elif state.is_paused:
+        print(f"The responder of {_paused(state)} is paused: it executes no actions. {_to_resume(state)}")
+    elif others:
+        print(f"The pause of {_paused(state)} has ended.")
     else:
-        what = "all targets" if is_everything else plain(state.target)
-        again = "lab incidents resume" + ("" if is_everything else f" --target {argument(state.target)}")
-        paused = f"is paused: it executes no actions. To resume it: {again}"
-        print(f"The responder of {what} {paused if state.is_paused else 'is resumed'}.")
+        print(f"The responder of {_paused(state)} is resumed.")
+    for each in others:
+        why = f" ({plain(each.why)})" if each.why else ""
+        said = f"The responder of {_paused(each)} is still paused by {plain(each.by or 'an unknown person')}{why}."
+        print(f"lab: warning: {said} {_to_resume(each)}", file=sys.stderr)
+
+
+def _paused(state: SwitchState) -> str:
+    return "all targets" if state.target == "*" else plain(state.target)
+
+
+def _to_resume(state: SwitchState) -> str:
+    return f"To resume it: lab incidents resume{'' if state.target == '*' else f' --target {argument(state.target)}'}."
 
 
 def _warn_of_unwatched(target: str, watched: Sequence[str]) -> None:

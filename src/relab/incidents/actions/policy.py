@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -148,6 +149,7 @@ class Situation:
         now_us: the current time, in microseconds since 1970.
         scope: how many users notice the incident.
         is_stopped: whether the responder's own kill switch is on.
+        paused_target: the target if only its own kill switch is on; None if that of all targets is on, or neither is.
         server_is_stopped: whether the action server's kill switch is on; None if the server does not report it.
         is_stale: whether the figures that the target reports are out of date.
         failing_dependencies: the names of the service's dependencies that fail.
@@ -162,12 +164,18 @@ class Situation:
     now_us: int
     scope: UserImpact
     is_stopped: bool = False
+    paused_target: str | None = None
     server_is_stopped: bool | None = False
     is_stale: bool = False
     failing_dependencies: Sequence[str] = ()
     host_is_failing: bool = False
     others: Sequence[str] | None = ()
     actions: Sequence[ActionRecord] = ()
+
+
+def resume_command(target: str | None) -> str:
+    """Return the shell command that turns off the kill switch of a target; None for that of all targets."""
+    return "lab incidents resume" + ("" if target is None else f" --target {shlex.quote(target)}")
 
 
 def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
@@ -202,7 +210,7 @@ def _switches(situation: Situation) -> Ruling | None:
             Permission.STAND_DOWN,
             PolicyRule.KILL_SWITCH,
             "The kill switch is on.",
-            "Switch it off: lab incidents resume.",
+            f"Switch it off: {resume_command(situation.paused_target)}.",
         )
     if situation.server_is_stopped is None:
         reason = "The action server does not report whether its kill switch is on."

@@ -12,7 +12,7 @@ from typing import Final
 
 from relab.incidents.detection.baseline import Baseline, SignalBaseline
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.models import POLL_LATENCY, AbsenceReason, Anomaly, Severity, Snapshot
+from relab.incidents.models import POLL_LATENCY, AbsenceReason, Anomaly, Severity, Snapshot, dependency_of
 
 MIN_REQUESTS: Final = 5
 """The least number of requests in a poll's window for which a share of errors or a quantile is meaningful."""
@@ -120,7 +120,7 @@ def states(snapshot: Snapshot) -> list[Anomaly]:
     """Return an anomaly for each dependency, worker, connection pool or target that a poll shows in a bad state."""
     found = []
     for name, word in snapshot.words.items():
-        if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":
+        if dependency_of(name) is not None and word != "ok":
             severity = Severity.CRITICAL if name == "dependency.database" else Severity.DEGRADED
             found.append(Anomaly("state", name, severity, None, None, f"{name} is {word}"))
         elif name.startswith("worker.") and word != "running":

@@ -172,7 +172,13 @@ class SlackCommandHandler:
         self._require_operator(command)
         turn = self._incidents.pause if pauses else self._incidents.resume
         state = turn(by=command.author, why=one_line(rest, _MAX_NOTE))
-        return "Paused: no more actions are executed; polling continues." if state.is_paused else "Resumed."
+        if state.is_paused:
+            return "Paused: no more actions are executed; polling continues."
+        others = [for_slack(each.target, 100) for each in self._incidents.log.switches.still_on(None)]
+        still = (
+            f" Still paused by name: {', '.join(others)}. `lab incidents resume --target` ends that." if others else ""
+        )
+        return f"Resumed.{still}"
 
     def _require_operator(self, command: SlackCommand) -> None:
         if command.user_id not in self._operators:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
 from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.postmortem.models import FollowUp, IncidentRecord
 from relab.incidents.postmortem.signal_events import KIND
-from relab.incidents.storage.models import IncidentOutcome
+from relab.incidents.storage.models import EventKind, IncidentOutcome
 from relab.knowledge.models import UNNAMED
 
 _LATE_S: Final = 120.0
 _LONG_WAIT_S: Final = 300.0
 _SURE: Final = 0.9
 _US: Final = 1_000_000
+_BY_A_PERSON: Final = frozenset((IncidentOutcome.CLOSED_BY_PERSON, IncidentOutcome.DISMISSED))
 _FOLLOW_UPS: Final = {
     "failed": "Find out why the responder itself failed.",
     "not_undone": "Undo by hand what could not be undone, or accept it.",
@@ -26,17 +28,20 @@ _FOLLOW_UPS: Final = {
 
 
 def follow_ups(case: IncidentRecord, onset_us: int) -> Iterator[FollowUp]:
-    """Yield the follow-up tasks of an incident, the most important first.
+    """Yield the follow-up tasks of an incident, each once, the most important first.
 
     Args:
         case: the stored data of the incident.
         onset_us: when the incident began, in microseconds since 1970.
     """
-    yield from _of_the_end(case)
-    yield from _of_the_acts(case)
-    yield from _of_events(case)
-    yield from _of_changes(case)
-    yield from _of_times(case, onset_us)
+    found = (
+        _of_the_end(case),
+        _of_the_acts(case),
+        _of_events(case),
+        _of_changes(case),
+        _of_times(case, onset_us),
+    )
+    yield from dict.fromkeys(itertools.chain.from_iterable(found))
 
 
 def _of_the_end(case: IncidentRecord) -> Iterator[FollowUp]:
@@ -114,10 +119,18 @@ def _of_times(case: IncidentRecord, onset_us: int) -> Iterator[FollowUp]:
     late_s = (case.incident.opened_at - onset_us) / _US
     if late_s > _LATE_S:
         yield FollowUp("Find out how it could be detected sooner.", f"It was detected {late_s:.0f} s after its onset.")
-    closed_us = case.incident.closed_at if case.incident.outcome is IncidentOutcome.CLOSED_BY_PERSON else None
+    closed_us = case.incident.closed_at if case.incident.outcome in _BY_A_PERSON else None
+    withdrawn = {
+        str(event.content.get("approval_id")) for event in case.events if event.kind == EventKind.APPROVAL_WITHDRAWN
+    }
     for request, decision in case.approvals:
         if decision is None and closed_us is not None and closed_us < request.expires_at:
-            # The person who closed the incident did not need the action.
+            # The person who ended the incident did not need the action.
+            continue
+        # A withdrawn request expires when it is withdrawn.
+        is_short = (request.expires_at - request.asked_at) / _US <= _LONG_WAIT_S
+        if decision is None and is_short and request.approval_id in withdrawn:
+            # People had hardly time to answer.
             continue
         if decision is None:
             ground = f"Nobody answered the approval request for {request.plan.action}."

@@ -8,6 +8,7 @@ from relab.incidents.detection.detector import MAX_MUTED_S, Detector
 from relab.incidents.models import Anomaly
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentSummary
+from relab.incidents.storage.opening import MAX_FINDINGS
 
 _US: Final = 1_000_000
 _COUNTS_S: Final = {IncidentOutcome.DISMISSED: 600.0, IncidentOutcome.CLOSED_BY_PERSON: MAX_MUTED_S}
@@ -17,7 +18,7 @@ _COUNTS_S: Final = {IncidentOutcome.DISMISSED: 600.0, IncidentOutcome.CLOSED_BY_
 def mute_after_end(detector: Detector, incident: Incident, world: ResponseContext) -> None:
     """Mute the anomalies that may outlast an incident; nothing is muted if the incident is not over.
 
-    - Dismissed: all its anomalies, because a person accepts them.
+    - Dismissed: all its anomalies (`_accepted`), because a person accepts them.
     - Closed by a person: all its anomalies, and those that are present now, for a minute, because figures of the target
       show a problem for some time after its end. If the person is wrong, a new incident opens.
     - Resolved: P95 latencies that the verification of the repair accepted.
@@ -25,7 +26,7 @@ def mute_after_end(detector: Detector, incident: Incident, world: ResponseContex
     if incident.is_over:
         detector.settled_id = incident.incident_id
     if incident.outcome is IncidentOutcome.DISMISSED:
-        detector.mute(finding.anomaly for finding in incident.findings)
+        detector.mute(_accepted(incident, world))
     elif incident.outcome is IncidentOutcome.CLOSED_BY_PERSON:
         found = world.watch.findings
         # Present ones too: an anomaly that is not confirmed yet is not in the incident.
@@ -63,12 +64,22 @@ async def mute_after_unseen_end(detector: Detector, ended: IncidentSummary | Non
     incident = await world.blocking(world.log.get, ended.incident_id)
     detector.settled_id = incident.incident_id
     if outcome is IncidentOutcome.DISMISSED:
-        detector.mute(each.anomaly for each in incident.findings)
+        detector.mute(_accepted(incident, world))
     else:
         # Other present anomalies may have begun after the end. The detector has no polls from before the end, and a
         # number of errors varies by more than a fifth from poll to poll.
         detector.mute_briefly([each.worst for each in incident.findings], since_us=ended_us)
     return True
+
+
+def _accepted(incident: Incident, world: ResponseContext) -> list[Anomaly]:
+    """Return the anomalies of an incident that a person dismissed.
+
+    An incident with `MAX_FINDINGS` findings may have more anomalies than are stored, so the anomalies that are present
+    now count as its own, too.
+    """
+    found, own = world.watch.findings, [each.anomaly for each in incident.findings]
+    return own if len(own) < MAX_FINDINGS else [*found.passing, *found.confirmed, *own]
 
 
 def _left_over(world: ResponseContext) -> list[Anomaly]:

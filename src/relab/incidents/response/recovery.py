@@ -54,14 +54,18 @@ class Recovery:
         # Read with the polls: a later poll would move it past them, and a time after them counts as a clock set back.
         self._wrong_at_us = self._world.watch.wrong_at_us
         # Drop old polls: they are not needed, and the incident may last for a night.
-        horizon_us = self._polls[-1].at_us - int(2 * self._world.settings.verification.min_quiet_s * _US)
+        settings = self._world.settings.verification
+        # With a long interval, `min_healthy_polls` polls take longer than `min_quiet_s`.
+        needed_s = max(settings.min_quiet_s, settings.min_healthy_polls * settings.poll_interval_s)
+        horizon_us = self._polls[-1].at_us - int(2 * needed_s * _US)
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
         """Return whether the incident has passed, that is, whether all of these conditions hold.
 
-        Users were served well for the last `min_quiet_s` seconds; no poll in this time had a confirmed anomaly that opens
-        incidents; no firing alert of this incident was received in the last five hours.
+        Users were served well for the last `min_quiet_s` seconds, and in at least `min_healthy_polls` polls; no poll in
+        the last `min_quiet_s` seconds had a confirmed anomaly that opens incidents; no firing alert of this incident was
+        received in the last five hours.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

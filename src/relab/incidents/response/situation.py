@@ -18,6 +18,7 @@ from relab.incidents.actions.scope import scope_of
 from relab.incidents.models import Anomaly
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.state import IncidentState, load_known, load_poll
+from relab.incidents.storage.coordination import ALL_TARGETS
 from relab.incidents.storage.models import Incident
 
 _US: Final = 1_000_000
@@ -155,6 +156,7 @@ class SituationReader:
             now_us=now_us,
             scope=scope_of(_of_now(state, incident), poll),
             is_stopped=switch.is_paused,
+            paused_target=switch.target if switch.is_paused and switch.target != ALL_TARGETS else None,
             server_is_stopped=server_is_stopped,
             is_stale=world.watch.findings.is_stale,
             failing_dependencies=sorted(poll.failing),

@@ -252,8 +252,9 @@ def _require_open(incident: Any) -> None:
 
 
 def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:
-    if any(row.is_paused for row in coordination_repository.switches(unit.session, (ALL_TARGETS, target))):
-        raise PausedError(target)
+    switches = coordination_repository.switches(unit.session, (ALL_TARGETS, target))
+    if paused := {row.target for row in switches if row.is_paused}:
+        raise PausedError(target, is_alone=ALL_TARGETS not in paused)
     if lease is None:
         return
     # The lock orders a takeover of the loop before this action, which then fails, or after it, so that the new owner sees it.

@@ -79,6 +79,16 @@ class Switches:
             return SwitchState(target=name, is_paused=False)
         return SwitchState.model_validate(row, from_attributes=True)
 
+    def still_on(self, target: str | None) -> list[SwitchState]:
+        """Return the kill switches that pause a target, or any target (None), sorted by target.
+
+        After the pause of this target, or of all targets, has ended, these are the pauses that remain.
+        """
+        names = None if target is None else (ALL_TARGETS, name_of(target))
+        with self._database.read() as session:
+            rows = [row for row in coordination_repository.switches(session, names) if row.is_paused]
+        return [SwitchState.model_validate(row, from_attributes=True) for row in rows]
+
     def _turn(self, target: str | None, *, is_paused: bool, by: str, why: str, at_us: int) -> SwitchState:
         name = ALL_TARGETS if target is None else name_of(target)
         state = SwitchState(target=name, is_paused=is_paused, by=cut(by, 200), at=at_us, why=cut(why, 1_000))

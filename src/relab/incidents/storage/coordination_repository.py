@@ -16,12 +16,17 @@ _SWITCH = tuple(SwitchRow.__table__.c)
 _LEASE = tuple(ResponderLeaseRow.__table__.c)
 
 
-def switches(session: DatabaseSession, targets: Collection[str]) -> Sequence[Any]:
-    """Return the rows of the kill switches of these targets, without the targets that have no row.
+def switches(session: DatabaseSession, targets: Collection[str] | None) -> Sequence[Any]:
+    """Return the rows of the kill switches of these targets, by target, without the targets that have no row.
+
+    None stands for all targets that have a row.
 
     The switch of all targets is stored under the target `*`.
     """
-    return session.execute(select(*_SWITCH).where(SwitchRow.target.in_(sorted(targets)))).all()
+    statement = select(*_SWITCH).order_by(SwitchRow.target)
+    if targets is not None:
+        statement = statement.where(SwitchRow.target.in_(sorted(targets)))
+    return session.execute(statement).all()
 
 
 def put_switch(session: DatabaseSession, values: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
+from relab.incidents.actions.policy import resume_command
 
 
 class IncidentNotFoundError(NotFoundError):
@@ -40,8 +41,10 @@ class PausedError(ConflictError):
 
     code = "responder_paused"
 
-    def __init__(self, target: str) -> None:
-        super().__init__(f"The responder of {target} is paused.", remedy="Resume it: lab incidents resume")
+    def __init__(self, target: str, *, is_alone: bool) -> None:
+        """Describe the pause of a target; `is_alone` says whether only its own kill switch is on."""
+        command = resume_command(target if is_alone else None)
+        super().__init__(f"The responder of {target} is paused.", remedy=f"Resume it: {command}")
 
 
 class ActionRejectedError(ConflictError):

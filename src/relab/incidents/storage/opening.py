@@ -25,7 +25,12 @@ from relab.storage import UnitOfWork
 
 MAX_TITLE: Final = 300
 MAX_FINDINGS: Final = 100
-"""The maximum number of findings of one incident, which is enough to recognize its cause."""
+"""The maximum number of findings of one incident, which is enough to recognize its cause.
+
+The reports of people are one finding in addition.
+"""
+_REPORTED: Final = "trigger"
+"""The detector of findings that people report."""
 
 
 class Opening:
@@ -142,7 +147,8 @@ def _merged(
     """Merge the findings `found` into the findings `known`; return `(all findings, new findings)`.
 
     Each pair of detector and signal has one finding. A finding counts as new if its pair is new, or if its severity is
-    higher than ever before for this pair. When there are `MAX_FINDINGS` findings, new pairs are ignored.
+    higher than ever before for this pair. When there are `MAX_FINDINGS` findings, new pairs are ignored, but a report of
+    a person is never ignored.
     """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []
@@ -150,7 +156,7 @@ def _merged(
         key = (each.detector, each.signal)
         earlier = merged.get(key)
         if earlier is None:
-            if len(merged) < MAX_FINDINGS:
+            if len(merged) < MAX_FINDINGS or each.detector == _REPORTED:
                 merged[key] = each
                 fresh.append(each)
             continue

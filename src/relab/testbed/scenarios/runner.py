@@ -8,6 +8,7 @@ always run.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -161,8 +162,7 @@ class Run:
                 each.result()
 
     def _do(self, activity: Activity, message: str, rows: list[dict[str, Any]]) -> None:
-        before_s = self.variables.seconds(activity.pauses.before, "pauses.before")
-        after_s = self.variables.seconds(activity.pauses.after, "pauses.after")
+        before_s, after_s = self._pauses(activity)
         self._pause(before_s, f"{message} (in {before_s:g} s)")
         refused = self._perform(activity, rows)
         said = f": {refused}" if refused else ""
@@ -176,6 +176,15 @@ class Run:
         row = self.execute(activity)
         rows.append(row)
         return refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
+
+    def _pauses(self, activity: Activity) -> tuple[float, float]:
+        """Return the pauses before and after an activity, in seconds.
+
+        Raises:
+            ScenarioError: a pause is not a valid number of seconds.
+        """
+        pauses, seconds = activity.pauses, self.variables.seconds
+        return seconds(pauses.before, "pauses.before"), seconds(pauses.after, "pauses.after")
 
     def _pause(self, seconds: float, message: str) -> None:
         if seconds > 0:
@@ -195,19 +204,25 @@ class Run:
     def look(self) -> tuple[dict[str, Any], str | None]:
         """Check once whether the service is in its steady state; stop at the first probe that fails.
 
-        A probe fails if it has no output, or if its output is outside its tolerance.
+        The pauses of the probes are kept, until the caller stops the run. A probe fails if it has no output, or if its output is outside its tolerance.
 
         Returns:
             `(entry, reason)`.
             `entry` is the check's entry for the journal (the record of the run): `steady_state_met` is the result of the
             check, and `probes` has the entries of the performed probes.
             `reason` names the failed probe and explains the failure; None if the service is in its steady state.
+
+        Raises:
+            ScenarioError: a pause of a probe is not a valid number of seconds.
         """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
         for step in self._experiment.hypothesis.probes:
             activity = self._experiment.activity(step)
+            before_s, after_s = self._pauses(activity)
+            self.stop.wait(before_s)
             row = self.execute(activity)
+            self.stop.wait(after_s)
             rows.append(row)
             why = self._why_not(activity, row)
             row["tolerance_met"] = why is None
@@ -243,12 +258,28 @@ class Run:
         rows, steps = self.journal["rollbacks"], self._experiment.rollbacks
         for number, step in enumerate(steps, 1):
             activity = self._experiment.activity(step)
+            message = f"{number} of {len(steps)}: {activity.name}"
+            before_s, after_s = self._pauses_of_rollback(activity)
+            self._pause_rollbacks(before_s, f"{message} (in {before_s:g} s)")
             refused = self._perform(activity, rows)
-            self.report(
-                Section.ROLLBACKS, f"{number} of {len(steps)}: {activity.name}{f': {refused}' if refused else ''}"
-            )
+            self.report(Section.ROLLBACKS, f"{message}{f': {refused}' if refused else ''}")
             if refused:
                 self.problems.append(f"The rollback {activity.name!r} was not done: {refused}")
+            self._pause_rollbacks(after_s, f"waiting {after_s:g} s")
+
+    def _pauses_of_rollback(self, activity: Activity) -> tuple[float, float]:
+        """Return the pauses before and after a rollback, in seconds; invalid pauses are a problem of the run, and 0."""
+        try:
+            return self._pauses(activity)
+        except ScenarioError as error:
+            self.problems.append(f"The rollback {activity.name!r} was done without its pauses: {error}")
+            return 0.0, 0.0
+
+    def _pause_rollbacks(self, seconds: float, message: str) -> None:
+        if seconds > 0:
+            self.report(Section.ROLLBACKS, message)
+            # Not ended by `stop`: the next rollback may need what this one has begun.
+            time.sleep(seconds)
 
 
 class _Watch:

@@ -119,6 +119,23 @@ def test_incident_is_shown_with_the_facts_needed_for_an_approval(known: tuple[La
     assert f"lab incidents approve|reject {waits}.1" in shown
 
 
+def test_only_requests_that_can_be_approved_are_shown_for_an_answer(tmp_path: Path) -> None:
+    lab = InProcessLab(tmp_path, {})
+    services = build(load_settings(lab.home))
+    migrate(services.database)
+    log, now_us = services.incidents.log, SystemClock().now_us()
+    incident_id = opened(log, "shop", at_us=now_us).incident_id
+    for name, left_us in (("expired", -1), ("withdrawn", 60 * MINUTE_US), ("waiting", 60 * MINUTE_US)):
+        log.approvals.request(question(incident_id, name, asked_at=now_us - MINUTE_US, expires_at=now_us + left_us))
+    log.approvals.withdraw("withdrawn", now_us=now_us, why="The problem has passed.")
+    services.close()
+
+    shown = lab.run("incidents", "show", incident_id).out
+
+    offered = [line for line in shown.splitlines() if line.startswith("  To answer: ")]
+    assert offered == ["  To answer: lab incidents approve|reject waiting"]
+
+
 def test_unknown_incident_is_reported(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
@@ -178,6 +195,30 @@ def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, st
     assert lab.json("incidents", "trigger", "slow", "--target", "other")["created"] is True
 
 
+def test_resume_names_the_pauses_that_it_does_not_end(tmp_path: Path) -> None:
+    lab = InProcessLab(
+        tmp_path, {"TARGET_API_BASE_URL": "http://127.0.0.1:1", "RELAB_INCIDENTS__TARGET_NAME": "my shop"}
+    )
+
+    lab.run("incidents", "pause", "--target", "my shop", "--by", "ann", "--why", "we move")
+    one = lab.run("incidents", "resume")
+    lab.run("incidents", "pause", "--by", "ben")
+    all_of_them = lab.run("incidents", "resume", "--target", "my shop")
+    last = lab.run("incidents", "resume")
+
+    assert one.out == "The pause of all targets has ended.\n"
+    assert one.err == (
+        "lab: warning: The responder of my shop is still paused by ann (we move). "
+        "To resume it: lab incidents resume --target 'my shop'.\n"
+    )
+    assert all_of_them.out == "The pause of my shop has ended.\n"
+    assert all_of_them.err == (
+        "lab: warning: The responder of all targets is still paused by ben. To resume it: lab incidents resume.\n"
+    )
+    assert last.out == "The responder of all targets is resumed.\n"
+    assert last.err == ""
+
+
 @pytest.mark.parametrize(("command", "state"), [("pause", "paused"), ("resume", "resumed")])
 def test_switch_of_a_target_that_was_never_watched_is_turned_with_a_warning(
     tmp_path: Path, command: str, state: str
@@ -230,7 +271,7 @@ def test_commands_that_need_no_target_work_with_invalid_settings_of_the_target(
     assert lab.run("incidents", "pause").out.startswith(
         "The responder of all targets is paused: it executes no actions."
     )
-    assert lab.run("incidents", "resume", "--target", "shop").out == "The responder of shop is resumed.\n"
+    assert lab.run("incidents", "resume", "--target", "shop").out == "The pause of shop has ended.\n"
     assert next(iter(invalid)) in reported
 
 

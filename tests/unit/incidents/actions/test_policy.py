@@ -87,6 +87,14 @@ def test_policy_stands_down_despite_an_approval(
 
 
 @pytest.mark.parametrize(
+    ("paused", "command"),
+    [(None, "lab incidents resume."), ("my shop", "lab incidents resume --target 'my shop'.")],
+)
+def test_remedy_of_a_pause_ends_it(paused: str | None, command: str) -> None:
+    assert ruled(is_stopped=True, paused_target=paused).remedy.endswith(f": {command}")
+
+
+@pytest.mark.parametrize(
     "situation",
     [
         {"failing_dependencies": ("database",), "host_is_failing": True},

@@ -82,3 +82,16 @@ def test_very_large_numbers_are_dropped_without_an_error(fds: float) -> None:
     workers = [{"worker": 1, "fds": fds, "fd_limit": 1, "rss_bytes": fds, "uptime_s": fds}]
     snapshot = read_poll(1, {"processes": {"workers": workers}})
     assert all(0 <= value <= 1e15 for value in snapshot.numbers.values())
+
+
+@pytest.mark.parametrize("name", ["payments", "api.example.com"])
+def test_failing_dependency_opens_an_incident_whatever_its_name_is(name: str) -> None:
+    health = {"health_status": "healthy", "dependencies": {name: {"ok": False, "sqlstate": "28P01"}}}
+    detector = Detector(SETTINGS)
+
+    snapshots = [read_poll(at_us * 1_000_000, {"health": health}) for at_us in (1, 2)]
+    _, found = (detector.observe(snapshot) for snapshot in snapshots)
+
+    assert snapshots[0].failing == {name}
+    assert [anomaly.signal for anomaly in found.confirmed] == [f"dependency.{name}"]
+    assert found.opens is True

@@ -14,7 +14,7 @@ from relab.incidents.postmortem.composition import MAX_ENTRIES, compose, lasted
 from relab.incidents.postmortem.models import IncidentRecord, MarkKind
 from relab.incidents.postmortem.signal_events import KIND, signals_event
 from relab.incidents.storage.models import EventKind, IncidentOutcome, TimelineEvent
-from support.incidents.acts import SECOND_US, act
+from support.incidents.acts import NOW_US, SECOND_US, act
 from support.incidents.logs import question
 from support.incidents.postmortems import CLOSED_US, OPENED_US, case, event, finding, incident, signals
 
@@ -183,14 +183,33 @@ def test_cause_that_contradicts_the_diagnosis_is_a_follow_up(cause: str | None, 
     assert ("names disk_full as the cause" in follow_ups(closed_by_ann(cause))) is is_checked
 
 
-def test_request_that_waited_when_a_person_closed_the_incident_is_no_follow_up() -> None:
+def test_request_that_waited_when_a_person_ended_the_incident_is_no_follow_up() -> None:
     closed_us = incident().closed_at
     assert closed_us is not None
     waits = question("i1", "q1", asked_at=closed_us - 2, expires_at=closed_us + 1)
     expired = question("i1", "q1", asked_at=closed_us - 2, expires_at=closed_us - 1)
 
+    dismissed = incident(outcome=IncidentOutcome.DISMISSED)
+
     assert "Nobody answered" not in follow_ups(closed_by_ann(None, approvals=[(waits, None)]))
+    assert "Nobody answered" not in follow_ups(case(incident=dismissed, approvals=[(waits, None)]))
     assert "Nobody answered" in follow_ups(closed_by_ann(None, approvals=[(expired, None)]))
+
+
+@pytest.mark.parametrize(("waited_s", "is_said"), [(20, False), (400, True)])
+def test_request_that_was_soon_withdrawn_is_no_follow_up(waited_s: int, *, is_said: bool) -> None:
+    asked = question("i1", "q1", expires_at=NOW_US + waited_s * SECOND_US)
+    withdrawn = event(5, EventKind.APPROVAL_WITHDRAWN, "It is withdrawn.", content={"approval_id": "q1"})
+
+    found = follow_ups(case(approvals=[(asked, None)], events=[signals(), withdrawn]))
+
+    assert ("Nobody answered" in found) is is_said
+
+
+def test_follow_up_of_several_unanswered_requests_is_listed_once() -> None:
+    asked = [(question("i1", name), None) for name in ("q1", "q2", "q3")]
+
+    assert follow_ups(case(approvals=asked)).count("Nobody answered") == 1
 
 
 def test_durations_are_written_in_words() -> None:

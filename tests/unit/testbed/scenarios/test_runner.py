@@ -163,6 +163,47 @@ def test_rollback_with_an_invalid_time_limit_fails_and_the_others_run(here: Worl
     assert here.phases() == [InjectionPhase.STOPPED]
 
 
+def test_pauses_of_rollbacks_are_kept(here: World) -> None:
+    told = Told()
+    run(here, told, rollbacks=[{**stop_drip(), "pauses": {"before": 0.01, "after": 0.02}}])
+
+    assert [line for section, line in told.lines if section is Section.ROLLBACKS] == [
+        "1 of 1: stop the drip (in 0.01 s)",
+        "1 of 1: stop the drip",
+        "waiting 0.02 s",
+    ]
+
+
+def test_rollback_with_an_invalid_pause_is_done(here: World) -> None:
+    late = {**stop_drip(), "pauses": {"before": "${wait}"}}
+    outcome = run(here, configuration={"url": here.url, "wait": "soon"}, rollbacks=[late])
+
+    assert "pauses.before: ${wait} is 'soon'" in outcome.problems[-1]
+    assert here.phases() == [InjectionPhase.STOPPED]
+
+
+class CountedWaits(threading.Event):
+    """An event that no thread sets; a wait ends at once, and its seconds are recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
+
+
+def test_pauses_of_the_hypothesis_are_kept(here: World) -> None:
+    told, waits = Told(), CountedWaits()
+    told.stop = waits
+    (probe,) = document()["steady-state-hypothesis"]["probes"]
+    hypothesis = {"title": "dry", "probes": [{**probe, "pauses": {"before": 3, "after": 4}}]}
+    run(here, told, **{"steady-state-hypothesis": hypothesis, "method": []})
+
+    assert waits.seconds == [3, 4, 3, 4]
+
+
 def test_run_stopped_during_a_pause_is_rolled_back(here: World) -> None:
     outcome = run(here, Told(stop_at="waiting 3600 s"), method=[drip(pauses={"after": 3_600}), drip()])
 
