@@ -90,6 +90,8 @@ class BuildFolder:
         """
         folders = self.folders(snapshot, keeps_cache=keeps_cache)
         remove_tree(self.root / "attempt")
+        # A build whose sandbox cannot start writes no log, and must not get that of the last build.
+        self.log.unlink(missing_ok=True)
         earlier = self.root / "earlier"
         remove_tree(earlier)
         copied = self._take_copied()
