@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,14 @@ def test_build_whose_sandbox_cannot_start_has_nothing_of_the_log_of_the_last_bui
     assert second.result.failure is BuildFailure.NOT_STARTED
     assert second.log == ""
     assert second.tests.tests == {}
+
+
+def test_folder_whose_path_is_not_valid_text_can_be_built(builds: BuildService, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xdcbung"))
+
+    build = run(builds, write_project(folder, "exit 0\n", sandbox="local"))
+
+    assert build.result.status is BuildStatus.SUCCESS
 
 
 def test_cache_keeps_its_content_only_if_it_is_on(builds: BuildService, make_project: MakeProject) -> None:

@@ -44,7 +44,7 @@ class BuildFolder:
     @property
     def identity(self) -> str:
         """A digest of this host's name and the path of the folder; each process of this host computes the same."""
-        return hashlib.sha256(f"{socket.gethostname()}\0{self.root.absolute()}".encode()).hexdigest()
+        return _digest(socket.gethostname(), self.root.absolute())
 
     @property
     def log(self) -> Path:
@@ -146,7 +146,7 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
         ProjectBusyError: another process builds the project.
         BuildFolderError: the folder cannot be created or locked.
     """
-    key = hashlib.sha256(f"{project.file.name}\0{project.root}".encode()).hexdigest()[:_KEY_LENGTH]
+    key = _digest(project.file.name, project.root)[:_KEY_LENGTH]
     root = home / key
     with ExitStack() as stack:
         try:
@@ -180,6 +180,11 @@ def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
         yield is_ours
     finally:
         os.close(descriptor)
+
+
+def _digest(name: str, path: Path) -> str:
+    # The bytes of the path, because a path need not be valid text.
+    return hashlib.sha256(name.encode() + b"\0" + os.fsencode(path)).hexdigest()
 
 
 def _locked(descriptor: int) -> bool:
