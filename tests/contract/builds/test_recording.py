@@ -15,7 +15,7 @@ import pytest
 from relab.bootstrap import Services
 from relab.builds.errors import BuildFolderError
 from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
-from relab.builds.monitor import abandoned, recording
+from relab.builds.monitor import abandoned, recording, workspace
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.service import BuildService
 from relab.builds.store import BuildStore
@@ -108,6 +108,23 @@ def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
     result = store.get(build.build_id).result
     assert result.status is BuildStatus.INTERRUPTED
     assert result.error == "The process of this build ended before the build did."
+
+
+@pytest.mark.parametrize("builds_again", [False, True], ids=["read", "built again"])
+def test_record_that_a_dead_process_left_is_interrupted_although_the_host_has_another_name(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds_again: bool
+) -> None:
+    monkeypatch.setattr(workspace.socket, "gethostname", lambda: "container-1")
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    with monkeypatch.context() as patched:
+        patched.setattr(BuildStore, "finish", lambda *_: None)
+        build = run(builds, project)
+    monkeypatch.setattr(workspace.socket, "gethostname", lambda: "container-2")
+
+    if builds_again:
+        run(builds, project)
+
+    assert builds.get(build.build_id).result.status is BuildStatus.INTERRUPTED
 
 
 def test_read_of_builds_touches_no_folder_without_a_running_record(

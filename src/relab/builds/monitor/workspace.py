@@ -22,7 +22,9 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, clone
 from relab.experiments.workspace.untrusted_trees import remove_tree, walk
 
 LOCK: Final = "lock"
-"""The name of the file in a project's folder that a process locks while it builds the project."""
+"""The name of the file in a project's folder that a process locks while it builds the project.
+
+It contains the name of the host on which the project was first built in this folder."""
 _KEY_LENGTH: Final = 16
 _LOCK_WAIT_S: Final = 0.5
 """Longer than it takes to move kept files away, so that their removal never makes a build fail."""
@@ -43,8 +45,12 @@ class BuildFolder:
 
     @property
     def identity(self) -> str:
-        """A digest of this host's name and the path of the folder; each process of this host computes the same."""
-        return _digest(socket.gethostname(), self.root.absolute())
+        """A digest of the host's name and the path of the folder; each process of this host computes the same.
+
+        The name is that of the first build in the folder, because a host may get another name: a container has a new
+        one whenever it is made anew.
+        """
+        return _digest(_first_host(self.root) or socket.gethostname(), self.root.absolute())
 
     @property
     def log(self) -> Path:
@@ -152,6 +158,8 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
         try:
             root.mkdir(parents=True, exist_ok=True)
             is_ours = stack.enter_context(try_lock(root, wait_s=_LOCK_WAIT_S))
+            if is_ours and not _first_host(root):
+                (root / LOCK).write_text(socket.gethostname())
         except OSError as error:
             raise BuildFolderError(f"{root} cannot be used: {error.strerror}.", remedy="Check RELAB_HOME.") from error
         if not is_ours:
@@ -180,6 +188,15 @@ def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
         yield is_ours
     finally:
         os.close(descriptor)
+
+
+def _first_host(root: Path) -> str:
+    """Return the name of the host on which a project was first built in a folder; empty if it is unknown."""
+    try:
+        return (root / LOCK).read_text(errors="replace")
+    except OSError:
+        # The file is missing, or belongs to another user. Without access to it, the folder cannot be locked either.
+        return ""
 
 
 def _digest(name: str, path: Path) -> str:
