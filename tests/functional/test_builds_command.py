@@ -116,6 +116,7 @@ def test_mistakes_on_the_command_line_are_usage_errors(tmp_path: Path) -> None:
 
     assert "KNOB=VALUE" in lab.run("builds", "run", "project", "--set", "cache", code=64).err
     assert "'slow'" in lab.run("builds", "run", "project", "--set", "tests=slow", code=64).err
+    assert "no policy 'ppo'" in lab.run("builds", "watch", "project", "--policy", "ppo", "--passes", "1", code=64).err
     assert "not a status" in lab.run("builds", "list", "--status", "red", code=64).err
     assert "There is no build" in lab.run("builds", "show", "missing", code=1).err
 

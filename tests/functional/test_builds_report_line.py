@@ -20,7 +20,7 @@ ENVIRONMENTS = {
     "GitHub Actions": {
         "GITHUB_REPOSITORY": "octo/github", "GITHUB_RUN_ID": "1734", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "test",
         "GITHUB_SHA": "9f3c2a1", "GITHUB_REF_NAME": 'a"$(touch pwned)`b', "GITHUB_SERVER_URL": "https://ci.example",
-        "STATUS": "failure",
+        "STATUS": "failure", "MATRIX": "null", "LEG": "0",
     },
     "GitLab CI": {
         "CI_PROJECT_PATH": "octo/gitlab", "CI_JOB_ID": "1734", "CI_JOB_NAME": "test", "CI_COMMIT_SHA": "9f3c2a1",
@@ -87,6 +87,31 @@ def test_line_of_the_guide_reports_a_failed_build(
     assert build["origin"]["job"] == "test"
     assert build["origin"]["url"].startswith("https://ci.example")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_jobs_of_a_matrix_are_recorded_as_different_builds(
+    server: LabProcess, home: Path, token: str, tmp_path: Path
+) -> None:
+    if shutil.which("jq") is None or shutil.which("curl") is None:
+        pytest.skip("needs jq and curl")
+    (tmp_path / "build.log").write_text("make: *** [all] Error 1\n")
+    environment = {"PATH": os.environ["PATH"], "BUILDS_URL": server.url, "BUILDS_TOKEN": token}
+    environment |= {**ENVIRONMENTS["GitHub Actions"], "GITHUB_REPOSITORY": "octo/matrix"}
+    legs = [("0", '{"os": "ubuntu", "python": 3.12}', "success"), ("1", '{"os": "macos", "python": 3.11}', "failure")]
+
+    for leg, matrix, status in legs:
+        variables = {**environment, "LEG": leg, "MATRIX": matrix, "STATUS": status}
+        subprocess.run(
+            ["bash", "-e", "-c", line_of("GitHub Actions")], env=variables, cwd=tmp_path, timeout=60, check=True
+        )
+    with server.client() as client:
+        client.headers["Authorization"] = f"Bearer {new_token(home, 'read')}"
+        items = client.get("/builds", params={"project": "octo/matrix"}).json()["items"]
+
+    assert [(item["origin"]["job"], item["result"]["status"]) for item in items] == [
+        ("test macos 3.11", "failed"),
+        ("test ubuntu 3.12", "success"),
+    ]
 
 
 def test_line_of_the_guide_does_not_fail_the_job_where_no_server_answers(tmp_path: Path) -> None:

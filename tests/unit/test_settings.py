@@ -159,6 +159,13 @@ def refused_port(lab: Lab, port: int, *options: str) -> str:
         return lab.run("serve", "--only", "incidents", *options, code=EXIT_UNAVAILABLE).err
 
 
+def test_retention_of_jobs_that_no_time_can_express_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAB_JOBS__DONE_RETENTION_DAYS", "inf")
+
+    with pytest.raises(ConfigurationError, match=r"jobs\.done_retention_days"):
+        load_settings()
+
+
 def test_incidents_only_server_listens_on_9001_unless_port_or_option_is_set(tmp_path: Path) -> None:
     token = {"ACTION_SERVER_TOKEN": "t"}
     (tmp_path / "lab").mkdir()

@@ -256,6 +256,16 @@ def test_promotion_of_a_policy_with_the_same_choices_is_invalid(keeping: Service
 
     assert response.status_code == 200
     assert (response.json()["verdict"], response.json()["low"]) == ("INVALID", None)
+    assert response.json()["reason"].startswith("The policies choose alike in all of these decisions")
+
+
+def test_log_of_a_project_that_always_fails_is_invalid_and_the_reason_says_so(keeping: Services) -> None:
+    log_decisions(keeping, "engine", (0.0, 0.0), 240)
+
+    found = keeping.build_promotion.promote("fixed:1", "engine", author="ada@host")
+
+    assert (found.verdict, found.low) == (Verdict.INVALID, None)
+    assert found.reason.startswith("No build succeeded after any of these decisions")
 
 
 def test_promotion_over_http_names_the_caller_and_can_be_taken_back(keeping: Services) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
+from typing import NoReturn
 
 import pytest
 
@@ -14,8 +16,12 @@ from relab.bootstrap import Services
 from relab.builds.errors import ProjectBusyError
 from relab.builds.models import Build, BuildFailure, BuildStatus
 from relab.builds.monitor.build_file import BuildProject, override
+from relab.builds.monitor.runner import run_build, take_project
+from relab.builds.monitor.workspace import locked_folder
 from relab.builds.service import BuildService
 from relab.experiments.sandbox.limit_watch import LimitWatch
+from relab.experiments.sandbox.local import LocalSandbox
+from relab.experiments.sandbox.protocol import Launch, SandboxError, SandboxLimits
 from support.builds.projects import write_project
 
 MakeProject = Callable[[str], BuildProject]
@@ -214,6 +220,36 @@ def test_program_that_does_not_exist_is_a_failed_build(builds: BuildService, tmp
     assert build.result.failure is BuildFailure.NOT_STARTED
     assert build.result.error is not None
     assert "no-such-program-of-relab" in build.result.error
+
+
+def test_build_whose_sandbox_cannot_start_has_nothing_of_the_log_of_the_last_build(tmp_path: Path) -> None:
+    class DeadSandbox(LocalSandbox):
+        def start(self, launch: Launch) -> NoReturn:
+            raise SandboxError(f"no control group can be made for {launch.command[0]}")
+
+    project = write_project(tmp_path / "project", "echo 'FAILED tests/t.py::test_net - refused'; exit 1\n")
+    working, dead = LocalSandbox(SandboxLimits(), "test-works"), DeadSandbox(SandboxLimits(), "test-dead")
+    working.prepare()
+    with locked_folder(tmp_path / "home", project) as folder:
+        snapshot = take_project(project, folder)
+        first, second = (
+            run_build(project, project.file.defaults, snapshot, folder, sandbox, stop=Event())
+            for sandbox in (working, dead)
+        )
+    working.close()
+
+    assert [*first.tests.tests] == ["tests/t.py::test_net"]
+    assert second.result.failure is BuildFailure.NOT_STARTED
+    assert second.log == ""
+    assert second.tests.tests == {}
+
+
+def test_folder_whose_path_is_not_valid_text_can_be_built(builds: BuildService, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xdcbung"))
+
+    build = run(builds, write_project(folder, "exit 0\n", sandbox="local"))
+
+    assert build.result.status is BuildStatus.SUCCESS
 
 
 def test_cache_keeps_its_content_only_if_it_is_on(builds: BuildService, make_project: MakeProject) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.builds.errors import BuildFolderError
-from relab.builds.models import Build, BuildResult, BuildStatus
-from relab.builds.monitor import abandoned
+from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
+from relab.builds.monitor import abandoned, recording, workspace
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.service import BuildService
 from relab.builds.store import BuildStore
@@ -110,6 +110,23 @@ def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
     assert result.error == "The process of this build ended before the build did."
 
 
+@pytest.mark.parametrize("builds_again", [False, True], ids=["read", "built again"])
+def test_record_that_a_dead_process_left_is_interrupted_although_the_host_has_another_name(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds_again: bool
+) -> None:
+    monkeypatch.setattr(workspace.socket, "gethostname", lambda: "container-1")
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    with monkeypatch.context() as patched:
+        patched.setattr(BuildStore, "finish", lambda *_: None)
+        build = run(builds, project)
+    monkeypatch.setattr(workspace.socket, "gethostname", lambda: "container-2")
+
+    if builds_again:
+        run(builds, project)
+
+    assert builds.get(build.build_id).result.status is BuildStatus.INTERRUPTED
+
+
 def test_read_of_builds_touches_no_folder_without_a_running_record(
     builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +155,45 @@ def test_builds_are_read_while_the_database_cannot_be_written(
         patched.setattr(Database, "write", refuse)
         assert [each.build_id for each in running(builds)] == [build.build_id]
     assert running(builds) == []
+
+
+def test_result_of_a_build_that_ends_while_the_database_is_unavailable_is_stored_later(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        refused.append(1)
+        raise DatabaseUnavailableError("The database restarts.")
+
+    monkeypatch.setattr(recording, "_RETRY_S", 0.01)
+    with waiting_build(builds, tmp_path / "project") as build, monkeypatch.context() as patched:
+        patched.setattr(Database, "write", refuse)
+        (tmp_path / "go").touch()
+        wait_until(lambda: len(refused) > 2, what="the attempts to store the result")
+
+    assert builds.get(build.build_id).result.status is BuildStatus.SUCCESS
+    assert builds.log(build.build_id) == ""
+
+
+def test_result_is_stored_once_if_the_connection_is_lost_after_the_commit(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = BuildStore.finish
+
+    def lose_connection(self: BuildStore, build: Build, log: str | None, tests: Sequence[BuildTest] = ()) -> None:
+        finish(self, build, log, tests)
+        monkeypatch.setattr(BuildStore, "finish", finish)
+        raise DatabaseUnavailableError("The connection was lost.")
+
+    monkeypatch.setattr(recording, "_RETRY_S", 0.01)
+    monkeypatch.setattr(BuildStore, "finish", lose_connection)
+    ended = run(builds, write_project(tmp_path / "project", "echo done\n", sandbox="local"))
+
+    assert builds.get(ended.build_id) == ended
+    assert builds.log(ended.build_id) == "done\n"
+    (counted,) = (series for series in builds.totals() if series.metric.name == "relab_builds")
+    assert counted.totals == {("tiny", "success", ""): 1.0}
 
 
 def test_builds_are_read_although_their_home_cannot_be_listed(

@@ -12,9 +12,20 @@ from relab.bootstrap import Services
 from relab.builds.errors import RlExtraMissingError, TrainingNotFoundError
 from relab.builds.service import BuildSymptoms
 from relab.builds.training import service as training_service
-from relab.builds.training.service import TrainingRequest
-from relab.jobs.models import Lane
+from relab.builds.training.service import TrainingRequest, TrainingService
+from relab.cli.builds import train as train_command
+from relab.jobs import repository, runner
+from relab.jobs.models import JobStatus, Lane
+from relab.jobs.queue import SWEEP_LEASE
 from support.components.rl import require_rl
+from support.lab.in_process import InProcessLab
+
+
+def leave_lease(services: Services) -> None:
+    """Leave the lease of a worker that was killed a moment ago; it still seems alive."""
+    now = services.clock.now_us()
+    with services.database.write() as unit:
+        repository.take_lease(unit.session, SWEEP_LEASE, "killed", now, now + 3_000_000_000)
 
 
 def test_without_the_extra_a_training_is_rejected_with_the_command_that_installs_it(
@@ -78,3 +89,38 @@ def test_training_whose_file_cannot_be_written_fails_with_the_reason(make_servic
     ended = services.build_training.get(waiting.training_id)
     assert ended.status == "failed"
     assert "cannot be written" in ended.message
+
+
+def test_command_runs_a_training_that_no_worker_starts(
+    make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(self: TrainingService, training_id: str, _request: TrainingRequest) -> None:
+        self._progress.publish(training_id, status="done", step="train", pct=100, message="The policy is trained.")
+
+    monkeypatch.setattr(training_service, "require_rl", lambda: None)
+    monkeypatch.setattr(TrainingService, "train", trained)
+    monkeypatch.setattr(train_command, "PATIENCE_S", 0.1)
+    services = make_services()
+    leave_lease(services)
+
+    printed = InProcessLab(services.settings.home, {}, prepared=False).run("builds", "train").out
+
+    assert printed == "  0 %  The training waits for a worker.\n100 %  The policy is trained.\n"
+    assert services.queue.list()[0].status is JobStatus.DONE
+
+
+def test_command_repeats_a_training_that_an_unexpected_error_ends_and_prints_the_error(
+    make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: TrainingService, _training_id: str, _request: TrainingRequest) -> None:
+        raise ImportError("libtorch is damaged")
+
+    monkeypatch.setattr(training_service, "require_rl", lambda: None)
+    monkeypatch.setattr(TrainingService, "train", broken)
+    monkeypatch.setattr(runner, "BACKOFF_FIRST_S", 0.01)
+    services = make_services()
+
+    printed = InProcessLab(services.settings.home, {}, prepared=False).run("builds", "train", code=1).out
+
+    assert printed.endswith("  0 %  ImportError: libtorch is damaged\n")
+    assert services.queue.list()[0].status is JobStatus.PARKED

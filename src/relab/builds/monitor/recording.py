@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 from relab.builds.errors import BuildFolderError
-from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus
+from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus, BuildTest
 from relab.builds.monitor.abandoned import end_abandoned
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.monitor.kept import KeptFolders
@@ -19,7 +21,15 @@ from relab.builds.store import BuildStore
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
+from relab.core.logging import get_logger
 from relab.experiments.workspace.snapshots import ProjectSnapshot
+from relab.storage.errors import ConstraintError, DatabaseUnavailableError
+
+_OUTAGE_S: Final = 60.0
+"""How long the end of a build is stored again while the database is unavailable: longer than a restart of a database."""
+_RETRY_S: Final = 1.0
+
+_log = get_logger(__name__)
 
 
 class ProjectBuilds:
@@ -58,6 +68,7 @@ class ProjectBuilds:
         Raises:
             BuildSandboxError: the sandbox that the build file requires does not work here.
             BuildFolderError: a file of the build cannot be written; the record becomes `interrupted`, with the reason.
+            DatabaseUnavailableError: the build is not stored, because the database is unavailable for a longer time.
         """
         opened = open_sandbox(self.project, configuration, self._folder)
         build = Build(
@@ -94,8 +105,38 @@ class ProjectBuilds:
         if measured.cause is not None and measured.result.status is BuildStatus.FAILED:
             known |= {"failure_group": measured.cause.group_of(build.project), "failure_line": measured.cause.line}
         build = build.model_copy(update=known)
-        self._store.finish(build, measured.log, tests)
+        self._store_end(build, measured.log, tests, stop)
         return build
+
+    def _store_end(self, build: Build, log: str, tests: Sequence[BuildTest], stop: Event) -> None:
+        """Store the end of a build with its log and test results. While the database is unavailable, try again.
+
+        Args:
+            build: the build with its result.
+            log: the log of the build, shortened.
+            tests: the results of its tests.
+            stop: when set, the end is not stored again.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable for more than `_OUTAGE_S` seconds, or `stop` is set.
+        """
+        deadline, is_repeated = time.monotonic() + _OUTAGE_S, False
+        while True:
+            try:
+                self._store.finish(build, log, tests)
+            except DatabaseUnavailableError as error:
+                if stop.is_set() or time.monotonic() >= deadline:
+                    raise
+                _log.warning("build_waits_for_database", build_id=build.build_id, error=str(error))
+                is_repeated = True
+                stop.wait(_RETRY_S)
+            except ConstraintError:
+                if not is_repeated:
+                    raise
+                # The connection was lost after the commit, so the end is stored already.
+                return
+            else:
+                return
 
 
 @contextmanager

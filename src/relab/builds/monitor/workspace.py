@@ -22,7 +22,9 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, clone
 from relab.experiments.workspace.untrusted_trees import remove_tree, walk
 
 LOCK: Final = "lock"
-"""The name of the file in a project's folder that a process locks while it builds the project."""
+"""The name of the file in a project's folder that a process locks while it builds the project.
+
+It contains the name of the host on which the project was first built in this folder."""
 _KEY_LENGTH: Final = 16
 _LOCK_WAIT_S: Final = 0.5
 """Longer than it takes to move kept files away, so that their removal never makes a build fail."""
@@ -43,8 +45,12 @@ class BuildFolder:
 
     @property
     def identity(self) -> str:
-        """A digest of this host's name and the path of the folder; each process of this host computes the same."""
-        return hashlib.sha256(f"{socket.gethostname()}\0{self.root.absolute()}".encode()).hexdigest()
+        """A digest of the host's name and the path of the folder; each process of this host computes the same.
+
+        The name is that of the first build in the folder, because a host may get another name: a container has a new
+        one whenever it is made anew.
+        """
+        return _digest(_first_host(self.root) or socket.gethostname(), self.root.absolute())
 
     @property
     def log(self) -> Path:
@@ -90,6 +96,8 @@ class BuildFolder:
         """
         folders = self.folders(snapshot, keeps_cache=keeps_cache)
         remove_tree(self.root / "attempt")
+        # A build whose sandbox cannot start writes no log, and must not get that of the last build.
+        self.log.unlink(missing_ok=True)
         earlier = self.root / "earlier"
         remove_tree(earlier)
         copied = self._take_copied()
@@ -144,12 +152,14 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
         ProjectBusyError: another process builds the project.
         BuildFolderError: the folder cannot be created or locked.
     """
-    key = hashlib.sha256(f"{project.file.name}\0{project.root}".encode()).hexdigest()[:_KEY_LENGTH]
+    key = _digest(project.file.name, project.root)[:_KEY_LENGTH]
     root = home / key
     with ExitStack() as stack:
         try:
             root.mkdir(parents=True, exist_ok=True)
             is_ours = stack.enter_context(try_lock(root, wait_s=_LOCK_WAIT_S))
+            if is_ours and not _first_host(root):
+                (root / LOCK).write_text(socket.gethostname())
         except OSError as error:
             raise BuildFolderError(f"{root} cannot be used: {error.strerror}.", remedy="Check RELAB_HOME.") from error
         if not is_ours:
@@ -178,6 +188,20 @@ def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
         yield is_ours
     finally:
         os.close(descriptor)
+
+
+def _first_host(root: Path) -> str:
+    """Return the name of the host on which a project was first built in a folder; empty if it is unknown."""
+    try:
+        return (root / LOCK).read_text(errors="replace")
+    except OSError:
+        # The file is missing, or belongs to another user. Without access to it, the folder cannot be locked either.
+        return ""
+
+
+def _digest(name: str, path: Path) -> str:
+    # The bytes of the path, because a path need not be valid text.
+    return hashlib.sha256(name.encode() + b"\0" + os.fsencode(path)).hexdigest()
 
 
 def _locked(descriptor: int) -> bool:

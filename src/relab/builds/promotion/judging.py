@@ -38,7 +38,7 @@ class PromotionVerdict:
         reason: the reason for the verdict in one sentence.
         gain: the estimated mean reward of the candidate minus that of the current policy.
         interval: the confidence interval of the gain. It is infinite if both policies choose the same action in each
-            logged situation.
+            logged situation, or if no build after a decision succeeded.
         count: the number of evaluated decisions.
         effective_count: the effective sample size, for the policy for which it is smaller: the number of decisions of
             equal weight that would carry as much information.
@@ -69,11 +69,12 @@ def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[Logg
     # Paired, because both rewards belong to the same decision; decisions of one pass form a cluster.
     found = paired_delta(list(rewards[0] - rewards[1]), [decision.group for decision in decisions], level=LEVEL)
     effective = min(effective_count(policy, decisions) for policy in (candidate, current))
-    verdict, reason = _decide(found.estimate, found.interval, effective)
+    has_success = any(decision.reward > 0 for decision in decisions)
+    verdict, reason = _decide(found.estimate, found.interval, effective, has_success=has_success)
     return PromotionVerdict(verdict, reason, found.estimate, found.interval, len(decisions), effective)
 
 
-def _decide(gain: float, interval: Interval, effective: float) -> tuple[Verdict, str]:
+def _decide(gain: float, interval: Interval, effective: float, *, has_success: bool) -> tuple[Verdict, str]:
     shown = f"the gain is {gain:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
     if effective < LEAST_EFFECTIVE:
         return Verdict.INVALID, (
@@ -81,10 +82,8 @@ def _decide(gain: float, interval: Interval, effective: float) -> tuple[Verdict,
             "needed. Let a policy that explores, such as random, decide for some more builds."
         )
     if isinf(interval.low):
-        return (
-            Verdict.INVALID,
-            "The policies choose alike in all of these decisions, so the log cannot tell them apart.",
-        )
+        why = "The policies choose alike in all" if has_success else "No build succeeded after any"
+        return Verdict.INVALID, f"{why} of these decisions, so the log cannot tell the policies apart."
     if Gate("reward", at_least=True, threshold=LEAST_GAIN).judge(interval) is Verdict.FAIL:
         return Verdict.FAIL, f"No gain of {LEAST_GAIN} is compatible with the log: {shown}."
     if interval.low > 0 and gain >= LEAST_GAIN:

@@ -62,7 +62,7 @@ class Promotion(BaseModel):
         verdict, reason: the verdict, and the reason for it in one sentence. With PASS, the policy is in use.
         gain, low, high: the estimated gain in mean reward, and the limits of its confidence interval. The limits are
             None if the log does not determine the gain, because both policies choose the same action in each logged
-            situation.
+            situation, or no build after a decision succeeded.
         count, effective_count: the number of evaluated decisions, and the effective sample size (the number of
             decisions of equal weight that would carry as much information).
         flag: the key of the flag that holds the policy of this project; None without a PASS.

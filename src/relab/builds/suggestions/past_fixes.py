@@ -39,7 +39,8 @@ def past_fixes(
 
     Each failed build is compared with later successful builds of the same input (the project's files). Two builds have
     the same input if the digests of their files are equal. relab does not know the files of a build that it did not
-    run; such builds have the same input if commit and job are equal.
+    run; such builds have the same input if commit and job are equal. If the job is unknown, or the build was recorded
+    from JUnit XML, the input is unknown too.
 
     Args:
         failures: builds of one project that failed in the same way, newest first.
@@ -134,6 +135,10 @@ def _input_of(build: Build) -> tuple[str | None, ...]:
     """
     if build.origin is None:
         return (build.input_digest,)
+    # Without a job, two builds of a commit may be different jobs, such as tests and lint. A JUnit XML file has only the
+    # tests of a job, which may pass in a job that fails.
+    if build.origin.job is None or build.origin.kind == "junit":
+        return (None,)
     return build.origin.commit, build.origin.job, "recorded"
 
 

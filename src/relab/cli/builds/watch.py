@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.builds.optimizer.policies.registry import POLICY_CHOICES
+from relab.builds.optimizer.policies.registry import POLICY_CHOICES, check_policy
 from relab.cli.builds.groups import print_recurrence
 from relab.cli.builds.output import knob_values, print_monitor, print_optimizer, print_pass_facts, print_responder
 from relab.cli.builds.tests import print_tests
@@ -54,7 +54,7 @@ def watch(
     uses the optimizer's policy that is the project's default at that time. An error in a pass, such as a locked project,
     is reported. The next pass starts as planned.
 
-    Exit code 0: Ctrl-C or --passes ended the command. 64: the build file or a knob was invalid at the start.
+    Exit code 0: Ctrl-C or --passes ended the command. 64: the build file, a knob or --policy was invalid at the start.
     """
     from relab.builds.service import WatchPlan, override, read_project
 
@@ -62,6 +62,8 @@ def watch(
     # Mistakes of the command line end the command before its first pass.
     read = read_project(project)
     read.file.check(override(read.file.defaults, values))
+    if policy is not None:
+        check_policy(policy)
     numbers = itertools.count(1)
     with open_services() as services, stoppable() as stop:
         services.builds.watch(

@@ -34,9 +34,11 @@ def passed(configuration: BuildConfiguration = LARGE, *, digest: str | None = "a
     return made(BuildStatus.SUCCESS, configuration, digest=digest)
 
 
-def reported(status: BuildStatus, *, job: str = "test", commit: str | None = "c1", **settings: str) -> Build:
+def reported(
+    status: BuildStatus, *, job: str | None = "test", commit: str | None = "c1", kind: str = "report", **settings: str
+) -> Build:
     build = made(status, digest=f"differs{next(_NUMBERS)}")
-    origin = BuildOrigin(kind="report", commit=commit, job=job, configuration=settings)
+    origin = BuildOrigin(kind=kind, commit=commit, job=job, configuration=settings)
     return build.model_copy(update={"configuration": None, "origin": origin})
 
 
@@ -115,3 +117,13 @@ def test_builds_of_a_ci_are_compared_by_commit_and_job_and_secrets_in_their_sett
     assert past_fixes([before], [reported(BuildStatus.SUCCESS, job="lint", memory="4g")]) == ()
     unknown = reported(BuildStatus.FAILED, commit=None)
     assert past_fixes([unknown], [reported(BuildStatus.SUCCESS, commit=None, memory="4g")]) == ()
+
+
+def test_success_of_a_commit_is_no_past_fix_if_it_may_be_another_job() -> None:
+    before = reported(BuildStatus.FAILED)
+    nameless = reported(BuildStatus.FAILED, job=None)
+    junit = reported(BuildStatus.FAILED, kind="junit")
+
+    assert past_fixes([nameless], [reported(BuildStatus.SUCCESS, job=None)]) == ()
+    assert past_fixes([before], [reported(BuildStatus.SUCCESS, kind="junit")]) == ()
+    assert past_fixes([junit], [reported(BuildStatus.SUCCESS, kind="junit")]) == ()
