@@ -35,8 +35,10 @@ def worker(
     import threading
 
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # `nohup` starts a process that ignores SIGHUP, which is the end of its terminal.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     if parent_pipe is not None:
         # Ctrl-C reaches the whole process group, but only the parent stops its child.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
