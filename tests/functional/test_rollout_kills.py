@@ -125,7 +125,8 @@ def test_flags_are_restored_after_each_of_twenty_kills(tmp_path: Path) -> None:
     assert changed > 0
 
 
-def test_ctrl_c_restores_the_flags(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["ctrl-c", "closed terminal"])
+def test_signal_restores_the_flags(tmp_path: Path, number: signal.Signals) -> None:
     with small_service() as service:
         started = threading.Event()
         service.on_work = lambda: started.set() if service.flags != ServiceFlags() else None
@@ -134,7 +135,7 @@ def test_ctrl_c_restores_the_flags(tmp_path: Path) -> None:
         process.start(wait=False)
         try:
             assert started.wait(60), process.log()
-            assert process.stop(signal.SIGINT) == 130
+            assert process.stop(number) == 130
         finally:
             process.destroy()
 

@@ -65,3 +65,31 @@ def test_rollout_continues_after_its_worker_was_killed(tmp_path: Path) -> None:
         assert service.flags == ServiceFlags()
         rows = installation.query("SELECT attempts FROM jobs WHERE job_id = :id", id=ended["rollout_id"])
         assert rows == [(2,)]
+
+
+def test_rollout_of_a_stopped_server_restores_its_flags_and_continues_later(tmp_path: Path) -> None:
+    installation = Installation.on_sqlite(tmp_path)
+    with small_service() as service:
+        # It lasts longer than a server waits for its worker.
+        experiment = {
+            "qps": 20, "window_sec": 1, "warmup_sec": 0, "rounds": 60, "flow_policy": "fixed", "conc_cap": CONC_CAP,
+            "routing_mode": "keep",
+        }  # fmt: skip
+        with installation.serve() as server, server.client() as client:
+            posted = client.post("/rollouts", json={"base_url": service.url, "timeout": 5, "experiment": experiment})
+            path = posted.headers["Location"]
+            wait_until(lambda: len(client.get(path).json()["windows"]) >= 2, what="the first round", within_s=60)
+            wait_until(lambda: service.flags.control.max_concurrency == CONC_CAP, what="arm B", within_s=60)
+            kept = client.get(path).json()["windows"][:2]
+
+            assert server.stop(signal.SIGTERM) == 0
+
+            assert service.flags == ServiceFlags()
+        assert installation.job_status(posted.json()["rollout_id"]) == "pending"
+        with installation.serve() as server, server.client() as client:
+            wait_until(lambda: len(client.get(path).json()["windows"]) >= 6, what="further rounds", within_s=60)
+
+            assert client.get(path).json()["windows"][:2] == kept
+            client.post(f"{path}/stop")
+            wait_until(lambda: client.get(path).json()["status"] == "interrupted", what="the end", within_s=60)
+            assert service.flags == ServiceFlags()

@@ -102,6 +102,14 @@ def test_a_worker_that_is_stopped_as_soon_as_it_starts_ends(
     assert "Traceback" not in worker.log()
 
 
+def test_worker_whose_terminal_is_closed_stops_cleanly(tmp_path: Path) -> None:
+    with Installation.on_sqlite(tmp_path).worker() as worker:
+        wait_until(lambda: "worker_started" in worker.log(), what="the worker being at work")
+
+        assert worker.stop(signal.SIGHUP) == 0
+    assert "Traceback" not in worker.log()
+
+
 def _installation(request: pytest.FixtureRequest, home: Path, back_end: str) -> Installation:
     if back_end == "sqlite+embedded":
         return Installation.on_sqlite(home)

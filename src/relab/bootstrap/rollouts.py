@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import TYPE_CHECKING
 
 from relab.bootstrap.foundation import Foundation
@@ -52,10 +53,11 @@ def build_rollouts(
     )
 
 
-def subscriptions(service: Callable[[], RolloutService]) -> Sequence[Subscription]:
+def subscriptions(service: Callable[[], RolloutService], worker_stop: Callable[[], Event]) -> Sequence[Subscription]:
     """Return the job handlers of rollouts: for each job name, the function that a worker calls.
 
-    `service` returns the service of rollouts; it is called only when the first job runs.
+    `service` returns the service of rollouts; it is called only when the first job runs. `worker_stop` returns the event
+    that is set when the worker stops; it is called when a job begins.
     """
-    handlers = RolloutHandlers(service)
+    handlers = RolloutHandlers(service, worker_stop)
     return [Subscription(EXECUTE_JOB, handlers.execute, handlers.execution_parked)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -151,26 +151,34 @@ class Services(Foundation):
         """
         prepare(self.database)
 
-    def subscriptions(self) -> Sequence[Subscription]:
-        """Return the job handlers of telemetry, root cause analysis, rollouts and builds; workers call them."""
+    def subscriptions(self, worker_stop: Callable[[], threading.Event] = threading.Event) -> Sequence[Subscription]:
+        """Return the job handlers of telemetry, root cause analysis, rollouts and builds; workers call them.
+
+        `worker_stop` returns the event that is set when the worker stops. By default, the worker finishes its job.
+        """
         from relab.bootstrap import builds, rca, rollouts, telemetry
 
         return [
             *telemetry.subscriptions(self.telemetry),
             *rca.subscriptions(self.rca, lambda: self.notices),
-            *rollouts.subscriptions(lambda: self.rollouts),
+            *rollouts.subscriptions(lambda: self.rollouts, worker_stop),
             *builds.subscriptions(lambda: self.build_training),
         ]
 
-    def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
-        """Return a job runner for one worker; it runs only jobs in these lanes (classes of urgency)."""
+    def runner(
+        self, lanes: Sequence[Lane] = LANES, worker_stop: Callable[[], threading.Event] = threading.Event
+    ) -> JobRunner:
+        """Return a job runner for one worker; it runs only jobs in these lanes (classes of urgency).
+
+        `worker_stop` is the argument of `subscriptions`.
+        """
         from relab.jobs.runner import JobRunner
 
         jobs = self.settings.jobs
         return JobRunner(
             self.database,
             self.clock,
-            self.subscriptions(),
+            self.subscriptions(worker_stop),
             lease_s=jobs.lease_s,
             lanes=lanes,
             time_limits=time_limits(jobs),
@@ -220,7 +228,9 @@ class Services(Foundation):
         from relab.jobs.worker import Sweeper, work_until
 
         jobs = self.settings.jobs
-        runner = self.runner(lanes)
+        runner = self.runner(lanes, lambda: stop)
+        # RQ calls `run_queued_job` in this process, which has a runner of its own.
+        _rq_worker.stop = stop
 
         def work() -> None:
             self.housekeep(runner)
@@ -316,8 +326,17 @@ def run_queued_job(job_id: str) -> None:
     _process_runner().run_next(job_id)
 
 
+class _RqWorker:
+    """The RQ worker of this process; `stop` is set when it stops."""
+
+    stop = threading.Event()
+
+
+_rq_worker = _RqWorker()
+
+
 @functools.cache
 def _process_runner() -> JobRunner:
     services = build(load_settings())
     services.prepare()
-    return services.runner()
+    return services.runner(worker_stop=lambda: _rq_worker.stop)

@@ -53,7 +53,7 @@ EXIT_INTERNAL = 70
 EXIT_BUDGET = 75
 """A ceiling of the budget ended the run (EX_TEMPFAIL of sysexits.h: to be tried again, here with a higher ceiling)."""
 EXIT_INTERRUPTED = 130
-"""Ctrl-C or SIGTERM ended the command (128 + SIGINT, as shells report it)."""
+"""Ctrl-C, SIGTERM or SIGHUP ended the command (128 + SIGINT, as shells report it)."""
 EXIT_CLOSED_PIPE = 141
 """The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 

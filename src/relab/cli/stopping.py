@@ -1,4 +1,4 @@
-"""Replace the effect of Ctrl-C and SIGTERM while a block runs."""
+"""Replace the effect of Ctrl-C, SIGTERM and SIGHUP while a block runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from threading import Event
 
 @contextmanager
 def stoppable() -> Iterator[Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; a second signal has no effect."""
+    """Yield an event that Ctrl-C, SIGTERM or SIGHUP sets; a second signal has no effect.
+
+    A process receives SIGHUP when its terminal is closed or its SSH connection is lost. If the process ignores SIGHUP,
+    because `nohup` started it, it continues to ignore the signal.
+    """
     stop = Event()
-    with stop_signals(stop.set):
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    with stop_signals(stop.set, *(() if ignores_hangup else (signal.SIGHUP,))):
         yield stop
 
 
 @contextmanager
-def stop_signals(pressed: Callable[[], object]) -> Iterator[None]:
-    """Call `pressed` at each Ctrl-C or SIGTERM in the block, in place of the usual effect of these signals."""
-    kept = {number: signal.signal(number, lambda *_: pressed()) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_signals(pressed: Callable[[], object], *others: signal.Signals) -> Iterator[None]:
+    """Call `pressed` at each Ctrl-C, SIGTERM or signal of `others` in the block, in place of their usual effect."""
+    numbers = (signal.SIGINT, signal.SIGTERM, *others)
+    kept = {number: signal.signal(number, lambda *_: pressed()) for number in numbers}
     try:
         yield
     finally:

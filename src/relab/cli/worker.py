@@ -23,7 +23,9 @@ def worker(
     ] = None,
     parent_pipe: Annotated[int | None, typer.Option(hidden=True, help="Stop when this pipe closes.")] = None,
 ) -> None:
-    """Run queued jobs until the worker is stopped. The worker finishes the job that it is running.
+    """Run queued jobs until the worker is stopped. The worker finishes the job that it is running, except a rollout.
+
+    It restores the flags of a rollout, and another worker continues the rollout.
 
     Start any number of workers, on any machine that can connect to the database (and to Redis, with RQ). A worker
     starts no background or long job while an interactive job waits. A long job may take hours; start a second worker
@@ -33,8 +35,10 @@ def worker(
     import threading
 
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # `nohup` starts a process that ignores SIGHUP, which is the end of its terminal.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     if parent_pipe is not None:
         # Ctrl-C reaches the whole process group, but only the parent stops its child.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

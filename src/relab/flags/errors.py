@@ -10,8 +10,14 @@ class FlagNotFoundError(NotFoundError):
 
     code = "flag_not_found"
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"There is no flag {key[:200]!r}.")
+    def __init__(self, key: str, *, is_archived: bool = False) -> None:
+        if is_archived:
+            super().__init__(
+                f"The flag {key!r} is archived, so it has no value.",
+                remedy="Roll it back to a version to bring it back.",
+            )
+        else:
+            super().__init__(f"There is no flag {key[:200]!r}.")
 
 
 class FlagVersionNotFoundError(NotFoundError):

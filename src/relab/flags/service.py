@@ -234,7 +234,7 @@ class FlagService:
         """
         flag = self.get(key)
         if flag.is_archived:
-            raise FlagNotFoundError(key)
+            raise FlagNotFoundError(key, is_archived=True)
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:

@@ -43,6 +43,12 @@ class TargetLeaseLostError(ConflictError):
     code = "lease_lost"
 
 
+class WorkerStoppingError(UnavailableError):
+    """The worker stops during a rollout. It has restored the flags, and another worker continues the rollout."""
+
+    code = "worker_stopping"
+
+
 class EndNotStoredError(UnavailableError):
     """The new flags are in force, but the end of the rollout could not be stored, published or reported to clients."""
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.jobs.models import Job
-from relab.rollouts.errors import EndNotStoredError, RolloutNotFoundError, TargetBusyError, TargetLeaseLostError
+from relab.rollouts.errors import (
+    EndNotStoredError,
+    RolloutNotFoundError,
+    TargetBusyError,
+    TargetLeaseLostError,
+    WorkerStoppingError,
+)
+from relab.rollouts.execution.halt import JobStop
 from relab.storage.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -23,10 +30,13 @@ class RolloutHandlers:
 
     Args:
         service: builds the service of rollouts; called when the first job runs.
+        worker_stop: returns the event that is set when the worker stops. A rollout can last for hours, so the worker
+            does not finish it then: it restores the flags, and another worker continues the rollout.
     """
 
-    def __init__(self, service: Callable[[], RolloutService]) -> None:
+    def __init__(self, service: Callable[[], RolloutService], worker_stop: Callable[[], Event]) -> None:
         self._service = service
+        self._worker_stop = worker_stop
 
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout `args["rollout_id"]`.
@@ -38,12 +48,13 @@ class RolloutHandlers:
             DatabaseUnavailableError: the database is unavailable; a retry of the job can succeed.
             EndNotStoredError: the new flags are in force, but this could not be stored or reported.
             TargetLeaseLostError: another process has taken over the rollout.
+            WorkerStoppingError: the worker stops; a retry of the job continues the rollout.
             RelabError: the target is in use, or its flags must still be restored; a retry of the job can succeed.
         """
         service, rollout_id = self._service(), args["rollout_id"]
         try:
-            service.execute(rollout_id, Event())
-        except (DatabaseUnavailableError, EndNotStoredError, TargetLeaseLostError):
+            service.execute(rollout_id, JobStop(self._worker_stop()))
+        except (DatabaseUnavailableError, EndNotStoredError, TargetLeaseLostError, WorkerStoppingError):
             raise
         except RolloutNotFoundError as error:
             _log.warning("rollout_missing", rollout_id=rollout_id, error=str(error))

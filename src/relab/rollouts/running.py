@@ -10,7 +10,7 @@ from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
 from relab.progress.service import ProgressLog
 from relab.rollouts.agent_run import send_to_telemetry
-from relab.rollouts.errors import EndNotStoredError, TargetLeaseLostError
+from relab.rollouts.errors import EndNotStoredError, TargetLeaseLostError, WorkerStoppingError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.record import RolloutRecord, RolloutStatus
@@ -106,6 +106,7 @@ class RolloutRunner:
             TargetLeaseLostError: another process has taken over the rollout.
             DatabaseUnavailableError, EndNotStoredError: the end cannot be stored; a later process ends or continues the
                 rollout.
+            WorkerStoppingError: the worker stops; another worker continues the rollout.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 
@@ -114,7 +115,7 @@ class RolloutRunner:
         try:
             with obeying_requests(self._store, record.rollout_id, stop):
                 ended = execution.run()
-        except (TargetLeaseLostError, DatabaseUnavailableError, EndNotStoredError):
+        except (TargetLeaseLostError, DatabaseUnavailableError, EndNotStoredError, WorkerStoppingError):
             raise
         except Exception as error:  # noqa: BLE001 raised by `conclude`
             values = {

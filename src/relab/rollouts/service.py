@@ -225,13 +225,13 @@ class RolloutService:
         """Execute a queued rollout, or continue a rollout whose worker has died, and return its record.
 
         Complete rounds (one measurement of each set of flags) are not measured again. If the rollout is over, nothing
-        is measured; changed flags are restored. If `stop` is set, the rollout ends early and its flags are restored.
+        is measured; changed flags are restored. If `stop` (a `JobStop`) is set, the flags are restored and the execution ends.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            TargetBusyError: another rollout of the same flags is running; a retry can succeed.
+            TargetBusyError, DatabaseUnavailableError: another rollout uses the flags, or there is no database; try again.
             TargetLeaseLostError: another process has taken over the rollout.
-            DatabaseUnavailableError: the database is unavailable; a retry can succeed.
+            WorkerStoppingError: the worker stops; the flags were restored, and a retry continues the rollout.
             EndNotStoredError: the new flags are in force, but this could not be stored or reported.
             RelabError: the rollout cannot be executed, or failed.
         """

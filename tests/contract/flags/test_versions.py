@@ -106,7 +106,7 @@ def test_archived_flag_has_no_value_and_accepts_only_a_rollback(flags: FlagServi
         assert "version 2" in caught.value.message
     with pytest.raises(FlagExistsError):
         flags.create(key, content(), author="ann")
-    with pytest.raises(FlagNotFoundError):
+    with pytest.raises(FlagNotFoundError, match="is archived, so it has no value"):
         flags.evaluate(key, {})
     assert key not in {item.key for item in flags.list_flags(limit=500).items}
     assert key not in {result.key for result in flags.evaluate_all({})}

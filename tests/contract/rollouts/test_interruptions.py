@@ -43,7 +43,7 @@ def queued(lab: RolloutLab, *, timeout: float = 2) -> str:
 
 def run_job(lab: RolloutLab, rollout_id: str) -> None:
     """Execute the job of a rollout, as a worker does."""
-    RolloutHandlers(lambda: lab.services.rollouts).execute({"rollout_id": rollout_id})
+    RolloutHandlers(lambda: lab.services.rollouts, threading.Event).execute({"rollout_id": rollout_id})
 
 
 def test_queued_rollout_restores_the_flags_and_continues_after_its_worker_died(lab: RolloutLab) -> None:

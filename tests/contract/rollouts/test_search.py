@@ -14,7 +14,7 @@ import yaml
 
 from relab.bootstrap import Services, build
 from relab.core.errors import RelabError, UnavailableError
-from relab.rollouts.errors import ChangesForbiddenError, PlanInvalidError
+from relab.rollouts.errors import ChangesForbiddenError, FlagsNotAppliedError, PlanInvalidError
 from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.search.service import RolloutSearch, SearchResult, new_search, read_result, read_search
 from relab.settings import load_settings
@@ -216,6 +216,37 @@ def test_search_that_lost_its_target_continues_from_its_stored_rollouts(
 
     assert len(found.candidates) == 4
     assert lab.service.limit == BEST
+
+
+def test_candidate_whose_value_the_service_reduces_is_not_chosen(lab: Lab) -> None:
+    lab.service.max_limit = 30
+    lab.p95_by_limit[30] = 10.0
+
+    found = lab.run(lab.search(parameters={"subject.flags.b": {"values": [20, 40]}}))
+
+    measured, reduced = found.candidates
+    assert measured.problem is None
+    assert reduced.rollout_id is None
+    assert reduced.problem is not None
+    assert "have other values (the value is 30, not 40)" in reduced.problem
+    assert found.chosen == measured.number
+    assert lab.service.limit == 20
+
+
+def test_search_ends_if_the_flags_of_a_candidate_cannot_be_restored(lab: Lab) -> None:
+    lab.service.max_limit = 30
+    lab.p95_by_limit |= {20: 130.0, 30: 130.0}
+
+    def forget_restorations() -> None:
+        lab.service.forgets = lab.service.limit == 30
+
+    lab.service.on_request = forget_restorations
+
+    with pytest.raises(FlagsNotAppliedError, match="the value is 30, not 10"):
+        lab.run(lab.search(parameters={"subject.flags.b": {"values": [20, 40]}}))
+
+    assert not read_result(lab.saved()).finished
+    assert lab.service.limit == 30
 
 
 def test_finished_search_is_not_repeated(finished: tuple[Lab, SearchResult]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from relab.rollouts.errors import RolloutStateError
+from relab.rollouts.errors import RolloutStateError, WorkerStoppingError
 from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.handlers import RolloutHandlers
 from relab.rollouts.record import RolloutRecord, RolloutStatus
@@ -21,9 +23,10 @@ def queued(lab: RolloutLab, *, rounds: int = 3) -> str:
     return lab.services.rollouts.request(plan, by="api").rollout_id
 
 
-def run_job(lab: RolloutLab, rollout_id: str) -> None:
-    """Execute the job of a rollout, as a worker does."""
-    RolloutHandlers(lambda: lab.services.rollouts).execute({"rollout_id": rollout_id})
+def run_job(lab: RolloutLab, rollout_id: str, worker_stop: threading.Event | None = None) -> None:
+    """Execute the job of a rollout, as a worker does that ends when `worker_stop` is set."""
+    stop = worker_stop or threading.Event()
+    RolloutHandlers(lambda: lab.services.rollouts, lambda: stop).execute({"rollout_id": rollout_id})
 
 
 def test_rollout_that_is_stopped_while_the_flags_of_arm_b_are_in_force_restores_them(lab: RolloutLab) -> None:
@@ -100,3 +103,32 @@ def test_rollout_that_is_over_cannot_be_stopped(lab: RolloutLab) -> None:
         lab.services.rollouts.stop(rollout_id, by="ann")
 
     assert lab.last().status is RolloutStatus.DONE
+
+
+def test_rollout_of_a_stopped_worker_restores_the_flags_and_continues_later(lab: RolloutLab) -> None:
+    rollout_id, worker_stop = queued(lab), threading.Event()
+    seen: list[int] = []
+
+    def stop_worker_in_arm_b() -> None:
+        seen.append(lab.limit())
+        if lab.limit() == CONC_CAP and len(lab.last().windows) >= 3:
+            worker_stop.set()
+
+    lab.service.on_work = stop_worker_in_arm_b
+    with pytest.raises(WorkerStoppingError):
+        run_job(lab, rollout_id, worker_stop)
+
+    left = lab.last()
+    assert seen[-1] == CONC_CAP
+    assert lab.limit() == 32
+    assert left.status is RolloutStatus.RUNNING
+    assert left.error is None
+    assert not lab.services.rollouts.must_restore(rollout_id)
+    lab.service.on_work = lambda: None
+    run_job(lab, rollout_id)
+
+    ended = lab.last()
+    assert ended.status is RolloutStatus.DONE
+    assert ended.windows[:2] == left.windows[:2]
+    assert [window.index for window in ended.windows] == [0, 1, 2, 3, 4, 5]
+    assert lab.limit() == 32

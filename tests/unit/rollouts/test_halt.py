@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from relab.rollouts.execution.halt import Halt, HaltReason
+from relab.rollouts.execution.halt import Halt, HaltReason, JobStop
 
 
 def test_measurement_stays_stopped_after_an_expired_lease_is_extended_again() -> None:
@@ -38,6 +38,30 @@ def test_first_reason_to_stop_ends_a_measurement_and_its_waiting(halt: Halt, rea
     assert halt.reason is reason
     assert halt.is_set() is (reason is not None)
     assert halt.sleep(0) is (reason is None)
+
+
+@pytest.mark.parametrize(
+    ("is_requested", "is_worker_stopping", "reason"),
+    [
+        (False, False, None),
+        (False, True, HaltReason.WORKER),
+        (True, False, HaltReason.STOPPED),
+        (True, True, HaltReason.STOPPED),
+    ],
+)
+def test_request_of_a_person_comes_before_a_worker_that_stops(
+    is_requested: bool, is_worker_stopping: bool, reason: HaltReason | None
+) -> None:
+    worker = Event()
+    stop = JobStop(worker)
+    halt = Halt(stop, budget_s=0, still_leased=lambda: True)
+    if is_worker_stopping:
+        worker.set()
+    if is_requested:
+        stop.set()
+
+    assert halt.reason is reason
+    assert worker.is_set() is is_worker_stopping
 
 
 def test_only_a_budget_has_seconds_left() -> None:

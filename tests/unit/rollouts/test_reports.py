@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relab.rollouts.errors import ReportFolderError
 from relab.rollouts.judging import effects_by_round, judge
 from relab.rollouts.models import Arm, RouteFigures
 from relab.rollouts.plans.models import Plan
@@ -360,31 +358,6 @@ def test_all_files_are_written_and_the_history_is_appended(tmp_path: Path) -> No
         "message": "Version 7 was read back.",
         "verdict": "PASS",
     }
-
-
-def test_report_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "reports").write_text("a file in the place of the folder")
-
-    with pytest.raises(ReportFolderError, match="reports"):
-        check_writable(Plan(), tmp_path)
-    with pytest.raises(ReportFolderError, match="rollout-1"):
-        write_reports(record_of(), tmp_path)
-
-
-def test_history_that_cannot_be_appended_to_is_named_before_the_rollout(tmp_path: Path) -> None:
-    history = tmp_path / Plan().report.history_path
-    history.mkdir(parents=True)
-
-    with pytest.raises(ReportFolderError, match="history"):
-        check_writable(Plan(), tmp_path)
-
-
-def test_folders_are_checked_by_several_rollouts_at_once(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        checks = [threads.submit(check_writable, Plan(), tmp_path) for _ in range(200)]
-
-    assert [check.exception() for check in checks] == [None] * 200
-    assert [path.name for path in (tmp_path / "reports").iterdir()] == []
 
 
 def test_report_of_another_flag_names_no_flow_control() -> None:

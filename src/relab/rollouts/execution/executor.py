@@ -14,13 +14,13 @@ from relab.rollouts.errors import (
     FlagsChangedError,
     FlagsNotAppliedError,
     MetricMissingError,
-    TargetLeaseLostError,
     TargetUnhealthyError,
+    WorkerStoppingError,
 )
 from relab.rollouts.execution.canary import run_canary
 from relab.rollouts.execution.flag_switch import FlagSwitch
 from relab.rollouts.execution.halt import Halt, HaltReason
-from relab.rollouts.execution.journal import RolloutJournal
+from relab.rollouts.execution.journal import RolloutJournal, require_own_change
 from relab.rollouts.execution.measuring import (
     LiveMeasurement,
     LoadMeasurement,
@@ -96,6 +96,7 @@ class RolloutExecution:
             TargetUnhealthyError: the target is unhealthy; nothing was changed.
             FlagsChangedError: another client has changed the flags, before or during the rollout; its change stays.
             TargetLeaseLostError: another process has taken over the target; the caller must not store anything.
+            WorkerStoppingError: the worker stops. The flags were restored, and another worker can continue the rollout.
             EndNotStoredError: the new flags are in force, but this could not be stored.
             RelabError: the target cannot be measured or changed. The flags were restored, unless their restoration
                 failed.
@@ -189,10 +190,16 @@ class RolloutExecution:
         return state
 
     def _is_interrupted(self) -> bool:
-        """Return whether a person, a signal or a lost lease ended the rollout; if so, set the status `interrupted`."""
+        """Return whether a person, a signal or a lost lease ended the rollout; if so, set the status `interrupted`.
+
+        Raises:
+            WorkerStoppingError: the worker stops; the status stays, because another worker continues the rollout.
+        """
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False
+        if reason is HaltReason.WORKER:
+            raise WorkerStoppingError(reason.sentence)
         self._update(status=RolloutStatus.INTERRUPTED, error=reason.sentence, finished_at=self._clock.now_us())
         return True
 
@@ -340,7 +347,7 @@ class RolloutExecution:
 
     def _restore(self, change: OpenChange) -> None:
         """Restore the flags, store the result in the record, and report it as progress."""
-        self._require_own_change()
+        require_own_change(self._journal, self._target.flags.name)
         self._begin(RolloutPhase.RESTORE)
         try:
             found = restore_flags(self._target.flags, change, within_s=self._plan.timeout)
@@ -354,7 +361,7 @@ class RolloutExecution:
         self._report(found.message)
 
     def _store_applied(self) -> None:
-        self._require_own_change()
+        require_own_change(self._journal, self._target.flags.name)
         try:
             self._journal.save(self._record, closes_change=True)
         except UnavailableError as error:
@@ -362,17 +369,6 @@ class RolloutExecution:
                 f"The new flags of {self._target.flags.name} are in force, but that could not be stored: {error.message}",
                 remedy="The next `lab rollout` command restores the earlier flags.",
             ) from error
-
-    def _require_own_change(self) -> None:
-        """Check that this process may still restore the flags, because no other process has taken over the rollout.
-
-        Raises:
-            TargetLeaseLostError: another process has taken over the target.
-        """
-        if not self._journal.owns_change():
-            raise TargetLeaseLostError(
-                f"The rollout lost the lease of {self._target.flags.name}; another process has restored its flags."
-            )
 
     def _enter(self, phase: RolloutPhase, message: str) -> None:
         self._begin(phase)

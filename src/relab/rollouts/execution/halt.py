@@ -1,4 +1,4 @@
-"""One event for all reasons to stop measuring: a person, the time budget, a lost lease."""
+"""One event for all reasons to stop measuring: a person, the time budget, a lost lease, a worker that stops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _SLICE_S: Final = 0.1
 class HaltReason(StrEnum):
     """The reason why a measurement stops before its end.
 
-    `stopped`: a person or a signal stopped the rollout. `budget`: the rollout's time budget is used up. `lease`: this
-    process lost the lease, which is the right to change the target's flags.
+    `stopped`: a person or a signal stopped the rollout. `worker`: the worker that executes the rollout stops. `budget`:
+    the rollout's time budget is used up. `lease`: this process lost the lease, which is the right to change the target's
+    flags.
     """
 
     STOPPED = "stopped"
+    WORKER = "worker"
     BUDGET = "budget"
     LEASE = "lease"
 
@@ -27,19 +29,41 @@ class HaltReason(StrEnum):
         """Return one sentence that says how the rollout ended."""
         sentences = {
             HaltReason.STOPPED: "The rollout was stopped before its end.",
+            HaltReason.WORKER: "The worker stops; another worker continues the rollout.",
             HaltReason.BUDGET: "The time budget of the rollout is over.",
             HaltReason.LEASE: "The rollout lost the lease of its target.",
         }
         return sentences[self]
 
 
+class JobStop(Event):
+    """An event that is set when a worker must stop a rollout: a person has requested it, or the worker itself stops.
+
+    Args:
+        worker: the event that is set when the worker stops.
+    """
+
+    def __init__(self, worker: Event) -> None:
+        super().__init__()
+        self._worker = worker
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a person has requested to stop the rollout."""
+        return super().is_set()
+
+    def is_set(self) -> bool:
+        """Return whether a person has requested to stop the rollout, or the worker stops."""
+        return self.is_requested or self._worker.is_set()
+
+
 class Halt(Event):
     """An event that is set when the measurement must stop.
 
-    The reasons are a person, a used-up time budget, or a lost lease.
+    The reasons are a person, a worker that stops, a used-up time budget, or a lost lease.
 
     Args:
-        stop: set by a person or a signal.
+        stop: set by a person or a signal; a `JobStop` is also set by a worker that stops.
         budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
         still_leased: returns whether this process holds the lease of the target. After the first False, the event stays
             set.
@@ -56,7 +80,8 @@ class Halt(Event):
     def reason(self) -> HaltReason | None:
         """The reason to stop the measurement; None while there is no reason."""
         if self._stop.is_set():
-            return HaltReason.STOPPED
+            is_of_worker = isinstance(self._stop, JobStop) and not self._stop.is_requested
+            return HaltReason.WORKER if is_of_worker else HaltReason.STOPPED
         # A lease that had expired can be extended again, but the measurement has been stopped by then.
         self._is_unleased = self._is_unleased or not self._still_leased()
         if self._is_unleased:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from relab.rollouts.errors import TargetLeaseLostError
 from relab.rollouts.models import ArmWindow
 from relab.rollouts.record import OpenChange, RolloutRecord
 
@@ -45,3 +46,15 @@ class RolloutJournal(Protocol):
     def still_leased(self) -> bool:
         """Return whether this process still holds the lease of the target."""
         ...
+
+
+def require_own_change(journal: RolloutJournal, target: str) -> None:
+    """Check that this process may still restore the flags, because no other process has taken over the rollout.
+
+    `target` is the name of the flags, for the error.
+
+    Raises:
+        TargetLeaseLostError: another process has taken over the target.
+    """
+    if not journal.owns_change():
+        raise TargetLeaseLostError(f"The rollout lost the lease of {target}; another process has restored its flags.")

@@ -60,9 +60,16 @@ def check_writable(plan: Plan, root: Path) -> None:
     """Create the folders for a rollout's reports below `root`, and check that the reports can be written.
 
     Raises:
-        ReportFolderError: a folder cannot be created or written, or the history is read-only or not a file.
+        ReportFolderError: a folder cannot be created or written, the history is read-only or not a file, or a report
+            has the path of a folder.
     """
     paths = paths_of(plan, root)
+    for path in (paths.summary, paths.mini_text, paths.mini_json, paths.page):
+        if path.is_dir():
+            raise ReportFolderError(
+                f"{path} is a folder, so no report can be written there.",
+                remedy="Change report.output_path, which names the file of the summary.",
+            )
     for folder in (paths.summary.parent, paths.history.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)

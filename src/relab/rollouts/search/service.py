@@ -13,7 +13,7 @@ from threading import Event
 from typing import Final
 
 from relab.core.ids import new_id
-from relab.rollouts.errors import ChangesForbiddenError, FlagsRejectedError
+from relab.rollouts.errors import ChangesForbiddenError, FlagsNotAppliedError, FlagsRejectedError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.record import RolloutRecord, RolloutStatus
@@ -140,8 +140,9 @@ class RolloutSearch:
     ) -> ScreenedCandidate | None:
         """Screen the next candidate (measure it in a short rollout), and return it with its result.
 
-        If the target rejects the candidate's values, it is returned without a measurement. Return None if there is no
-        further candidate, if the time budget is used up, or if the search was stopped.
+        If the target rejects the candidate's values, or changes them, such as a limit to its own maximum, the candidate is
+        returned without a measurement. Return None if there is no further candidate, if the time budget is used up, or if
+        the search was stopped.
 
         Args:
             spec: the search file.
@@ -169,6 +170,11 @@ class RolloutSearch:
         except ChangesForbiddenError:
             raise
         except FlagsRejectedError as error:
+            return draft.model_copy(update={"problem": error.message})
+        except FlagsNotAppliedError as error:
+            # The same error means that processes of the target differ, or that the restoration was not applied.
+            if len(error.values) > 1 or not all(found.restored for found in self.rollouts.recover()):
+                raise
             return draft.model_copy(update={"problem": error.message})
         return None if record is None else screened(number, values, record)
 

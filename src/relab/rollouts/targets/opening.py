@@ -71,7 +71,7 @@ class RolloutTarget:
                 object `{control, routing}`). The changes of an HTTP flag and of a flag of relab do not depend on them.
 
         Raises:
-            SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.
+            SubjectError: a flag of relab is archived or disabled, or lacks a variant that the plan names.
         """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
@@ -107,7 +107,8 @@ class RolloutTarget:
             share_pct: the share of the clients with arm B, in percent.
 
         Raises:
-            SubjectError: the target's flag is not a flag of relab, is disabled, or lacks a variant that the plan names.
+            SubjectError: the target's flag is not a flag of relab, is archived or disabled, or lacks a variant that the plan
+                names.
         """
         if not isinstance(self.flags, ProductFlagTarget):
             raise SubjectError(

@@ -25,7 +25,8 @@ AUTHOR: Final = "rollout"
 class ProductFlagTarget:
     """One of relab's own feature flags as the target of a rollout.
 
-    The value in a `FlagState` is the complete content of the current version: all variants and rules (`FlagContent`).
+    The value in a `FlagState` is the complete content of the current version: all variants and rules (`FlagContent`). The
+    value of an archived flag is None, because clients cannot evaluate such a flag.
 
     Args:
         flags: the service of flags.
@@ -51,7 +52,9 @@ class ProductFlagTarget:
             found = self._flags.get(self._subject.key)
         except NotFoundError as error:
             raise SubjectError(f"{error.message}", remedy="Create it with `lab flags set`.") from error
-        return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
+        # An archived version keeps the content of the version before it. With this content as its value, the flag would
+        # seem to have the rollout's own value, and the rollout would try again and again to restore it.
+        return FlagState(None if found.is_archived else found.content.model_dump(mode="json"), str(found.version))
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
         """Add a version of the flag with the content `wanted`, if the current version is `expected`.
@@ -98,8 +101,13 @@ class ProductFlagTarget:
             share_pct: the share in percent. It is rounded to 0.01 %.
 
         Raises:
-            SubjectError: the flag is disabled, or lacks a variant that the plan names.
+            SubjectError: the flag is archived or disabled, or lacks a variant that the plan names.
         """
+        if before.value is None:
+            raise SubjectError(
+                f"The flag {self._subject.key!r} is archived.",
+                remedy=f"Bring it back with `lab flags rollback {self._subject.key} --to VERSION`.",
+            )
         content = read_as(FlagContent, before.value)
         missing = [name for name in (self._subject.a, self._subject.b) if name not in content.variants]
         if missing or not content.is_enabled:
