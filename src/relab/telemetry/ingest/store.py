@@ -224,7 +224,7 @@ class _Batch:
             items = former.get(run_id, {})
             self._changes.subtract(stored[run_id], step_latencies_ms(items.values()))
             self._count(record)
-            self._replaced.append(record.columns(self._now_us))
+            self._replaced.append(record.columns(self._now_us, stored[run_id]))
             self._written.append(record)
             self._replace_items(items, record.items)
 

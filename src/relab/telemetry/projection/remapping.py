@@ -309,7 +309,7 @@ class _Remap:
         wanted = {item.key: item for item in record.items}
         # An unprojected run was last written when its spans arrived: the quiet time of a trace counts from then.
         written_us = former.updated_at if former.is_unprojected else self._now_us
-        self._replaced.append(record.columns(written_us))
+        self._replaced.append(record.columns(written_us, former))
         self._written.append((record, written_us))
         self._gone.extend([key for key, item in items.items() if wanted.get(key) != item])
         self._new.extend([item for key, item in wanted.items() if items.get(key) != item])
