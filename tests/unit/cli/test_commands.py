@@ -180,6 +180,16 @@ def test_runs_are_deleted_after_a_question(empty: Lab) -> None:
     assert [run["run_id"] for run in empty.json("agent-runs", "list")["items"]] == ["c"]
 
 
+def test_no_run_is_deleted_if_one_of_them_does_not_exist(empty: Lab) -> None:
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps([minimal_run("a"), minimal_run("b")]))
+
+    failed = empty.run("agent-runs", "delete", "a", "missing", "b", "--yes", code=EXIT_FAILED)
+    assert "There is no agent run 'missing'." in failed.err
+    assert len(empty.json("agent-runs", "list")["items"]) == 2
+
+    assert empty.run("agent-runs", "delete", "a", "a", "b", "--yes").out == "2 deleted.\n"
+
+
 def services_of(lab: Lab) -> Services:
     """Return the services of a home in this process, for data and state that no command reaches."""
     services = build(load_settings(lab.home))

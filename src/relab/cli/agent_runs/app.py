@@ -182,8 +182,12 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete runs with their timelines and analyses."""
+    """Delete runs with their timelines and analyses. If one of the runs does not exist, none is deleted."""
+    run_ids = list(dict.fromkeys(run_ids))
     with open_services() as services:
+        # An unknown id is an error before anything is deleted.
+        for run_id in run_ids:
+            services.telemetry.get_content(run_id)
         if not yes:
             confirm(f"Delete {len(run_ids)} run(s)?")
         for run_id in run_ids:
