@@ -24,6 +24,7 @@ def overview(
     """
     with open_services() as services:
         figures = services.telemetry.overview(hours)
+        has_worker = not figures.unprojected_runs or services.queue.worker_lives()
     if as_json:
         print_json("metrics", hours=hours, **figures.model_dump(mode="json"))
         return
@@ -42,7 +43,11 @@ def overview(
     if figures.unprojected_runs:
         print(
             f"Runs that arrived and are not in these figures yet: {figures.unprojected_runs:,}. "
-            "Run the command again in a few seconds."
+            + (
+                "Run the command again in a few seconds."
+                if has_worker
+                else "No worker is running to add them: start one, or run lab agent-runs remap."
+            )
         )
 
 

@@ -127,9 +127,13 @@ def _compose(text: str) -> yaml.Node | None:
     """
     try:
         found: yaml.Node | None = yaml.compose(text, Loader=_FastLoader)
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
         # PyYAML's own parser names the mistake and reads the surrogate pairs of JSON.
-        found = yaml.compose(text, Loader=_Loader)
+        try:
+            found = yaml.compose(text, Loader=_Loader)
+        except (ValueError, OverflowError):
+            # An escape such as "\U00110000" is beyond Unicode; PyYAML passes it to `chr`.
+            raise error from None
     return found
 
 

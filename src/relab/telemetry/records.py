@@ -28,7 +28,7 @@ from relab.telemetry.outcome import (
     step_activity,
 )
 from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
-from relab.telemetry.tables import StoredItem, StoredRun
+from relab.telemetry.tables import FormerRun, StoredItem, StoredRun
 from relab.telemetry.timeline import place
 
 MAX_SEARCH_TEXT = 8_000
@@ -62,15 +62,20 @@ class RunRecord:
         row = self.row
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
-    def columns(self, now_us: int) -> dict[str, Any]:
+    def columns(self, now_us: int, former: FormerRun | None = None) -> dict[str, Any]:
         """Return the row of the run as `{column: value}`; JSON columns are text.
 
-        `now_us`, in microseconds since 1970, becomes the time of receipt and the time of the last write.
+        The run awaits an analysis if it needs one (`is_suspect`), or if the newest analysis found a failure in it: the
+        next one takes a run that no longer fails out of its cluster of failures.
+
+        Args:
+            now_us: becomes the time of receipt and the time of the last write, in microseconds since 1970.
+            former: the stored run that the row replaces; None for a new run.
         """
         return {
             **self.row._asdict(),
             "search_text": self.search_text,
-            "awaits_analysis": self.is_suspect,
+            "awaits_analysis": self.is_suspect or (former is not None and former.was_found_failed),
             "received_at": now_us,
             "updated_at": now_us,
             "project_at": None,

@@ -22,23 +22,22 @@ from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
 _ON: Final = "on"
 
 
-def collect(session: DatabaseSession, records: Iterable[RunRecord], now_us: int) -> None:
+def collect(session: DatabaseSession, written: Iterable[tuple[RunRecord, int]]) -> None:
     """Add runs to the list of runs to search for behaviours (patterns that rules describe), if searches are on.
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs. A run is skipped if it is still running, or if its trace has no agent activity. It is also
-            skipped if it needs an analysis (`RunRecord.is_suspect`), because the analysis searches it for behaviours,
-            too.
-        now_us: the time of the write, in microseconds since 1970.
+        written: `(run, time of its last write)`; the time is the run's `updated_at`, in microseconds since 1970. A run
+            is skipped if it is still running, or if its trace has no agent activity. It is also skipped if it needs an
+            analysis (`RunRecord.is_suspect`), because the analysis searches it for behaviours, too.
     """
-    ids = sorted({each.run_id for each in records if _is_searched(each)})
+    times = {record.run_id: at_us for record, at_us in written if _is_searched(record)}
     # Searches may be switched off.
-    if not ids or not is_on(session):
+    if not times or not is_on(session):
         return
     table = table_of(RunSearchRow)
-    for some in chunks(ids):
-        rows = [{"run_id": run_id, "written_at": now_us} for run_id in some]
+    for some in chunks(sorted(times)):
+        rows = [{"run_id": run_id, "written_at": times[run_id]} for run_id in some]
         statement = insert_into(session, table).values(rows)
         session.execute(
             statement.on_conflict_do_update(

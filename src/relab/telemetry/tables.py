@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from relab.storage.base import Base, IdText, Micros, ShortText, column
 from relab.telemetry.models import RunCounts
-from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 
 OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
 """The condition for runs whose trace has no end yet, and of their index. It has no parameters, so that SQLite uses the index."""
@@ -93,7 +93,7 @@ class AgentRunRow(Base):
     category: ColumnClause[str | None] = column(String(32))
     category_confidence: ColumnClause[str | None] = column(String(16))
     awaits_analysis: ColumnClause[bool] = column(Boolean, server_default=false())
-    """True from the write of a run that is worth an analysis (`RunRecord.is_suspect`) until its analysis is requested."""
+    """True from the write of a run that is worth an analysis (`RunRecord.columns`) until its analysis is requested."""
     step_count: ColumnClause[int] = column(Integer)
     tool_call_count: ColumnClause[int] = column(Integer)
     guardrail_event_count: ColumnClause[int] = column(Integer)
@@ -199,8 +199,20 @@ class FormerRun(NamedTuple):
     step_count: int
     tool_call_count: int
     guardrail_event_count: int
+    category: str | None
+    awaits_analysis: bool
     project_at: int | None
     waiting_size: int
+
+    @property
+    def was_found_failed(self) -> bool:
+        """Whether the newest analysis of the run found a failure, and so put the run into a cluster of failures.
+
+        False if the run failed, but its analysis is not done yet.
+        """
+        # A run without a failure awaits an analysis only because of an analysis of its earlier content.
+        is_suspect = RunOutcome(self.outcome).is_failure or self.outcome_rule == OutcomeRule.INCOMPLETE
+        return self.category is not None or (self.awaits_analysis and not is_suspect)
 
     @property
     def items(self) -> int:

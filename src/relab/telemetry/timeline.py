@@ -69,10 +69,15 @@ def _head(item: StoredItem, data: dict[str, Any]) -> dict[str, Any]:
         "ref_id": item.ref_id,
         "at": format_time(item.at),
         "step_id": item.ref_id if item.kind == STEP else data.get("step_id"),
-        "call_id": item.ref_id if item.kind == CALL else data.get("call_id"),
+        "call_id": item.ref_id if item.kind == CALL else _text(data.get("call_id")),
         "title": data[kind.title_field],
-        "status": data.get("status"),
+        "status": _text(data.get("status")),
     }
+
+
+def _text(value: Any) -> str | None:
+    """Return `value` if it is a text, else None: an additional field, such as `call_id` of a step, may have any type."""
+    return value if isinstance(value, str) else None
 
 
 def _item_json(item: StoredItem) -> str:

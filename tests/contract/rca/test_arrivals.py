@@ -170,6 +170,50 @@ def test_run_that_succeeds_before_its_analysis_is_not_analysed(here: Services, c
     assert analyses(here, run_id) == []
 
 
+def test_run_that_succeeds_after_its_analysis_leaves_its_cluster(here: Services, clock: MovableClock) -> None:
+    run_id = post(here, timed_out("better"))
+    clock.move(QUIET_S)
+    request_due(here)
+    run_all(here)
+    assert here.rca.clusters.list().runs == 1
+
+    post(here, minimal_run("better"))
+    assert here.telemetry.awaiting.count() == 1
+    clock.move(QUIET_S)
+    assert request_due(here) == 1
+    run_all(here)
+
+    assert here.rca.clusters.list().runs == 0
+    assert len(analyses(here, run_id)) == 2
+    post(here, minimal_run("better", answer="another"))
+    clock.move(QUIET_S)
+    assert request_due(here) == 0
+
+
+def test_trace_that_goes_on_after_its_analysis_leaves_its_cluster(here: Services, clock: MovableClock) -> None:
+    trace = Trace("slow")
+    tool = trace.span("tool", "root", TOOL, status=2, message="timed out")
+    here.telemetry.ingest_otlp("traces", encode([tool]), "protobuf")
+    clock.move(900)
+    assert here.telemetry.end_incomplete(900) == 1
+    clock.move(QUIET_S)
+    request_due(here)
+    run_all(here)
+    assert here.rca.clusters.list().runs == 1
+
+    # The first reader shows the run as running again, the second one as ended.
+    again = trace.span("again", "root", TOOL, start_ms=2, end_ms=3)
+    here.telemetry.ingest_otlp("traces", encode([again]), "protobuf")
+    here.telemetry.get(trace.id)
+    here.telemetry.ingest_otlp("traces", encode([trace.span("root", None, AGENT, end_ms=9)]), "protobuf")
+    clock.move(QUIET_S)
+    assert request_due(here) == 1
+    run_all(here)
+
+    assert here.telemetry.get(trace.id).outcome == "succeeded"
+    assert here.rca.clusters.list().runs == 0
+
+
 def test_run_that_a_person_analyses_is_not_analysed_again(here: Services, clock: MovableClock) -> None:
     run_id = post(here, timed_out("asked"))
     requested = here.rca.request(run_id)

@@ -12,11 +12,12 @@ from relab.core.clock import format_time
 from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.outbox import Outbox
 from relab.jobs.models import JobStatus
+from relab.rca.behaviours import arrivals
 from relab.rca.service import SEARCH_JOB
 from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
 from support.clocks import MovableClock
-from support.otlp.traces import AGENT, Trace, encode
+from support.otlp.traces import AGENT, CHAT, Trace, encode
 from support.telemetry.runs import failed_run, minimal_run
 
 MINUTE_S = 60.0
@@ -95,6 +96,50 @@ def test_trace_is_searched_when_it_is_complete(here: Services, clock: MovableClo
     here.telemetry.ingest_otlp("traces", encode([root]), "protobuf")
     arrive(here, clock)
     assert len(shown(here, "traced")) == 1
+
+
+def send_trace(services: Services, trace: Trace, *names: str) -> None:
+    """Send an ended agent with model calls of these names, and let a reader project the run."""
+    root = trace.span("root", None, {**AGENT, "gen_ai.agent.name": "tracer"}, end_ms=9)
+    spans = [root, *(trace.span(name, "root", CHAT, start_ms=1, end_ms=2) for name in names)]
+    services.telemetry.ingest_otlp("traces", encode(spans), "protobuf")
+    services.telemetry.get(trace.id)
+
+
+def test_trace_is_not_searched_before_it_is_quiet(here: Services, clock: MovableClock) -> None:
+    begin(here, clock)
+    trace = Trace("traced")
+    send_trace(here, trace)
+    clock.move(QUIET_S - 1)
+    assert here.telemetry.awaiting.searches.due(QUIET_S, 10) == {}
+    clock.move(1)
+    assert list(here.telemetry.awaiting.searches.due(QUIET_S, 10)) == [trace.id]
+
+
+def test_trace_that_changes_during_its_search_is_searched_again(here: Services, clock: MovableClock) -> None:
+    begin(here, clock)
+    searches, trace = here.telemetry.awaiting.searches, Trace("traced")
+    send_trace(here, trace)
+    clock.move(QUIET_S)
+    searched = searches.due(QUIET_S, 10)
+    send_trace(here, trace, "late")
+    searches.done(searched)
+
+    clock.move(QUIET_S)
+    assert list(searches.due(QUIET_S, 10)) == [trace.id]
+
+
+def test_traces_beyond_one_search_are_searched_by_the_next_one(
+    here: Services, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "SEARCHED_RUNS", 2)
+    begin(here, clock)
+    traces = [Trace(f"traced {number}") for number in range(5)]
+    for trace in traces:
+        send_trace(here, trace)
+    for _ in range(3):
+        arrive(here, clock)
+    assert shown(here, "traced") == sorted(trace.id for trace in traces)
 
 
 def test_run_of_a_clock_that_was_set_back_is_searched(here: Services, clock: MovableClock) -> None:

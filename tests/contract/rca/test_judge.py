@@ -141,3 +141,18 @@ def test_judge_without_a_model_is_a_named_error(services: Services) -> None:
         services.rca.request("r", judge=JudgeMethod.RERANK)
     assert services.rca.list_for_run("r") == []
     assert services.rca.request("r", judge=JudgeMethod.OFF).created
+
+
+def test_report_of_a_worker_without_a_model_says_that_the_judge_was_not_asked(
+    installed: Callable[..., Judged], services: Services
+) -> None:
+    here = installed()
+    receipt = here.rca.request(here.post("r"), judge=JudgeMethod.ALL_AT_ONCE)
+
+    services.rca.analyze(receipt.rca_run_id)
+
+    report = services.rca.get(receipt.rca_run_id).report
+    assert report is not None
+    assert report.judge is not None
+    assert (report.judge.method, report.judge.calls, report.judge.steps) == (JudgeMethod.ALL_AT_ONCE, 0, ())
+    assert "no language model is configured in the process that ran the analysis" in report.judge.sentence()

@@ -16,7 +16,7 @@ from relab.telemetry.export.parquet import write_parquet
 from relab.telemetry.ingest.reading import check_agent_run
 from relab.telemetry.models import RunFilter
 from support.otlp.traces import AGENT, TOOL, Trace, at, encode, pairs, span_id
-from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
+from support.telemetry.runs import failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 
 EARLIEST, LATEST = "1970-01-01T00:00:00.000001Z", "2199-12-31T23:59:59.999999Z"
 
@@ -132,6 +132,23 @@ def test_items_are_flat_rows(filled: Services, tmp_path: Path) -> None:
     last = items["least", "c"]
     assert last["at"] == "2199-12-31 23:59:59.999999+00"
     assert last["retries"] == str(2**63 - 1)
+
+
+def test_additional_field_of_another_type_than_its_column_is_in_the_data_only(
+    services: Services, tmp_path: Path
+) -> None:
+    odd = {"status_code": "502 Bad Gateway", "retries": 2**70, "error_class": ["a"], "agent_name": {}}
+    event = guardrail_event("g", started_at="yesterday", ended_at=5, **odd)
+    steps = [step("s", status_code="502 Bad Gateway", call_id={"a": 1}), step("t", 1, status_code=502)]
+    services.telemetry.ingest(check_agent_run(minimal_run("odd", steps=steps, guardrail_events=[event])))
+    path = tmp_path / "items.parquet"
+    with services.telemetry.export(RunFilter(), "items") as items:
+        items.write_parquet(path)
+
+    rows = {row["ref_id"]: row for row in read(path)}
+    assert (rows["s"]["status_code"], rows["t"]["status_code"]) == (None, "502")
+    assert [rows["g"][name] for name in (*odd, "started_at", "ended_at")] == [None] * 6
+    assert json.loads(rows["g"]["data"]) == event
 
 
 def test_spans_are_flat_rows(filled: Services, tmp_path: Path) -> None:

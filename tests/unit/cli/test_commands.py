@@ -169,17 +169,6 @@ def test_metrics_are_those_of_the_window(lab: Lab) -> None:
     assert "order_lookup" in lab.run("metrics", "--hours", "10000000").out
 
 
-def test_runs_are_deleted_after_a_question(empty: Lab) -> None:
-    empty.run("agent-runs", "ingest", "-", stdin=json.dumps([minimal_run("a"), minimal_run("b"), minimal_run("c")]))
-
-    empty.run("agent-runs", "delete", "c", stdin="n\n", code=EXIT_INTERRUPTED)
-    empty.run("agent-runs", "delete", "c", code=EXIT_USAGE)
-    empty.run("agent-runs", "delete", "a", stdin="y\n")
-    assert empty.json("agent-runs", "delete", "b", "--yes")["run_ids"] == ["b"]
-
-    assert [run["run_id"] for run in empty.json("agent-runs", "list")["items"]] == ["c"]
-
-
 def services_of(lab: Lab) -> Services:
     """Return the services of a home in this process, for data and state that no command reaches."""
     services = build(load_settings(lab.home))

@@ -112,6 +112,8 @@ def test_every_part_has_its_line() -> None:
         ("a: 1\n---\nb: 2", "experiment.yaml:2: is not YAML"),
         ("a: *nobody", "experiment.yaml:1: is not YAML"),
         ("a: 1\nb: \x01", "experiment.yaml:2: is not YAML: the character U+0001"),
+        ('a: 1\nb: "\\U00110000"', "experiment.yaml:2: is not YAML: found invalid Unicode character escape code"),
+        ('a: 1\nb: "\\UFFFFFFFF"', "experiment.yaml:2: is not YAML: found invalid Unicode character escape code"),
         ("# nothing\n", "experiment.yaml:1: is empty"),
         ("", "experiment.yaml:1: is empty"),
         ("a: 1\nb: !!python/object/apply:os.system ['id']", "experiment.yaml:2: the tag"),

@@ -58,6 +58,13 @@ BAD: dict[str, RunBody] = {
         steps=random.Random(7).sample(team([f"text {n}" for n in range(12)]), 12),
         tool_calls=[tool_call("c", step_id="s3", status="failure", error_message="timed out")],
     ),
+    "latencies of centuries": minimal_run(
+        status="failure",
+        steps=[{**step("s0", 0, status="failure", error_message="refused", latency_ms=1e15), "ended_at": None}],
+        tool_calls=[
+            tool_call("c", status="failure", error_message="timed out", latency_ms=1e15, started_at=time_text(0))
+        ],
+    ),
     "a step of its own parent": minimal_run(
         status="failure", steps=[{**each, "parent_step_id": each["step_id"]} for each in team(["a", "b", "c"])]
     ),

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 
 from relab.telemetry.ingest.reading import check_agent_run
-from relab.telemetry.models import CALL, ITEM_KINDS, AgentRun, TimelineKind
+from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, TimelineKind
 from relab.telemetry.tables import StoredItem
 from relab.telemetry.timeline import place, present
 from support.telemetry.runs import (
@@ -109,6 +109,16 @@ def test_item_has_its_fields_and_its_step() -> None:
         "status": "failure",
         "data": sent,
     }
+
+
+def test_additional_field_that_is_no_text_is_shown_in_the_data_only() -> None:
+    body = {**step("s1"), "call_id": {"a": 1}}
+    event = {**guardrail_event("g1"), "status": 5}
+    shown_step = present(StoredItem("r", 0, STEP, 0, "s1", None, json.dumps(body)))
+    shown_event = present(StoredItem("r", 0, EVENT, 0, "g1", None, json.dumps(event)))
+
+    assert (shown_step.call_id, shown_step.data) == (None, body)
+    assert (shown_event.status, shown_event.data) == (None, event)
 
 
 def test_each_kind_of_item_has_one_entry_that_names_its_list_and_its_fields() -> None:

@@ -21,7 +21,7 @@ from relab.cli.context import open_services, run_follow_ups
 from relab.cli.logs import logs
 from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
 from relab.cli.retention import prune
-from relab.core.errors import ConflictError, InvalidInputError, MalformedBodyError
+from relab.core.errors import ConflictError, InvalidInputError, MalformedBodyError, TooLargeError
 
 if TYPE_CHECKING:
     from relab.telemetry.models import RunFilter, RunPage
@@ -46,7 +46,7 @@ def ingest(
     source: Annotated[str, typer.Argument(help="A .json or .jsonl file, a folder of such files, or - for stdin.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
+    """Ingest agent runs. A file contains one run, a list of runs, or one run per line.
 
     A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes
     it. A rejected run, span or log record does not affect the others. Exit code 1 if any of them was rejected.
@@ -182,8 +182,12 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete runs with their timelines and analyses."""
+    """Delete runs with their timelines and analyses. If one of the runs does not exist, none is deleted."""
+    run_ids = list(dict.fromkeys(run_ids))
     with open_services() as services:
+        # An unknown id is an error before anything is deleted.
+        for run_id in run_ids:
+            services.telemetry.get_content(run_id)
         if not yes:
             confirm(f"Delete {len(run_ids)} run(s)?")
         for run_id in run_ids:
@@ -238,26 +242,39 @@ def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes
 
     Args:
         origin: the name of the file.
-        raw: the content of the file. If it is not JSON, it is yielded as one run, which ingestion then rejects.
-        lines: whether each line is a run.
+        raw: the content of the file. If it is neither JSON nor JSON Lines, it is yielded as one run, which ingestion
+            then rejects.
+        lines: whether each line is a run; if false, the content shows it.
     """
     from relab.core.json import canonical_json, parse_json
 
+    value = None
+    if not lines:
+        try:
+            value = parse_json(raw)
+        except MalformedBodyError:
+            lines = _is_json_lines(raw)
     if lines:
         for number, line in enumerate(raw.splitlines(), 1):
             if line.strip():
                 yield f"{origin}:{number}", line
-        return
-    try:
-        value = parse_json(raw)
-    except MalformedBodyError:
-        yield origin, raw
-        return
-    if isinstance(value, list):
+    elif isinstance(value, list):
         for index, item in enumerate(value):
             yield f"{origin}[{index}]", canonical_json(item).encode()
     else:
         yield origin, raw
+
+
+def _is_json_lines(raw: bytes) -> bool:
+    """Return whether a text that is not one JSON document is JSON Lines: its first line is an object, others follow."""
+    # The collector's file exporter writes lines, whatever the name of its file.
+    from relab.core.json import parse_json
+
+    first, *others = [line for line in raw.splitlines() if line.strip()] or [b""]
+    try:
+        return bool(others) and isinstance(parse_json(first), dict)
+    except MalformedBodyError:
+        return False
 
 
 def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
@@ -267,7 +284,7 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
         if sign := _OTLP_SIGN.search(raw):
             return _ingest_otlp(telemetry, origin, raw, "logs" if sign["logs"] else "traces")
         receipt = telemetry.ingest(read_agent_run(raw))
-    except (InvalidInputError, ConflictError) as error:
+    except (InvalidInputError, TooLargeError, ConflictError) as error:
         return {"origin": origin, "outcome": "rejected", "reason": str(error)}
     outcome = "created" if receipt.created else "updated"
     return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}

@@ -117,7 +117,7 @@ def timeline_rows(items: Sequence[TimelineItem], started_at: int) -> Iterator[tu
             data.get("agent_name") or agents.get(item.step_id or ""),
             item.status,
             f"{took:,.0f} ms" if took is not None else None,
-            token_text({kind: data.get(f"tokens_{kind}") for kind in _TOKEN_KINDS}),
+            token_text({kind: _number(data.get(f"tokens_{kind}")) for kind in _TOKEN_KINDS}),
             data.get("model"),
             _detail(data),
         )
@@ -130,7 +130,20 @@ def _took_ms(data: Mapping[str, Any]) -> float | None:
     sent, start, end = data.get("latency_ms"), data.get("started_at"), data.get("ended_at")
     if isinstance(sent, int | float):
         return sent
-    return (parse_time(end) - parse_time(start)) / 1_000 if isinstance(start, str) and isinstance(end, str) else None
+    if not isinstance(start, str) or not isinstance(end, str):
+        return None
+    try:
+        return (parse_time(end) - parse_time(start)) / 1_000
+    except ValueError:
+        # An additional field of a guardrail event need not be a time.
+        return None
+
+
+def _number(value: Any) -> int | float | None:
+    """Return `value` if it is a number, else None: additional fields of items have any type."""
+    from relab.core.json import is_number
+
+    return value if is_number(value) else None
 
 
 def _title(item: TimelineItem) -> str:

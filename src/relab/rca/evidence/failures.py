@@ -6,12 +6,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from relab.core.clock import LATEST_US
 from relab.rca.evidence.error_text import ErrorText
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.evidence.quotation import Quotable, Quotation
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import GuardrailEvent, Step, StepStatus, ToolCall
 from relab.telemetry.outcome import is_error_in_result, reports_error
+
+
+def _end_after(started_us: int, latency_ms: float) -> int:
+    """Return the end of a step or call, in microseconds since 1970; the end of the year 2199 if it would be later."""
+    # A latency in a wrong unit may be thousands of years, and a report has no times after 2199.
+    return min(started_us + int(latency_ms * 1_000), LATEST_US - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class PlacedStep:
         """
         if self.step.ended_at is not None:
             return self.step.ended_at
-        return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
+        return _end_after(self.step.started_at, self.step.latency_ms or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class PlacedCall:
         if call.ended_at is not None:
             return call.ended_at
         if call.started_at is not None and call.latency_ms is not None:
-            return call.started_at + int(call.latency_ms * 1_000)
+            return _end_after(call.started_at, call.latency_ms)
         return self.started_us
 
 

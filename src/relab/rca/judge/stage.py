@@ -6,7 +6,7 @@ The stored answers about a run are deleted together with the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy import delete, insert, select
 
@@ -14,6 +14,7 @@ from relab.core.clock import Clock
 from relab.rca.errors import NoJudgeError
 from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_method import JudgeMethod
+from relab.rca.judge_models import JudgeVerdict
 from relab.rca.models import Report
 from relab.rca.tables import RcaJudgeAnswerRow
 from relab.storage import Database, UnitOfWork
@@ -30,6 +31,12 @@ Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache],
 
 SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswerCache], JudgedSentences]"
 """Returns which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""
+
+
+_NO_MODEL: Final = (
+    "no language model is configured in the process that ran the analysis (`lab serve` or `lab worker`); configure it there, "
+    "then analyse the run again with `--force`"
+)
 
 
 class StoredAnswers:
@@ -91,10 +98,15 @@ class JudgeStage:
     def apply(self, report: Report, run: AgentRun, method: JudgeMethod) -> Report:
         """Ask the judge (a language model) about `run`, and return a copy of `report` with its verdict.
 
-        If `method` is `OFF` or no judge is configured, no request is sent, and the report is returned unchanged.
+        If `method` is `OFF`, no request is sent, and the report is returned unchanged. If no judge is configured in
+        this process, no request is sent either, and the verdict says so.
         """
-        if self._judge is None or method is JudgeMethod.OFF:
+        if method is JudgeMethod.OFF:
             return report
+        if self._judge is None:
+            # Another process, which has a model, accepted the request.
+            evidence = {item.evidence_id: item for item in report.evidence_index}
+            return report.with_changes(evidence, judge=JudgeVerdict(method=method, fallback=_NO_MODEL))
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
 
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Double, Integer
 from relab.core.clock import parse_time
 from relab.storage.base import table_of
 from relab.telemetry.log_models import StoredLog
-from relab.telemetry.models import CALL, ITEM_KINDS, STEP, RunFields
+from relab.telemetry.models import CALL, ITEM_KINDS, MAX_INT64, STEP, RunFields
 from relab.telemetry.otlp.spans import clean_text, read_attributes, read_value
 from relab.telemetry.prices import PriceTable, estimate_run
 from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun
@@ -141,13 +141,13 @@ def item_row(item: StoredItem) -> dict[str, Any]:
         "ref_id": item.ref_id,
         "at": item.at,
         "step_id": item.ref_id if item.kind == STEP else data.get("step_id"),
-        "call_id": item.ref_id if item.kind == CALL else data.get("call_id"),
+        "call_id": item.ref_id if item.kind == CALL else _fitting(data.get("call_id"), TEXT),
         "name": data[kind.title_field],
         "started_at": _time(data.get("started_at")),
         "ended_at": _time(data.get("ended_at")),
         "latency_ms": item.latency_ms,
         "data": item.data,
-        **{name: data.get(name) for name in _ITEM_DATA},
+        **{name: _fitting(data.get(name), ITEM_COLUMNS[name]) for name in _ITEM_DATA},
     }
 
 
@@ -230,5 +230,16 @@ def json_text(value: Any) -> str:
     return pydantic_core.to_json(value).decode()
 
 
+def _fitting(value: Any, column: str) -> Any:
+    """Return `value` if a column of this type can hold it, else None: additional fields of items have any type."""
+    if column == INTEGER:
+        return value if type(value) is int and abs(value) <= MAX_INT64 else None
+    return value if isinstance(value, str) else None
+
+
 def _time(text: Any) -> int | None:
-    return parse_time(text) if isinstance(text, str) else None
+    """Return a time in microseconds since 1970; None if `text` is not a time, as in an additional field."""
+    try:
+        return parse_time(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

@@ -224,7 +224,7 @@ class _Batch:
             items = former.get(run_id, {})
             self._changes.subtract(stored[run_id], step_latencies_ms(items.values()))
             self._count(record)
-            self._replaced.append(record.columns(self._now_us))
+            self._replaced.append(record.columns(self._now_us, stored[run_id]))
             self._written.append(record)
             self._replace_items(items, record.items)
 
@@ -325,7 +325,7 @@ class _Batch:
         projection_repository.mark_unprojected(session, self._growing)
         repository.delete_items(session, self._gone_items)
         repository.insert_items(session, self._new_items)
-        collect(session, self._written, self._now_us)
+        collect(session, [(record, self._now_us) for record in self._written])
         span_repository.insert_origins(session, SpanOriginRow, self._new_origins)
         span_repository.rewrite_spans(session, self._rewritten_spans)
         span_repository.insert_spans(session, self._new_spans)

@@ -202,7 +202,7 @@ class _Remap:
         self._now_us = now_us
         self._changes = Changes()
         self._replaced: list[dict[str, Any]] = []
-        self._written: list[RunRecord] = []
+        self._written: list[tuple[RunRecord, int]] = []
         self._decided: list[StoredRun] = []
         self._gone: list[ItemKey] = []
         self._new: list[StoredItem] = []
@@ -278,7 +278,7 @@ class _Remap:
         repository.set_outcomes(session, self._decided)
         repository.delete_items(session, self._gone)
         repository.insert_items(session, self._new)
-        collect(session, self._written, self._now_us)
+        collect(session, self._written)
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
@@ -309,8 +309,8 @@ class _Remap:
         wanted = {item.key: item for item in record.items}
         # An unprojected run was last written when its spans arrived: the quiet time of a trace counts from then.
         written_us = former.updated_at if former.is_unprojected else self._now_us
-        self._replaced.append(record.columns(written_us))
-        self._written.append(record)
+        self._replaced.append(record.columns(written_us, former))
+        self._written.append((record, written_us))
         self._gone.extend([key for key, item in items.items() if wanted.get(key) != item])
         self._new.extend([item for key, item in wanted.items() if items.get(key) != item])
         self._changes.subtract(former, step_latencies_ms(items.values()))

@@ -20,7 +20,8 @@ class AwaitingRuns:
     """Lists, counts and clears the runs that wait for a root cause analysis.
 
     A run waits if it failed, completed with unrecovered errors, or is incomplete with errors (`RunRecord.is_suspect`).
-    It waits from the transaction that writes it until its analysis is requested.
+    A run that no longer fails waits too, if an analysis has found a failure in it. A run waits from the transaction that
+    writes it until its analysis is requested.
 
     Attributes:
         searches: the list of runs to search for behaviours (patterns). Only ended runs without a need for an analysis

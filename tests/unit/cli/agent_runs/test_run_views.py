@@ -67,6 +67,16 @@ def test_row_has_time_duration_tokens_model_arguments_and_error() -> None:
     assert second[7] == '{"order":5} → no such order'
 
 
+def test_additional_fields_of_other_types_are_not_read_as_tokens_and_times() -> None:
+    step = item("s", tokens_prompt="12", tokens_completion=5)
+    event = item("g", "guardrail_event", second=1, started_at="yesterday", ended_at="today", tokens_prompt=[1])
+
+    rows = list(timeline_rows([step, event], START_US))
+
+    assert [row[4] for row in rows] == [None, None]
+    assert [row[5] for row in rows] == ["- + 5", None]
+
+
 def test_timeline_counts_from_the_start_of_the_run_and_a_step_without_latency_took_its_times() -> None:
     sent = {"started_at": "2024-01-15T10:30:05Z", "ended_at": "2024-01-15T10:30:15.5Z"}
 
