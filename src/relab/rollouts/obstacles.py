@@ -7,7 +7,7 @@ from typing import Final
 
 from relab.rollouts.models import DecisionPolicy
 from relab.rollouts.plans.models import Plan
-from relab.rollouts.plans.schedule import arms_of, rounds_that_fit, window_cost_s
+from relab.rollouts.plans.schedule import arms_of, round_cost_s, rounds_that_fit
 
 _MOST_REQUESTS: Final = 10**9
 
@@ -74,10 +74,7 @@ def planned_time(plan: Plan) -> PlannedTime:
     least, most = min(plan.experiment.first_rounds, rounds_that_fit(plan)), last_rounds(plan)
     if plan.early_stop is not None:
         least = min(least, FAILURE_ROUNDS)
-    metric, arms = plan.subject.metric, len(arms_of(plan))
-    wait_s = 0.0 if metric is None else metric.delay_s
-    # With live traffic, the windows of a round are measured at the same time.
-    round_s = (window_cost_s(plan) + wait_s) * (1 if plan.subject.live else arms)
+    arms, round_s = len(arms_of(plan)), round_cost_s(plan)
     return PlannedTime(least * arms, most * arms, least * round_s, most * round_s)
 
 

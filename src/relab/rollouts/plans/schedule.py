@@ -86,6 +86,17 @@ def window_cost_s(plan: Plan) -> float:
     return plan.experiment.warmup_sec + plan.experiment.window_sec
 
 
+def round_cost_s(plan: Plan) -> float:
+    """Return how long one round takes, with its warm-ups and the waits for a metric, in seconds.
+
+    A round has one measurement of each arm (set of flags). With live traffic, all arms are measured at the same time.
+    The time for setting flags and for checks is not included.
+    """
+    metric = plan.subject.metric
+    wait_s = 0.0 if metric is None else metric.delay_s
+    return (window_cost_s(plan) + wait_s) * (1 if plan.subject.live else len(arms_of(plan)))
+
+
 def rounds_that_fit(plan: Plan) -> int:
     """Return the greatest number of whole rounds within the plan's two limits of time.
 
@@ -94,12 +105,11 @@ def rounds_that_fit(plan: Plan) -> int:
     The limits are `time_budget` for the whole rollout, and `per_combo_cap` for each arm. The number is at most
     `MAX_ROUNDS`. The time for setting flags and for checks is not included.
     """
-    cost_s = window_cost_s(plan)
     limits = [MAX_ROUNDS]
     if plan.time_budget:
-        limits.append(int(plan.time_budget / (cost_s * len(arms_of(plan))) + 1e-9))
+        limits.append(int(plan.time_budget / round_cost_s(plan) + 1e-9))
     if plan.per_combo_cap:
-        limits.append(int(plan.per_combo_cap / cost_s + 1e-9))
+        limits.append(int(plan.per_combo_cap / window_cost_s(plan) + 1e-9))
     return min(limits)
 
 

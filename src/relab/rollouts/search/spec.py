@@ -17,7 +17,7 @@ from relab.core.yaml_source import YamlReader
 from relab.rollouts.errors import PlanInvalidError
 from relab.rollouts.models import DecisionPolicy
 from relab.rollouts.plans.models import Plan
-from relab.rollouts.plans.schedule import rounds_that_fit, window_cost_s
+from relab.rollouts.plans.schedule import round_cost_s, rounds_that_fit
 from relab.rollouts.plans.section import PlanSection
 
 Values = dict[str, JsonValue]
@@ -140,13 +140,13 @@ class SearchSpec(PlanSection):
         return self
 
     def greatest_cost_s(self) -> float:
-        """Return the greatest time that all measurements and warm-ups of the search can take together, in seconds."""
+        """Return the greatest time of all measurements of the search, with warm-ups and waits for a metric, in seconds."""
         measured = self.plan.experiment
         size = math.prod(len(parameter.choices()) for parameter in self.parameters.values())
         screened = min(self.candidates, size) * self.screening.rounds
         rounds = measured.max_rounds if measured.rounds == "auto" else measured.rounds
         confirmed = self.confirmations * min(rounds, rounds_that_fit(self.plan))
-        return 2 * window_cost_s(self.plan) * (screened + confirmed)
+        return round_cost_s(self.plan) * (screened + confirmed)
 
 
 def read_search(path: Path) -> SearchSpec:
