@@ -1,4 +1,4 @@
-"""Check whether the disk of the database has space for a write."""
+"""Check whether the database can be written: whether its disk has space, and whether its SQLite file is intact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from relab.storage.errors import DatabaseUnavailableError, DiskFullError
+from relab.storage.errors import DatabaseDamagedError, DatabaseUnavailableError, DiskFullError
 
 CHECK_STANDS_S = 1.0
 """Time for which the result of a check is cached, so that probes of several clients share one write."""
@@ -23,6 +23,7 @@ FAILURE_STANDS_S = 30.0
 to grow a table."""
 _POSTGRESQL_DISK_FULL = "53100"
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class DatabaseDisk:
@@ -47,18 +48,22 @@ class DatabaseDisk:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Return a context manager that converts a driver's error about a full disk to a `DiskFullError`.
+        """Return a context manager that converts a driver's error about a full disk or a damaged SQLite file.
 
         Raises:
             DiskFullError: the block ended with a driver error about a full disk.
+            DatabaseDamagedError: the block ended with a driver error about a file that is damaged or no SQLite database.
         """
         try:
             yield
         except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
+            if _is_damaged(error.orig):
+                raise DatabaseDamagedError(str(self._path), reason=reason) from error
             if not self._is_full_disk(error.orig):
                 raise
             self._failed_at = self._clock()
-            raise self._error(str(error.orig).strip().partition("\n")[0].rstrip(".")) from error
+            raise self._error(reason) from error
 
     def check(self) -> None:
         """Check that a write is possible; the result is cached for a second.
@@ -67,6 +72,7 @@ class DatabaseDisk:
 
         Raises:
             DiskFullError: a write is not possible because the disk is full or nearly full.
+            DatabaseDamagedError: the SQLite file is damaged.
             DatabaseUnavailableError: a write is not possible for another reason.
         """
         with self._lock:
@@ -89,16 +95,21 @@ class DatabaseDisk:
             with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
                 _write(connection)
         except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                # Another process is writing, so writes are possible.
-                return None
-            if self._is_full_disk(error):
-                return self._error(str(error))
-            return DatabaseUnavailableError(
-                f"The database {self._path} cannot be written: {error}.",
-                remedy="Check that the file, its folder and its file system are writable (`lab doctor`).",
-            )
+            return self._write_error(error)
         return None
+
+    def _write_error(self, error: sqlite3.Error) -> Exception | None:
+        """Return the error to raise for a failed test write; None if it failed only because another process writes."""
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return None
+        if _is_damaged(error):
+            return DatabaseDamagedError(str(self._path), reason=str(error))
+        if self._is_full_disk(error):
+            return self._error(str(error))
+        return DatabaseUnavailableError(
+            f"The database {self._path} cannot be written: {error}.",
+            remedy="Check that the file, its folder and its file system are writable (`lab doctor`).",
+        )
 
     def _error(self, reason: str) -> DiskFullError:
         return DiskFullError(str(self._path or self._place), free_bytes=self._free_bytes(), reason=reason)
@@ -120,6 +131,12 @@ class DatabaseDisk:
             return True
         # SQLite reports all I/O errors of its files with one code and loses the system's error.
         return code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._free_bytes() == 0
+
+
+def _is_damaged(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    # The low byte is the kind of the error; the other bytes are details.
+    return code is not None and code & 0xFF in _DAMAGED
 
 
 def _write(connection: sqlite3.Connection) -> None:

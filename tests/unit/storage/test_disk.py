@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from relab.storage import Database
 from relab.storage.disk import CHECK_STANDS_S, FAILURE_STANDS_S, DatabaseDisk
-from relab.storage.errors import DatabaseUnavailableError, DiskFullError
+from relab.storage.errors import DatabaseDamagedError, DatabaseUnavailableError, DiskFullError
 from support.storage.migrated import migrate
 
 
@@ -121,3 +121,11 @@ def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
 
     assert found.value is error
     engine.dispose()
+
+
+def test_check_reports_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "relab.db").write_bytes(b"This text is no database. " * 200)
+    engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
+
+    with pytest.raises(DatabaseDamagedError, match=r"relab\.db is damaged"):
+        DatabaseDisk(engine).check()
