@@ -53,7 +53,7 @@ class Database:
 
     Attributes:
         is_sqlite: whether the database is SQLite; if False, it is PostgreSQL.
-        disk: checks whether the database can be written, and names full disks and damaged files.
+        disk: checks whether the database can be written, and names full disks, damaged files and files that were replaced.
     """
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Check whether the database can be written: whether its disk has space, and whether its SQLite file is intact."""
+"""Check whether the database can be written: its disk has space, and its SQLite file is intact and still the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from relab.storage.errors import DatabaseDamagedError, DatabaseUnavailableError, DiskFullError
@@ -27,7 +27,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class DatabaseDisk:
-    """Checks whether the disk of one database has space for a write.
+    """Checks whether the disk of one database has space for a write, and whether its SQLite file can still be used.
 
     Args:
         engine: the SQLAlchemy engine of the database.
@@ -45,6 +45,10 @@ class DatabaseDisk:
         self._checked_at: float | None = None
         self._found: Exception | None = None
         self._failed_at: float | None = None
+        self._opened: tuple[int, int] | None = None
+        if is_sqlite:
+            event.listen(engine, "connect", self._remember_file)
+            event.listen(engine, "engine_disposed", self._forget_file)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -53,7 +57,11 @@ class DatabaseDisk:
         Raises:
             DiskFullError: the block ended with a driver error about a full disk.
             DatabaseDamagedError: the block ended with a driver error about a file that is damaged or no SQLite database.
+            DatabaseUnavailableError: the SQLite file was deleted or replaced since this process opened it; the block did
+                not run.
         """
+        if (gone := self._gone()) is not None:
+            raise gone
         try:
             yield
         except DBAPIError as error:
@@ -88,6 +96,8 @@ class DatabaseDisk:
             # PostgreSQL reserves space for its log, so only a test write that grows a table could detect a full disk.
             is_recent = self._failed_at is not None and now - self._failed_at < FAILURE_STANDS_S
             return self._error("a write has just failed for that") if is_recent else None
+        if (gone := self._gone()) is not None:
+            return gone
         free = self._free_bytes()
         if free is not None and free < self._min_free_bytes:
             return self._error(f"less than {self._min_free_bytes:,} bytes are left (RELAB_STORAGE__MIN_FREE_DISK_MB)")
@@ -110,6 +120,35 @@ class DatabaseDisk:
             f"The database {self._path} cannot be written: {error}.",
             remedy="Check that the file, its folder and its file system are writable (`lab doctor`).",
         )
+
+    def _remember_file(self, _connection: Any, _record: Any) -> None:
+        if self._opened is None:
+            self._opened = self._present_file()
+
+    def _forget_file(self, _engine: Engine) -> None:
+        self._opened = None
+
+    def _gone(self) -> DatabaseUnavailableError | None:
+        """Return an error if the file at the database's path is not the one that this process opened, otherwise None."""
+        # The open connections would still write to the deleted file, which disappears when they are closed.
+        if self._opened is None or self._present_file() == self._opened:
+            return None
+        return DatabaseUnavailableError(
+            f"The database {self._path} was deleted or replaced after this process had opened it.",
+            remedy="Move the former file back, or restart this process, so that it uses the file that is there now.",
+        )
+
+    def _present_file(self) -> tuple[int, int] | None:
+        """Return the device and number of the file at the database's path; None if there is no file."""
+        assert self._path is not None
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 for each transaction, and `Path.stat` takes twice the time
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            # The path cannot be read any more, but the open file can.
+            return self._opened
+        return found.st_dev, found.st_ino
 
     def _error(self, reason: str) -> DiskFullError:
         return DiskFullError(str(self._path or self._place), free_bytes=self._free_bytes(), reason=reason)
