@@ -31,8 +31,10 @@ class DiskFullError(DatabaseUnavailableError):
         )
 
 
-class DatabaseDamagedError(DatabaseUnavailableError):
+class DatabaseDamagedError(ConfigurationError):
     """The SQLite file of the database is damaged, or is no SQLite database: an operator must restore it.
+
+    It is not a `DatabaseUnavailableError`, because a retry cannot succeed.
 
     Args:
         path: the path of the file, for the message.
