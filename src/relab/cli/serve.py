@@ -61,7 +61,7 @@ def serve(
 
     If TARGET_API_BASE_URL is set, the responder also watches that service and responds to its incidents. Only one
     process per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, then stop with
-    exit code 0.
+    exit code 0. A job that takes longer than 10 seconds is ended; it starts again with the next worker.
     """
     import signal
 
