@@ -70,6 +70,9 @@ def test_public_address_without_tokens_is_rejected(tmp_path: Path, address: str)
         ({"RELAB_HTTP__PORT": "eighty"}, ["http.port", ".env.example"]),
         ({"RELAB_JOBS__BACKEND": "carrier-pigeon"}, ["RELAB_JOBS__BACKEND", "embedded"]),
         ({"RELAB_JOBS__BACKEND": "rq"}, ["RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
+        ({"REDIS_URL": "localhost:6379"}, ["REDIS_URL is not the URL of a Redis server", "redis://host:6379/0"]),
+        ({"REDIS_URL": "redis://:hunter2@host:port/0"}, ["REDIS_URL is not the URL of a Redis server"]),
+        ({"RELAB_JOBS__DONE_RETENTION_DAYS": "inf"}, ["jobs.done_retention_days", "36500"]),
         ({"DATABASE_URL": "oracle://somebody:hunter2@host/db"}, ["unsupported scheme 'oracle'", "postgresql://"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,20 @@ def test_a_worker_that_starts_before_redis_waits_for_it(installation: Installati
         own_redis.start()
         installation.settled(job_id, JobStatus.DONE)
         assert worker.poll() is None
+
+
+@pytest.mark.full
+def test_a_worker_stops_although_redis_does_not_answer(installation: Installation, own_redis: RedisServer) -> None:
+    assert own_redis.process is not None
+    with installation.worker() as worker:
+        installation.settled(installation.enqueue("note")[0], JobStatus.DONE)
+        # A stopped process keeps its connections and does not answer, as a machine whose packets are lost.
+        own_redis.process.send_signal(signal.SIGSTOP)
+        try:
+            worker.terminate()
+            assert worker.wait(timeout=120) == 0
+        finally:
+            own_redis.process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.full

@@ -176,3 +176,19 @@ def test_incidents_only_server_listens_on_9001_unless_port_or_option_is_set(tmp_
     told = Lab(tmp_path / "lab", {**token, "PORT": str(one)})
     assert f"127.0.0.1 port {one}:" in refused_port(told, one)
     assert f"127.0.0.1 port {other}:" in refused_port(told, other, "--port", str(other))
+
+
+@pytest.mark.parametrize("name", [".env", "config.toml"])
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    # A regular file that not even root can read from its beginning.
+    (tmp_path / name).symlink_to("/proc/self/mem")
+
+    with pytest.raises(ConfigurationError, match=r"The settings cannot be read: .*Let this user read"):
+        load_settings(tmp_path)
+
+
+def test_list_that_is_no_json_is_rejected_with_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAB_HTTP__ALLOWED_HOSTS", "relab.internal")
+
+    with pytest.raises(ConfigurationError, match=r"Lists and mappings are JSON, such as RELAB_HTTP__ALLOWED_HOSTS="):
+        load_settings(tmp_path)

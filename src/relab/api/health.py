@@ -1,4 +1,7 @@
-"""Routes for health checks: liveness (the process responds) and readiness (the database and the job queue work)."""
+"""Routes for health checks: liveness (the process responds) and readiness (the database and the job queue work).
+
+The routes of liveness are async: they need no thread, because all threads may wait for a database that does not answer.
+"""
 
 from __future__ import annotations
 
@@ -42,21 +45,21 @@ class Readiness(BaseModel):
 
 
 @router.get("/", dependencies=[public()], summary="Show that the service is up")
-def get_root(services: ServicesDep) -> ServiceStatus:
+async def get_root(services: ServicesDep) -> ServiceStatus:
     """Return `ok` and the name of the service (the setting `RELAB_SERVICE_NAME`); nothing else is checked."""
     return ServiceStatus(status="ok", service=services.settings.service_name)
 
 
 @router.get("/healthz", dependencies=[public()], summary="Liveness: this process responds")
-def get_healthz() -> Health:
+async def get_healthz() -> Health:
     """Return `ok` as long as the process can respond; no other part is checked."""
     return Health(status="ok", version=__version__)
 
 
 @router.get("/health", dependencies=[public()], summary="Liveness: another name of /healthz")
-def get_health() -> Health:
+async def get_health() -> Health:
     """Return `ok` as long as the process can respond, as `GET /healthz` does; no other part is checked."""
-    return get_healthz()
+    return await get_healthz()
 
 
 @router.get(

@@ -45,17 +45,19 @@ class Check:
 def doctor(as_json: JsonOption = False) -> None:
     """Check the settings and all connections, and print a table; exit code 69 if a configured part cannot be used."""
     with open_services(prepare=False) as services:
+        database = _database(services)
+        # Without a usable schema, a table that a check reads may be missing.
+        is_usable = all(check.state != "problem" for check in database)
         checks = [
             _python(),
             Check("home", "ok", str(services.settings.home)),
-            *_database(services),
-            _queue(services),
-            _access(services),
+            *database,
+            *((_queue(services), _access(services)) if is_usable else (_broker(services),)),
             _model(services),
             _try("runbooks", str(services.knowledge.folder), services.knowledge.check),
             *_responder(services),
             *_autonomy(services),
-            *_notices(services),
+            *(_notices(services) if is_usable else ()),
             *_extras(),
         ]
     healthy = all(check.state != "problem" for check in checks)
@@ -100,9 +102,14 @@ def _schema(database: Database) -> Check:
     return Check("schema", "ok", "fits this version")
 
 
+def _broker(services: Services) -> Check:
+    """Check that the broker of the job queue answers; the jobs themselves are in the database."""
+    return _try("queue", services.settings.job_backend, services.job_backend.ping)
+
+
 def _queue(services: Services) -> Check:
     mode = services.settings.job_backend
-    reached = _try("queue", mode, services.job_backend.ping)
+    reached = _broker(services)
     if reached.state == "problem":
         return reached
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import uvicorn
 
+from relab.core.errors import UnavailableError
 from relab.core.logging import get_logger
 from relab.serving.acceptor import Acceptor, connection_capacity, raise_descriptor_limit
 from relab.serving.connections import Admission, Connections
@@ -49,9 +50,22 @@ class HttpServer(uvicorn.Server):
         self._checking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app, then accept the connections of `sockets`."""
+        """Start the app, then accept the connections of `sockets`.
+
+        Raises:
+            UnavailableError: the app did not start, for example because the database became unavailable. The error of the
+                app is in the log.
+        """
         # Without sockets, uvicorn only starts the app; otherwise the event loop would accept the connections.
-        await super().startup(sockets=[])
+        try:
+            await super().startup(sockets=[])
+        except SystemExit:
+            # uvicorn's exit code for this, 3, is none of relab's; older versions of uvicorn return in place of it.
+            self.lifespan.should_exit = True
+        if self.lifespan.should_exit:
+            raise UnavailableError(
+                "The server did not start.", remedy="The log names the reason. Start `lab serve` again."
+            )
         descriptors = raise_descriptor_limit()
         capacity = connection_capacity(max(descriptors - self._other_connections, descriptors // 2))
         state = self.lifespan.state

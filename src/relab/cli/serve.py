@@ -60,8 +60,9 @@ def serve(
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
     If TARGET_API_BASE_URL is set, the responder also watches that service and responds to its incidents. Only one
-    process per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, which has 10 s
-    for that, then stop with exit code 0. A rollout is not finished: its flags are restored, and it continues later.
+    process per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, then stop with
+    exit code 0. A job that takes longer than 10 seconds is ended; it starts again with the next worker. A rollout is
+    not finished: its flags are restored, and the next worker continues it.
     """
     import signal
 

@@ -1,6 +1,7 @@
 """FastAPI dependencies and parameter types of routes.
 
-The dependencies return the app's services, and its tailers, which send new events to open event streams.
+The dependencies return the app's services, and its tailers, which send new events to open event streams. They are async
+because FastAPI would run other functions in threads, and all threads may wait for the database.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from relab.progress.models import ProgressEvent
 from relab.progress.tailer import ProgressTailer
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """Return the services of the app that received the request."""
     services: Services = request.app.state.services
     return services
 
 
-def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
+async def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
     """Return the app's tailer for analyses and rollouts, which sends new progress events to open event streams."""
     tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
     return tailer
 
 
-def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
+async def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
     """Return the app's tailer for incidents, which sends new timeline events to open event streams."""
     tailer: ProgressTailer[TimelineEvent] = request.app.state.incident_tailer
     return tailer

@@ -22,14 +22,24 @@ class StoppableWorker(SimpleWorker):
         queues: the queues to serve, most urgent first.
         connection: the connection to Redis.
         stop: ends the worker when set.
+        answer_s: the time in seconds after which a Redis that does not answer counts as unavailable.
     """
 
     max_connection_wait_time = 2.0
 
-    def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event) -> None:
+    def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event, answer_s: int) -> None:
+        # RQ's constructor reads it.
+        self._answer_s = answer_s
         # Do not fork: the pools and threads of this process would not survive a fork.
         super().__init__(queues, connection=connection)
         self._until = stop
+
+    @property
+    def connection_timeout(self) -> int:
+        """The time in seconds that RQ waits for an answer of Redis, including the wait for a job."""
+        # By default seven minutes, because RQ waits that long for a job. A worker whose Redis does not answer would neither
+        # stop nor reconnect in this time.
+        return POLL_S + self._answer_s
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
         """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""

@@ -24,6 +24,7 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -219,7 +220,8 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
         options: values of settings, by the name of the field; they have precedence over all other sources.
 
     Raises:
-        ConfigurationError: a value is not valid; the error names the setting and never contains a secret.
+        ConfigurationError: a value is not valid, or a file cannot be read; the error names the setting or the file and
+            never contains a secret.
     """
     try:
         return Settings(home=home or default_home(), **options)
@@ -231,9 +233,19 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
         raise ConfigurationError(
             f"The settings are not valid: {problems}.", remedy="See .env.example for every setting."
         ) from error
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"The settings cannot be read: {error}.",
+            remedy="Lists and mappings are JSON, such as RELAB_HTTP__ALLOWED_HOSTS='[\"relab.internal\"]'. See .env.example.",
+        ) from error
     except ValueError as error:
-        # For example a file that is not TOML, or an environment variable of a list that is not JSON.
+        # For example a file that is not TOML.
         raise ConfigurationError(f"The settings cannot be read: {error}.", remedy="See .env.example.") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"The settings cannot be read: {error.filename or 'a file in the home'}: {error.strerror}.",
+            remedy="Let this user read the files .env and config.toml in RELAB_HOME.",
+        ) from error
 
 
 def _current_home(given: Mapping[str, Any]) -> Path:

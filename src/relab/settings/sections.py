@@ -35,7 +35,7 @@ class JobSettings(_Section):
     lease_s: Seconds = Field(15.0, description="A worker that has not extended a lease for this time counts as dead.")
     poll_interval_s: Seconds = Field(0.1, description="How often an idle embedded worker reads the queue.")
     sweep_interval_s: Seconds = Field(5.0, description="How often a worker recovers lost jobs and parks failed ones.")
-    done_retention_days: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+    done_retention_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
         7.0, description="Done jobs are deleted after this time."
     )
     time_limit_s: Seconds = Field(600.0, description="How long an interactive or background job may run.")

@@ -53,7 +53,7 @@ class Database:
 
     Attributes:
         is_sqlite: whether the database is SQLite; if False, it is PostgreSQL.
-        disk: checks whether the disk of the database has space.
+        disk: checks whether the database can be written, and names full disks, damaged files and files that were replaced.
     """
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0) -> None:
@@ -93,6 +93,7 @@ class Database:
         Raises:
             DiskFullError: the disk is full, and no other process has the SQLite database open. The first process that
                 opens it must write a file.
+            DatabaseDamagedError: the SQLite file is damaged, or is no SQLite database.
             DatabaseUnavailableError: the database cannot be used now.
         """
         with translate_errors(), self.disk.watching(), DatabaseSession(self._reader) as session:
@@ -109,6 +110,7 @@ class Database:
         Raises:
             ConstraintError: a write violated a constraint; no write of the block was stored.
             DiskFullError: the disk of the database is full.
+            DatabaseDamagedError: the SQLite file is damaged, or is no SQLite database.
             DatabaseUnavailableError: the database cannot be used now.
         """
         # Transactions are lost in commit order, so no later durable transaction remains without an earlier one.
@@ -141,6 +143,7 @@ class Database:
 
         Raises:
             DiskFullError: the disk is full or nearly full.
+            DatabaseDamagedError: the SQLite file is damaged.
             DatabaseUnavailableError: a write fails for another reason.
         """
         with translate_errors():

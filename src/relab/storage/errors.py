@@ -31,6 +31,26 @@ class DiskFullError(DatabaseUnavailableError):
         )
 
 
+class DatabaseDamagedError(ConfigurationError):
+    """The SQLite file of the database is damaged, or is no SQLite database: an operator must restore it.
+
+    It is not a `DatabaseUnavailableError`, because a retry cannot succeed.
+
+    Args:
+        path: the path of the file, for the message.
+        reason: the reason in words, for the message.
+    """
+
+    code = "database_damaged"
+
+    def __init__(self, path: str, *, reason: str) -> None:
+        super().__init__(
+            f"The database {path} is damaged, or is no SQLite database: {reason}.",
+            remedy="Stop relab and restore the file from a backup, or save what `sqlite3 FILE .recover` can read; or point "
+            "DATABASE_URL at another file.",
+        )
+
+
 class ConstraintError(ConflictError):
     """A write violated a constraint, mostly because of a concurrent write: read the data again before a retry."""
 

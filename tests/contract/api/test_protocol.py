@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import jsonschema_rs  # comes with schemathesis
 import pytest
 import structlog
+from anyio import CapacityLimiter, to_thread
 from starlette.testclient import TestClient
 
 from relab import __version__
@@ -179,3 +182,27 @@ def test_response_headers_do_not_repeat_a_foreign_host(api: TestClient) -> None:
 
     assert_problem(response, 404)
     assert "evil.example" not in str(response.headers)
+
+
+def test_liveness_is_answered_while_all_threads_wait(api: TestClient) -> None:
+    portal, release = api.portal, threading.Event()
+    assert portal is not None
+    limiter = portal.call(_thread_limiter)
+    threads, limiter.total_tokens = limiter.total_tokens, 1
+    waiting = portal.start_task_soon(_wait_in_thread, release)
+    with ThreadPoolExecutor(1) as clients:
+        answers = clients.submit(lambda: [api.get(path).status_code for path in ("/", "/healthz", "/health")])
+        try:
+            assert answers.result(timeout=30) == [200, 200, 200]
+        finally:
+            release.set()
+            waiting.result()
+            limiter.total_tokens = threads
+
+
+async def _thread_limiter() -> CapacityLimiter:
+    return to_thread.current_default_thread_limiter()
+
+
+async def _wait_in_thread(release: threading.Event) -> None:
+    await to_thread.run_sync(release.wait)

@@ -11,6 +11,7 @@ import pytest
 from relab.cli import serve
 from relab.core.errors import ConfigurationError
 from relab.settings import Settings
+from support.lab.process import lab_environment
 
 
 @pytest.mark.parametrize("serve_only", ["all", "builds"])
@@ -56,3 +57,33 @@ except BaseException as error:
     assert done.stdout.splitlines()[0].startswith(end)
     assert len(done.stdout.splitlines()) == 1
     assert ("The setting is wrong." in done.stderr) == (end == "SystemExit: 69")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there, the checks run in the process of the server")
+def test_server_whose_app_does_not_start_ends_as_unavailable(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from relab.bootstrap import Services
+from relab.cli.main import main
+from relab.storage.errors import DatabaseUnavailableError
+
+prepare, server = Services.prepare, os.getpid()
+
+def lose_database(services):
+    # The database was there for the checks before the start, which run in a child process.
+    if os.getpid() == server:
+        raise DatabaseUnavailableError("The database went away.")
+    prepare(services)
+
+Services.prepare = lose_database
+sys.argv = ["lab", "serve", "--port", "0", "--workers", "0"]
+main()
+"""
+    environment = lab_environment(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 69
+    assert "The database went away." in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("lab: The server did not start. The log names the reason.")

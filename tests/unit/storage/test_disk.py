@@ -6,12 +6,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from relab.storage import Database
 from relab.storage.disk import CHECK_STANDS_S, FAILURE_STANDS_S, DatabaseDisk
-from relab.storage.errors import DatabaseUnavailableError, DiskFullError
+from relab.storage.errors import DatabaseDamagedError, DatabaseUnavailableError, DiskFullError
 from support.storage.migrated import migrate
 
 
@@ -121,3 +121,45 @@ def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
 
     assert found.value is error
     engine.dispose()
+
+
+def test_check_reports_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "relab.db").write_bytes(b"This text is no database. " * 200)
+    engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
+
+    with pytest.raises(DatabaseDamagedError, match=r"relab\.db is damaged"):
+        DatabaseDisk(engine).check()
+
+
+@pytest.mark.parametrize("successor", [None, b"", b"another file"], ids=["deleted", "emptied", "replaced"])
+def test_file_that_was_replaced_is_not_used_any_more(tmp_path: Path, successor: bytes | None) -> None:
+    path = tmp_path / "relab.db"
+    database = Database.open(f"sqlite:///{path}")
+    migrate(database)
+    with database.write() as unit:
+        unit.session.execute(text("INSERT INTO leases (name, owner, until) VALUES ('kept', 'me', 0)"))
+
+    path.rename(tmp_path / "moved.db")
+    if successor is not None:
+        path.write_bytes(successor)
+
+    for use in (database.read, database.write):
+        with pytest.raises(DatabaseUnavailableError, match=r"was deleted or replaced.*restart"), use():
+            pass
+    with pytest.raises(DatabaseUnavailableError, match="was deleted or replaced"):
+        database.check_writable()
+    assert (path.read_bytes() if path.exists() else None) == successor
+    database.close()
+
+
+def test_file_may_be_replaced_while_no_connection_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "relab.db"
+    database = Database.open(f"sqlite:///{path}")
+    migrate(database)
+    database.close()
+
+    path.unlink()
+    migrate(database)
+
+    database.check_writable()
+    database.close()

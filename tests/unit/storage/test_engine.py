@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
 
 from relab.core.errors import ConfigurationError
 from relab.storage import Database
 from relab.storage.engine import parse_url
-from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.errors import DatabaseDamagedError, DatabaseUnavailableError
 
 SECRET = "hunter2-secret"
 
@@ -104,10 +103,12 @@ def test_invalid_database_file_is_not_reported_as_unavailable(tmp_path: Path) ->
     path = tmp_path / "x.db"
     path.write_text("this is a letter, not a database. " * 500)
     database = Database.open(f"sqlite:///{path}")
-    with pytest.raises(DBAPIError, match="not a database"):
+    with pytest.raises(DatabaseDamagedError, match="not a database") as at_read:
         database.ping()
-    with pytest.raises(DBAPIError, match="not a database"), database.write() as unit:
+    with pytest.raises(DatabaseDamagedError, match="not a database") as at_write, database.write() as unit:
         unit.session.execute(text("SELECT 1"))
+    assert not isinstance(at_read.value, DatabaseUnavailableError)
+    assert not isinstance(at_write.value, DatabaseUnavailableError)
     database.close()
     assert path.read_text().startswith("this is a letter")
 

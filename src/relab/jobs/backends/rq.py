@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FAILURE_TTL_S = 3_600
 REANNOUNCE_BATCH = 500
 RESTART_PAUSE_S = 1.0
+ANSWER_S = 3
+"""Time in seconds after which a Redis that does not connect or answer counts as unavailable."""
 BACKSTOP_S = 60
 """Time in seconds after a job's own time limit at which RQ ends the job."""
 
@@ -139,7 +141,7 @@ class RqBackend:
         with self._connect() as connection:
             # RQ takes ids from the first queue that has one, so the order of the lanes is the order of urgency.
             queues = [Queue(self._name_of(lane), connection=connection) for lane in runner.lanes]
-            worker = StoppableWorker(queues, connection=connection, stop=stop)
+            worker = StoppableWorker(queues, connection=connection, stop=stop, answer_s=ANSWER_S)
             try:
                 worker.work(logging_level="WARNING")
             finally:
@@ -161,7 +163,10 @@ class RqBackend:
     def _connect(self) -> Redis:
         from redis import Redis
 
-        return Redis.from_url(self._redis_url, socket_connect_timeout=3, health_check_interval=30)
+        # Older versions of the client wait without a limit by default.
+        return Redis.from_url(
+            self._redis_url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30
+        )
 
     def _enqueue(self, job_id: str, lane: Lane) -> None:
         self._queue(lane).enqueue(
