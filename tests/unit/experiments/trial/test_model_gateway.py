@@ -1,4 +1,4 @@
-"""The gateway to a model's server over real sockets: what of an answer reaches the harness."""
+"""The gateway to a model's server over real sockets: answers, and the end of the gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ import pytest
 from relab.experiments.trial import model_gateway
 from relab.experiments.trial.model_gateway import ModelGateway
 from support.clocks import MovableClock
+
+_PATIENCE_S = 20.0
 
 
 class _Compressing(BaseHTTPRequestHandler):
@@ -78,3 +81,31 @@ def test_log_has_the_status_of_a_complete_answer_that_is_not_stored(
     end()
 
     assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [status]
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
+def test_end_of_a_trial_does_not_wait_for_a_slow_answer(tmp_path: Path, begun: bytes) -> None:
+    log = tmp_path / "log.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as listening:
+        upstream = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        port = listening.getsockname()[1]
+        end = ModelGateway(upstream, log, clock=MovableClock()).serve(listening)
+        connection = HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
+        connection.request("POST", "/v1/chat/completions", b"{}")
+        asked, _ = server.accept()
+        asked.recv(65_536)
+        asked.sendall(begun)
+        # Until the gateway waits for the rest of the answer: closing a socket does not wake a thread that reads from it.
+        time.sleep(0.5)
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        ending.join(_PATIENCE_S)
+        has_ended = not ending.is_alive()
+        # Without this, a gateway that waits would let the tests wait, too.
+        asked.close()
+        ending.join()
+        connection.close()
+
+    assert has_ended
+    assert len(log.read_text().splitlines()) == 1
