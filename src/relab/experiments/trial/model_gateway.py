@@ -8,6 +8,7 @@ over TLS if the server's address begins with `https://`.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import socket
 import threading
@@ -77,6 +78,8 @@ class ModelGateway:
         self._clock = clock
         self._lock = threading.Lock()
         self._numbers: Counter[str] = Counter()
+        self._unanswered: dict[str, list[int]] = {}
+        """The numbers of requests without an answer, as heaps; the next equal requests get these numbers."""
         self._connections = _Connections()
         self._lines = 0
         self._client: httpx.Client | None = None
@@ -129,9 +132,7 @@ class ModelGateway:
             digest = self._keys.request_digest(path, headers, body)
         if digest is None or self._keys is None or self._cache is None:
             return "off", self._forward(request, path, headers, body, None)
-        with self._lock:
-            number = self._numbers[digest]
-            self._numbers[digest] += 1
+        number = self._next_number(digest)
         key = self._keys.key(digest, number)
         kept = self._cache.get(key)
         if kept is not None:
@@ -143,10 +144,21 @@ class ModelGateway:
             is_answered = status == 200
         finally:
             if not is_answered:
-                # The client asks again for the answer that it did not get.
+                # The client asks again for the answer that it did not get. Equal requests may have got later numbers.
                 with self._lock:
-                    self._numbers[digest] -= 1
+                    heapq.heappush(self._unanswered.setdefault(digest, []), number)
         return "miss", status
+
+    def _next_number(self, digest: str) -> int:
+        """Return the number of a request among the equal requests of the trial, from 0.
+
+        It is the smallest number that no answered or open request has. `digest` is the digest of the request.
+        """
+        with self._lock:
+            if unanswered := self._unanswered.get(digest):
+                return heapq.heappop(unanswered)
+            self._numbers[digest] += 1
+            return self._numbers[digest] - 1
 
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
