@@ -161,7 +161,7 @@ def _request(label: str | None, timeout_s: float) -> PauseRequest:
 
 def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], None]) -> list[PauseAnswer]:
     marker = run.path / PAUSE_REQUEST
-    # The runner deletes it. A second request changes nothing.
+    # The runner deletes it, unless it is already sealing the run. A second request changes nothing.
     marker.write_text(request.request_id, encoding="ascii")
     asked: dict[str, float] = {}
     answers: dict[str, PauseAnswer] = {}
@@ -181,6 +181,7 @@ def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], 
                 f"The process that works on {run.run_id} did not end after its trials were paused."
             )
         time.sleep(_LOOK_S)
+    marker.unlink(missing_ok=True)
     return [
         answers[name] if name in answers else _wait(run, trial_folder(run.path, name), request, since)
         for name, since in asked.items()
