@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.experiments.context import open_experiments
+from relab.cli.experiments.context import at_hangup, open_experiments
 from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
 from relab.cli.stopping import stop_signals
 from relab.core.errors import InvalidInputError
@@ -41,7 +41,7 @@ def rescore(
         command = shlex.split(scorer)
     except ValueError as error:
         raise InvalidInputError(f"--scorer cannot be split into arguments: {error}.") from error
-    with open_experiments(telemetry=False) as service, stop_signals(pressed):
+    with open_experiments(telemetry=False) as service, stop_signals(pressed), at_hangup(pressed):
         found = service.rescore(Path.cwd(), run_dir, Scorer(name, command, timeout, jobs), stop)
     code = EXIT_FAILED if found.failed else 0
     outcomes = {variant: dict(counts) for variant, counts in found.outcomes.items()}
