@@ -315,7 +315,7 @@ class ExperimentRuns:
             drop_requests(run)
             # Last of all, because the seal has the digests of all other files.
             prove_run(run, signer)
-        return replace(_summary(run, runner, link, paused, signer.warnings), retried=retried)
+        return replace(_summary(run, runner, link, paused), retried=retried, end_warnings=signer.warnings)
 
 
 @dataclass(frozen=True)
@@ -342,9 +342,7 @@ class _Session:
         )
 
 
-def _summary(
-    run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str], warnings: Sequence[str]
-) -> ExperimentRunSummary:
+def _summary(run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str]) -> ExperimentRunSummary:
     progress = runner.progress
     return ExperimentRunSummary(
         run.run_id,
@@ -356,7 +354,7 @@ def _summary(
         link.sent,
         link.failed,
         link.first_error,
-        [*run.facts["warnings"], *drifts(run), *warnings],
+        [*run.facts["warnings"], *drifts(run)],
         list(progress.problems.values()),
         paused,
         [decision.to_json() for decision in runner.stopping.decisions] if runner.stopping is not None else [],
