@@ -127,6 +127,33 @@ def test_pause_of_the_whole_run_starts_no_further_trial_and_resume_runs_the_paus
     assert len(run.rows) == 3
 
 
+def test_pause_of_a_run_with_an_interrupted_trial_is_no_error_and_no_damage(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, MUTE, tasks=2)
+    project.configure(
+        baseline={"bindings": {"meet": str(tmp_path)}},
+        design={"max_concurrency": 2},
+        runtime={"timeouts": {"grace_seconds": 0.2}},
+    )
+    started = [tmp_path / f"started-trial_{number}" for number in (1, 2)]
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(*started)
+        (path,) = project.runs()
+        project.json("pause", "--run-dir", str(path), "--trial", "trial_1", "--timeout", "0.5", code=1)
+        runner.press()
+        runner.says("finishing the running trials")
+        runner.press()
+        runner.end(130)
+    started[0].unlink()
+    with Runner(project, ("resume", "--run-dir", str(path), "--no-telemetry", "--json"), {}) as runner:
+        runner.wait_for(started[0])
+        answer = project.json("pause", "--run-dir", str(path), "--timeout", "0.5", code=1)
+        runner.end(130)
+
+    statuses = {row["trial_id"]: row["status"] for row in answer["trials"]}
+    assert statuses == {"trial_1": "stopped", "trial_2": "ended"}
+    assert project.json("verify", str(path), code=2)["verdict"] == "unfinished"
+
+
 @pytest.mark.full
 def test_continued_run_resumes_paused_trials_too_and_a_pause_may_be_repeated(tmp_path: Path) -> None:
     project = reference(tmp_path, steps=60)

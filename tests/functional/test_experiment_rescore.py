@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from support.experiments.projects import Project, Run
+from support.experiments.projects import Project, Run, Runner
 
 HARNESS = """\
 Path("answer.txt").write_text(bindings["text"])
@@ -128,6 +129,22 @@ def test_figure_of_a_scorer_replaces_the_objective_that_the_harness_reported(tmp
     lines = (Path(answer["folder"]) / "scores.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line)["row"] for line in lines]
     assert {row["task_id"]: row["primary_metric_value"] for row in rows} == {"task_001": 0.1, "task_002": None}
+
+
+def test_interrupted_scoring_ends_its_scorers_and_stores_nothing(project: Project, tmp_path: Path) -> None:
+    run = project.run()
+    scorer = tmp_path / "waiting.py"
+    scorer.write_text(f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    options = ("--scorer", f"{sys.executable} {scorer}", "--name", "a", "--timeout", "600", "--json")
+    with Runner(project, ("rescore", run.path.name, *options), {}) as scoring:
+        scoring.wait_for(tmp_path / "pid")
+        scoring.press()
+        outcome = scoring.end(code=130)
+
+    assert outcome.json["error"]["code"] == "interrupted"
+    assert "no scores are stored" in outcome.err
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert list((project.root / ".lab").glob("rescored/*/*")) == []
 
 
 def test_invalid_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:

@@ -251,6 +251,22 @@ def test_ctrl_c_finishes_running_trials_and_one_process_continues(tmp_path: Path
     assert set(_launches(tmp_path).values()) == {1}
 
 
+def test_closed_terminal_finishes_running_trials_and_leaves_no_harness(tmp_path: Path) -> None:
+    project = _project(tmp_path, "www")
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(tmp_path / "started-trial_1", tmp_path / "started-trial_2")
+        # The shell and the kernel may both send the signal.
+        runner.press(signal.SIGHUP)
+        runner.says("finishing the running trials")
+        runner.press(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        answer = runner.end(130).json
+
+        assert project.processes() == []
+    assert answer["outcomes"] == {"control": {"success": 2}}
+    assert answer["trials"] == {"total": 3, "done": 2}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_second_ctrl_c_ends_all_processes_at_once(tmp_path: Path, number: signal.Signals) -> None:
     project = _project(tmp_path, ".ww", harness=DETACHING + DISGUISED + WAITING)

@@ -321,6 +321,8 @@ def test_run_is_sealed_without_a_signature_where_the_key_cannot_be_used(tmp_path
     run = project.run()
 
     assert "The run is not signed." in run.answer["warnings"][-1]
+    assert "lab: warning: The run is not signed." in project.lab("run", "--no-telemetry").err
+    assert "lab: warning: The run is not signed." in project.lab("run", str(project.experiment), "--set", "s").err
     found = verify_run(run.path)
     assert (found.verdict, found.signer.trust) == (ProofVerdict.VERIFIED, Trust.UNSIGNED)
     assert "the attestation is not signed" in run.json("attestation.json")["grades_summary"]["notes"]

@@ -62,11 +62,15 @@ class LabGroup(TyperGroup):
 
         Raises:
             ClosedPipeError: the command wrote to a pipe whose reader had closed it.
+            typer.Abort: the command was interrupted.
         """
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ClosedPipeError from error
+        except KeyboardInterrupt as error:
+            # Typer would return an exit code, and `main` could not print the error.
+            raise typer.Abort from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name and the object of the command that the first of `args` names, and the remaining arguments."""

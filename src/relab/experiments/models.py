@@ -276,6 +276,7 @@ class ExperimentRunSummary:
         ceiling: a sentence about the ceiling (budget limit) that ended the run; None if no ceiling ended it.
         retried: the number of trials whose result was withdrawn so that they run again.
         cached: the number of trials whose result is from the result cache.
+        end_warnings: sentences for the user about the end of the run, such as that it could not be signed.
     """
 
     run_id: str
@@ -295,6 +296,7 @@ class ExperimentRunSummary:
     ceiling: str | None = None
     retried: int = 0
     cached: int = 0
+    end_warnings: Sequence[str] = ()
 
     @property
     def variants_without_result(self) -> list[str]:

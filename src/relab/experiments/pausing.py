@@ -42,7 +42,7 @@ class PauseAnswer:
 
     Attributes:
         trial_id: the id of the trial.
-        paused: the record of the pause; None if the trial ended before it could be paused.
+        paused: the record of the pause; None if the trial ended before it could be paused, or did not run.
         took_s: the seconds from the request until the trial was paused or had ended.
     """
 
@@ -57,7 +57,7 @@ class PauseAnswer:
         - `paused`: the trial is paused. The harness acknowledged the request and ended by itself.
         - `stopped`: the trial is paused, but the harness did not acknowledge the request or did not end by itself. When
           the trial is resumed, it starts from its beginning.
-        - `ended`: the trial ended with a result before it could be paused.
+        - `ended`: the trial ended before it could be paused, or it did not run in the process that works on the run.
         """
         if self.paused is None:
             return "ended"
@@ -112,6 +112,19 @@ def paused_trials(run: RunFolder) -> list[str]:
     return sorted(found, key=lambda name: (len(name), name))
 
 
+def drop_requests(run: RunFolder) -> None:
+    """Delete the requests to pause a run or its trials; the caller must hold the lock of the run, and no trial may run.
+
+    A folder that an earlier process left, because it was stopped, looks like that of a running trial, so `lab pause`
+    may have written a request into it.
+
+    Raises:
+        OSError: a request cannot be deleted.
+    """
+    for path in (run.path / PAUSE_REQUEST, *(run.path / "trials").glob(f"*/{REQUEST}")):
+        path.unlink(missing_ok=True)
+
+
 def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
     """Check that trials of a run can be resumed; return their ids.
 
@@ -161,7 +174,7 @@ def _request(label: str | None, timeout_s: float) -> PauseRequest:
 
 def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], None]) -> list[PauseAnswer]:
     marker = run.path / PAUSE_REQUEST
-    # The runner deletes it. A second request changes nothing.
+    # The runner deletes it, unless it is already sealing the run. A second request changes nothing.
     marker.write_text(request.request_id, encoding="ascii")
     asked: dict[str, float] = {}
     answers: dict[str, PauseAnswer] = {}
@@ -181,6 +194,7 @@ def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], 
                 f"The process that works on {run.run_id} did not end after its trials were paused."
             )
         time.sleep(_LOOK_S)
+    marker.unlink(missing_ok=True)
     return [
         answers[name] if name in answers else _wait(run, trial_folder(run.path, name), request, since)
         for name, since in asked.items()

@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ RECORD: Final = "rescore.json"
 SCORES: Final = "scores.jsonl"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_ANSWER: Final = 1_048_576
+_LOOK_S: Final = 0.1
 _COPIED: Final = (MANIFEST, RESOLVED, RUN_CONTROL, STOPPING)
 
 
@@ -115,7 +117,7 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
         root: the folder of the project, below which the scores are written.
         scorer: the scorer.
         clock: the source of the time in the record.
-        stop: when pressed, ends the scoring without storing any scores.
+        stop: when pressed, ends the running scorers, and no scores are stored.
 
     Raises:
         InvalidInputError: the name, the time-out or the number of jobs is invalid, or the command is empty.
@@ -230,7 +232,7 @@ def _score(
         return document
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as name:
         try:
-            answer = _Answer.model_validate_json(_run(run, entry, command, timeout_s, Path(name)))
+            answer = _Answer.model_validate_json(_run(run, entry, command, timeout_s, Path(name), stop))
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             document["error"] = (
@@ -268,17 +270,19 @@ def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
 
 
 class _ScorerError(Exception):
-    """The scorer took too long, ended with an exit code other than 0, or printed too much."""
+    """The scorer took too long, ended with an exit code other than 0, printed too much, or was stopped."""
 
 
-def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
+def _run(
+    run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path, stop: StopSwitch
+) -> bytes:
     """Run the scorer `command` in a copy of a trial's workspace; return what the scorer printed.
 
     `entry` is the trial's journal entry. The folder `home` gets the copy, and is the scorer's home folder. The scorer
-    is ended after `timeout_s` seconds.
+    is ended after `timeout_s` seconds, or when `stop` is pressed.
 
     Raises:
-        _ScorerError: the scorer took too long, ended with an exit code other than 0, or printed too much.
+        _ScorerError: the scorer took too long, ended with an exit code other than 0, printed too much, or was stopped.
         OSError: the scorer cannot be started, or the workspace cannot be copied.
     """
     workspace, answer = home / "workspace", home / "answer"
@@ -300,9 +304,7 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
             command, cwd=workspace, env=environment, stdin=stdin, stdout=out, stderr=err, start_new_session=True
         )  # fmt: skip
         try:
-            code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise _ScorerError(f"the scorer took longer than {timeout_s:g} s") from error
+            code = _wait(process, timeout_s, stop)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -315,6 +317,16 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
     if answer.stat().st_size > _MAX_ANSWER:
         raise _ScorerError("the scorer printed more than 1 MB")
     return answer.read_bytes()
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float, stop: StopSwitch) -> int:
+    end_by = time.monotonic() + timeout_s
+    while not stop.finish.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(min(_LOOK_S, max(end_by - time.monotonic(), 0)))
+        if time.monotonic() >= end_by:
+            raise _ScorerError(f"the scorer took longer than {timeout_s:g} s")
+    raise _ScorerError("the scorer was stopped")
 
 
 def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[str, Any]:

@@ -28,10 +28,9 @@ from relab.experiments.models import (
     StopSwitch,
     TrialResult,
 )
-from relab.experiments.pausing import check_paused, paused_trials
+from relab.experiments.pausing import check_paused, drop_requests, paused_trials
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, resolve
-from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.forks import plan_of_run, sources_of
 from relab.experiments.records.journal import NAME, Journal, read_journal, withdrawn_entries
 from relab.experiments.records.retrying import check_retryable, open_journal
@@ -281,7 +280,7 @@ class ExperimentRuns:
         past = read_sessions(run.path)
         spending = RunSpending((past.ceilings or configured_ceilings(run.config)).raised(options.ceilings))
         link = session.link
-        (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
+        drop_requests(run)
         break_seal(run.path)
         context = session.context(run, snapshot, tasks)
         journal = Journal(run.path)
@@ -313,10 +312,10 @@ class ExperimentRuns:
             status = runner.status(paused)
             note_session(run.path, session_end(self._clock.now_us(), runner.seconds, status, runner.ceiling))
             run.write_control(status, self._clock.now_us())
-            (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
+            drop_requests(run)
             # Last of all, because the seal has the digests of all other files.
             prove_run(run, signer)
-        return replace(_summary(run, runner, link, paused, signer.warnings), retried=retried)
+        return replace(_summary(run, runner, link, paused), retried=retried, end_warnings=signer.warnings)
 
 
 @dataclass(frozen=True)
@@ -343,9 +342,7 @@ class _Session:
         )
 
 
-def _summary(
-    run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str], warnings: Sequence[str]
-) -> ExperimentRunSummary:
+def _summary(run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str]) -> ExperimentRunSummary:
     progress = runner.progress
     return ExperimentRunSummary(
         run.run_id,
@@ -357,7 +354,7 @@ def _summary(
         link.sent,
         link.failed,
         link.first_error,
-        [*run.facts["warnings"], *drifts(run), *warnings],
+        [*run.facts["warnings"], *drifts(run)],
         list(progress.problems.values()),
         paused,
         [decision.to_json() for decision in runner.stopping.decisions] if runner.stopping is not None else [],

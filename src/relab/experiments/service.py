@@ -124,7 +124,7 @@ class ExperimentService:
             root: the folder of the project.
             named: the run's folder or its id.
             scorer: the scorer and the name of its scores.
-            stop: when pressed, ends the scoring without storing any scores.
+            stop: when pressed, ends the running scorers, and no scores are stored.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or a file of the run was changed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from concurrent.futures import as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
 import pytest
@@ -155,6 +155,20 @@ def test_setup_command_that_fails_is_an_error_with_its_output(benches: Benches) 
 
     with pytest.raises(ExperimentInvalidError, match="no such package"):
         bench.executor.run_setup("echo no such package >&2; exit 1", bench.context.snapshot)
+
+
+def test_second_stop_ends_the_setup_command(benches: Benches, tmp_path: Path) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+    started = tmp_path / "started"
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(bench.executor.run_setup, f"touch {started}; sleep 1000", bench.context.snapshot)
+        wait_until(started.exists)
+
+        bench.stop.press()
+        bench.stop.press()
+
+        with pytest.raises(KeyboardInterrupt):
+            made.result(TIMEOUT_S)
 
 
 def test_executor_writes_no_journal(benches: Benches) -> None:

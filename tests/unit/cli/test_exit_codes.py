@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from relab.builds.errors import RlExtraMissingError
-from relab.cli.output import EXIT_USAGE, report_error
+from relab.cli.main import main
+from relab.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, report_error
+from relab.experiments.running import ExperimentRuns
 from relab.rca.errors import NoJudgeError
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 
@@ -61,3 +64,20 @@ def test_removed_working_directory_is_a_usage_error_without_a_traceback(
     assert capsys.readouterr().err == (
         "lab: The working directory does not exist any more. Change to an existing folder, then try again.\n"
     )
+
+
+@pytest.mark.parametrize(("options", "printed"), [((), False), (("--json",), True)])
+def test_interrupted_command_prints_one_json_object_if_json_was_requested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], printed: bool
+) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExperimentRuns, "describe", interrupted)
+    monkeypatch.setattr("sys.argv", ["lab", "describe", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    out = capsys.readouterr().out
+    assert ended.value.code == EXIT_INTERRUPTED
+    assert (json.loads(out)["error"]["code"] if printed else out) == ("interrupted" if printed else "")

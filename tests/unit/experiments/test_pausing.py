@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from relab.experiments import pausing
 from relab.experiments.errors import RunNotRunningError
 from relab.experiments.pausing import PauseAnswer, pause_trials
-from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.records.file_names import PAUSE_REQUEST
+from relab.experiments.records.run_folder import RunFolder, locked
 from relab.experiments.trial.pausing import PauseRequest
 from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
 from support.experiments.configs import config
@@ -46,3 +49,21 @@ def test_remedy_for_a_folder_with_a_space_can_be_copied(tmp_path: Path, monkeypa
         pause_trials(path, [], label=None, timeout_s=1.0, on_asked=[].append)
 
     assert shlex.split(str(raised.value.remedy))[-4:] == ["lab", "run", "--continue", str(path)]
+
+
+def test_request_that_came_while_the_run_was_sealed_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pausing, "open_run", lambda path: RunFolder(path, "run_1", config(), {}))
+    marker, asked = tmp_path / PAUSE_REQUEST, []
+    pause = threading.Thread(
+        target=pause_trials, args=(tmp_path, []), kwargs={"label": None, "timeout_s": 1.0, "on_asked": asked.append}
+    )
+    with locked(tmp_path):
+        pause.start()
+        while not marker.exists():
+            time.sleep(0.01)
+    pause.join()
+
+    assert not marker.exists()
+    assert asked == []

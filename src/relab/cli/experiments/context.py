@@ -1,9 +1,11 @@
-"""Open the service of experiments for a command, and let Ctrl-C stop a run."""
+"""Open the service of experiments for a command, and let Ctrl-C or a closed terminal stop a run."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,7 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 def stoppable_run() -> Iterator[StopSwitch]:
     """Yield a switch that stops a run: after the first Ctrl-C or SIGTERM, running trials finish, and no new ones start.
 
-    A second Ctrl-C or SIGTERM ends the running trials immediately.
+    A second Ctrl-C or SIGTERM ends the running trials immediately. A closed terminal counts as one Ctrl-C.
     """
     from relab.experiments.models import StopSwitch
 
@@ -55,5 +57,37 @@ def stoppable_run() -> Iterator[StopSwitch]:
         print(f"lab: {message}", file=sys.stderr)
         switch.press()
 
-    with stop_signals(pressed):
+    def hung_up() -> None:
+        # The shell and the kernel may both report that the terminal was closed.
+        if not switch.finish.is_set():
+            pressed()
+
+    with stop_signals(pressed), at_hangup(hung_up):
         yield switch
+
+
+@contextmanager
+def at_hangup(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` at each SIGHUP in the block, in place of ending this process; it means that the terminal was closed.
+
+    What is written to the closed terminal is then discarded, because writing would fail. If this process ignores SIGHUP,
+    because `nohup` started it, it continues to ignore the signal.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        yield
+        return
+    # A terminal that was closed can no longer be recognised.
+    terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+
+    def discard_and_stop(*_: object) -> None:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for terminal in terminals:
+            os.dup2(nothing, terminal)
+        os.close(nothing)
+        stop()
+
+    kept = signal.signal(signal.SIGHUP, discard_and_stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, kept)

@@ -154,6 +154,7 @@ def show_run(summary: ExperimentRunSummary) -> None:
             f"{plain(problem.message)[:_PROBLEM_CHARS]}"
         )
     _warn_of_errors(summary)
+    warn(summary.end_warnings)
     print(f"run_dir: {plain(summary.run_dir)}")
     if summary.agent_runs_failed:
         print(
@@ -228,7 +229,7 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
             "task_chain_states_path": str(evidence / "task_chain_states.jsonl"),
             "report_path": str(summary.run_dir / "analysis" / "report.html"),
         },
-        "warnings": list(summary.warnings),
+        "warnings": [*summary.warnings, *summary.end_warnings],
         "paused": list(summary.paused),
         "stopping": {"decisions": list(summary.decisions), "trials_not_needed": summary.not_needed},
         "budget_reached": summary.ceiling,

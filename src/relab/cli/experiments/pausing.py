@@ -115,7 +115,7 @@ def _row(answer: PauseAnswer) -> dict[str, Any]:
 def _sentence(answer: PauseAnswer) -> str:
     name, paused = plain(answer.trial_id), answer.paused
     if paused is None:
-        return f"{name}: has ended with a result before it could be paused"
+        return f"{name}: has ended before it could be paused"
     if not paused.acknowledged:
         return f"{name}: {plain(paused.reason)}; it was ended, and will start again from its beginning"
     if paused.checkpoint is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from relab.cli.experiments.context import open_experiments, stoppable_run
+from relab.cli.experiments.context import at_hangup, open_experiments
 from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
+from relab.cli.stopping import stop_signals
 from relab.core.errors import InvalidInputError
 
 
@@ -26,13 +28,20 @@ def rescore(
     The scorer gets the output and files of each trial, and prints an outcome and metrics as JSON. Exit code: 0 if every
     trial was scored, 1 if the scorer failed for at least one.
     """
+    from relab.experiments.models import StopSwitch
     from relab.experiments.service import Scorer
+
+    stop = StopSwitch()
+
+    def pressed() -> None:
+        print("lab: ending the scorers; no scores are stored", file=sys.stderr)
+        stop.press()
 
     try:
         command = shlex.split(scorer)
     except ValueError as error:
         raise InvalidInputError(f"--scorer cannot be split into arguments: {error}.") from error
-    with open_experiments(telemetry=False) as service, stoppable_run() as stop:
+    with open_experiments(telemetry=False) as service, stop_signals(pressed), at_hangup(pressed):
         found = service.rescore(Path.cwd(), run_dir, Scorer(name, command, timeout, jobs), stop)
     code = EXIT_FAILED if found.failed else 0
     outcomes = {variant: dict(counts) for variant, counts in found.outcomes.items()}

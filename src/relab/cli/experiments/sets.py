@@ -145,6 +145,8 @@ def _json_of(ran: _Ran) -> dict[str, Any]:
 
 
 def _show(found: ExperimentSet, ran: Sequence[_Ran]) -> None:
+    from relab.cli.experiments.output import warn
+
     rows: list[list[object]] = []
     for each in ran:
         if each.summary is None:
@@ -155,6 +157,7 @@ def _show(found: ExperimentSet, ran: Sequence[_Ran]) -> None:
             counted = [counts.get(outcome, 0) for outcome in _OUTCOMES]
             rows.append([each.entry.experiment, each.summary.run_id, done, variant, *counted])
     print_table(f"Set {found.set_id}", ("experiment", "run", "trials", "variant", *_OUTCOMES), rows)
+    warn([warning for each in ran if each.summary is not None for warning in each.summary.end_warnings])
     for each in ran:
         if each.error is not None:
             print(f"lab: {plain(each.entry.experiment)}: {plain_lines(each.error, ERROR_INDENT)}", file=sys.stderr)

@@ -66,8 +66,9 @@ class LocalExecutor:
 
         Raises:
             ExperimentInvalidError: the command failed.
+            KeyboardInterrupt: the stop switch was pressed twice.
         """
-        return run_setup(command, self._settings, self._sandbox, snapshot, self._redactor)
+        return run_setup(command, self._settings, self._sandbox, snapshot, self._redactor, self._stop.now)
 
     def open(self, context: RunContext) -> None:
         """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""

@@ -61,6 +61,7 @@ class Executor(Protocol):
 
         Raises:
             ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
+            KeyboardInterrupt: the stop switch was pressed twice, so the command was ended.
         """
 
     def open(self, context: RunContext) -> None:

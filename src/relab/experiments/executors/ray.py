@@ -143,13 +143,14 @@ class RayExecutor:
 
         Raises:
             ExperimentInvalidError: the command failed.
+            KeyboardInterrupt: the stop switch was pressed twice.
             SandboxUnavailableError: this machine cannot provide the sandbox.
         """
         config = self._settings.config
         sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, f"{self._settings.run_id}-setup"))
         sandbox.prepare()
         try:
-            return run_setup(command, self._settings, sandbox, snapshot, self._redactor)
+            return run_setup(command, self._settings, sandbox, snapshot, self._redactor, self._stop.now)
         finally:
             sandbox.close()
 

@@ -25,14 +25,16 @@ import jiter
 from relab.core.atomic_files import replacing
 from relab.experiments.proof.fingerprints import BLOCK_BYTES, Fingerprint, fingerprint
 from relab.experiments.proof.folder_walk import Listing, descriptor_of, listings
-from relab.experiments.records.file_names import LOCK, SEAL, SEAL_FORMAT, STATEMENTS
+from relab.experiments.records.file_names import LOCK, PAUSE_REQUEST, SEAL, SEAL_FORMAT, STATEMENTS
 
 NOT_SEALED: Final = frozenset(
-    (SEAL, STATEMENTS, LOCK, "analysis/agentlab.duckdb", "analysis/agentlab.duckdb.wal", "analysis/agentlab.duckdb.tmp")
-)
-"""Files that the seal leaves out: itself, the statements about it, the lock, and the database that a user makes of the tables.
+    (SEAL, STATEMENTS, LOCK, PAUSE_REQUEST,
+     "analysis/agentlab.duckdb", "analysis/agentlab.duckdb.wal", "analysis/agentlab.duckdb.tmp")
+)  # fmt: skip
+"""Files that the seal leaves out: itself, the statements about it, the lock, a request to pause, and a user's database.
 
-The lock is empty unless a process works on the run, which is checked; the database is the user's own.
+The lock is empty unless a process works on the run, which is checked. Another process may write a request to pause while
+the seal is written. The database of the tables is the user's own.
 """
 _CHECK: Final = b',"check":"'
 _END: Final = b'"}\n'

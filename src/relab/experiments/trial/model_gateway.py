@@ -7,6 +7,8 @@ over TLS if the server's address begins with `https://`.
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 import json
 import socket
 import threading
@@ -15,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from relab.core.clock import Clock, format_time
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 64 * 1_048_576
 """A larger answer is passed on and not stored."""
 TIMEOUT_S: Final = 900.0
+"""How long the model's server may send nothing."""
+CONNECT_TIMEOUT_S: Final = 15.0
+"""The end of a trial waits for a connection that is being opened, so this time is short."""
 MARK: Final = "X-Relab-Cache"
 """The response header that says `hit`, `miss` or `off`."""
 _METHODS: Final = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
@@ -73,6 +78,9 @@ class ModelGateway:
         self._clock = clock
         self._lock = threading.Lock()
         self._numbers: Counter[str] = Counter()
+        self._unanswered: dict[str, list[int]] = {}
+        """The numbers of requests without an answer, as heaps; the next equal requests get these numbers."""
+        self._connections = _Connections()
         self._lines = 0
         self._client: httpx.Client | None = None
         self.counts: Counter[str] = Counter()
@@ -81,11 +89,13 @@ class ModelGateway:
         """Answer requests on a listening socket in threads; return a function that stops the gateway."""
         import httpx  # noqa: PLC0415 loaded only where a gateway is configured
 
-        client = self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
+        time_outs = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        client = self._client = httpx.Client(timeout=time_outs, follow_redirects=False)
         end = serve(listening, self.answer, name="model-gateway", methods=_METHODS, keep_alive=True)
 
         def stop() -> None:
-            # Closed first, so that an answer that is still awaited ends now.
+            # Shut down first, because `close` does not wake a thread that waits for an answer.
+            self._connections.shut_down()
             client.close()
             end()
 
@@ -122,9 +132,7 @@ class ModelGateway:
             digest = self._keys.request_digest(path, headers, body)
         if digest is None or self._keys is None or self._cache is None:
             return "off", self._forward(request, path, headers, body, None)
-        with self._lock:
-            number = self._numbers[digest]
-            self._numbers[digest] += 1
+        number = self._next_number(digest)
         key = self._keys.key(digest, number)
         kept = self._cache.get(key)
         if kept is not None:
@@ -136,10 +144,21 @@ class ModelGateway:
             is_answered = status == 200
         finally:
             if not is_answered:
-                # The client asks again for the answer that it did not get.
+                # The client asks again for the answer that it did not get. Equal requests may have got later numbers.
                 with self._lock:
-                    self._numbers[digest] -= 1
+                    heapq.heappush(self._unanswered.setdefault(digest, []), number)
         return "miss", status
+
+    def _next_number(self, digest: str) -> int:
+        """Return the number of a request among the equal requests of the trial, from 0.
+
+        It is the smallest number that no answered or open request has. `digest` is the digest of the request.
+        """
+        with self._lock:
+            if unanswered := self._unanswered.get(digest):
+                return heapq.heappop(unanswered)
+            self._numbers[digest] += 1
+            return self._numbers[digest] - 1
 
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
@@ -156,7 +175,11 @@ class ModelGateway:
         mark = "miss" if key is not None else "off"
         try:
             asked = self._client.build_request(
-                request.command, self._origin + path, headers=forwarded_headers(headers), content=body
+                request.command,
+                self._origin + path,
+                headers=forwarded_headers(headers),
+                content=body,
+                extensions={"trace": self._connections.note},
             )
             response = self._client.send(asked, stream=True)
         except (httpx.HTTPError, RuntimeError) as error:
@@ -193,6 +216,39 @@ class ModelGateway:
             }
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+class _Connections:
+    """The open connections to a model's server. Shutting them down ends the requests that wait for an answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._are_shut_down = False
+
+    def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Add a connection that was opened; httpx calls this method at each step of a request (extension `trace`)."""
+        if event.partition(".")[2] not in {"connect_tcp.complete", "start_tls.complete"}:
+            return
+        opened = info["return_value"].get_extra_info("socket")
+        with self._lock:
+            self._sockets = [*(each for each in self._sockets if each.fileno() >= 0), opened]
+            if self._are_shut_down:
+                _shut_down(opened)
+
+    def shut_down(self) -> None:
+        """Shut down all connections, and those that are still being opened as soon as they are open."""
+        with self._lock:
+            self._are_shut_down = True
+            for each in self._sockets:
+                _shut_down(each)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    # The connection may be closed already.
+    with contextlib.suppress(OSError):
+        # The method of `socket`, because that of an SSL socket changes the object, which another thread reads from.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[bool, list[bytes] | None]:

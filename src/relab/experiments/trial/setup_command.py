@@ -6,6 +6,8 @@ All trials then start from a snapshot of the workspace that the command leaves.
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +22,18 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_s
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
 TIMEOUT_S: Final = 3_600.0
+_LOOK_S: Final = 0.1
 _SHOWN_CHARS = 2_000
 _READ_BYTES = 1_048_576
 
 
 def run_setup(
-    command: str, settings: RunSettings, sandbox: Sandbox, snapshot: ProjectSnapshot, redactor: Redactor
+    command: str,
+    settings: RunSettings,
+    sandbox: Sandbox,
+    snapshot: ProjectSnapshot,
+    redactor: Redactor,
+    stop_now: threading.Event,
 ) -> ProjectSnapshot:
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
@@ -35,8 +43,10 @@ def run_setup(
         sandbox: a prepared sandbox.
         snapshot: the snapshot of the project.
         redactor: redacts the secrets that the command gets.
+        stop_now: when set, ends the command at once.
 
     Raises:
+        KeyboardInterrupt: `stop_now` was set.
         ExperimentInvalidError: the command cannot be run, or failed; after a failure the message contains the end of
             its output, without secrets.
     """
@@ -56,7 +66,7 @@ def run_setup(
             stdout=folder.stdout,
             stderr=folder.stderr,
         )
-        code = _wait(sandbox, launch)
+        code = _wait(sandbox, launch, stop_now)
         if code != 0:
             said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -81,12 +91,17 @@ def _end_of(path: Path) -> str:
         return file.read(_READ_BYTES).decode(errors="replace")
 
 
-def _wait(sandbox: Sandbox, launch: Launch) -> int:
+def _wait(sandbox: Sandbox, launch: Launch, stop_now: threading.Event) -> int:
     try:
         running = sandbox.start(launch)
+        end_by = time.monotonic() + TIMEOUT_S
         try:
-            code = running.wait(TIMEOUT_S)
-            return running.end(1.0) if code is None else code
+            while (code := running.wait(_LOOK_S)) is None:
+                if stop_now.is_set():
+                    raise KeyboardInterrupt
+                if time.monotonic() >= end_by:
+                    return running.end(1.0)
+            return code
         finally:
             running.close()
     except SandboxError as error:

@@ -11,6 +11,7 @@ import pytest
 from relab.experiments.proof import seal
 from relab.experiments.proof.damage import SealCheck
 from relab.experiments.proof.seal import SealDamagedError, read_seal, write_seal
+from relab.experiments.records.file_names import LOCK, PAUSE_REQUEST
 
 
 @pytest.mark.parametrize("end", [5, None, {}, {"folders": 7}])
@@ -60,3 +61,22 @@ def test_forged_seal_with_values_of_other_types_is_damage(tmp_path: Path, fields
 
     assert (found.damage[0].path, found.damage[0].line) == ("seal.jsonl", 2)
     assert "is not a line of a seal" in found.damage[0].what
+
+
+@pytest.mark.parametrize("is_sealed_with_it", [True, False])
+def test_request_to_pause_during_the_sealing_is_no_damage(tmp_path: Path, is_sealed_with_it: bool) -> None:
+    request = tmp_path / PAUSE_REQUEST
+    request.parent.mkdir()
+    (tmp_path / LOCK).touch()
+    if is_sealed_with_it:
+        request.write_text("1")
+    write_seal(tmp_path)
+    if is_sealed_with_it:
+        request.unlink()
+    else:
+        request.write_text("1")
+    found = SealCheck(tmp_path)
+
+    found.run()
+
+    assert found.damage == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ def test_image_of_a_container_defines_the_path(tmp_path: Path, sandbox: dict[str
     refusing = Refusing()
 
     with pytest.raises(ExperimentInvalidError):
-        run_setup("true", settings, refusing, take_snapshot(root, tmp_path / "cache"), Redactor({}))  # type: ignore[arg-type]
+        run_setup(
+            "true",
+            settings,
+            refusing,  # type: ignore[arg-type]
+            take_snapshot(root, tmp_path / "cache"),
+            Redactor({}),
+            threading.Event(),
+        )
 
     [launch] = refusing.launches
     assert ("PATH" in launch.environment) is has_path
