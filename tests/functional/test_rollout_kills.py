@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import yaml
 
 from relab.flags.models import ServiceFlags
 from support.lab.cli import Lab
-from support.lab.process import LabProcess
+from support.lab.process import LabProcess, lab_environment
 from support.rollouts.plans import CONC_CAP, plan_document
 from support.rollouts.small_service import SmallService, small_service
 
@@ -138,5 +140,30 @@ def test_signal_restores_the_flags(tmp_path: Path, number: signal.Signals) -> No
             assert process.stop(number) == 130
         finally:
             process.destroy()
+
+        assert service.flags == ServiceFlags()
+
+
+@pytest.mark.full
+def test_terminal_that_is_closed_restores_the_flags(tmp_path: Path) -> None:
+    with small_service() as service:
+        started = threading.Event()
+        service.on_work = lambda: started.set() if service.flags != ServiceFlags() else None
+        plan = write_plan(service, tmp_path)
+        master, terminal = os.openpty()
+        # A session without a terminal gets the first one that it opens.
+        launch = "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        process = subprocess.Popen(
+            [sys.executable, "-c", launch, "-m", "relab", "rollout", "run", "--config", str(plan)],
+            stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=lab_environment(tmp_path / "home"),
+        )  # fmt: skip
+        try:
+            os.close(terminal)
+            assert started.wait(60)
+            os.close(master)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+            process.wait()
 
         assert service.flags == ServiceFlags()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -10,27 +12,49 @@ from threading import Event
 
 @contextmanager
 def stoppable() -> Iterator[Event]:
-    """Yield an event that Ctrl-C, SIGTERM or SIGHUP sets; a second signal has no effect.
-
-    A process receives SIGHUP when its terminal is closed or its SSH connection is lost. If the process ignores SIGHUP,
-    because `nohup` started it, it continues to ignore the signal.
-    """
+    """Yield an event that Ctrl-C, SIGTERM or the end of the terminal (`at_hangup`) sets; a second one has no effect."""
     stop = Event()
-    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    with stop_signals(stop.set, *(() if ignores_hangup else (signal.SIGHUP,))):
+    with stop_signals(stop.set), at_hangup(stop.set):
         yield stop
 
 
 @contextmanager
-def stop_signals(pressed: Callable[[], object], *others: signal.Signals) -> Iterator[None]:
-    """Call `pressed` at each Ctrl-C, SIGTERM or signal of `others` in the block, in place of their usual effect."""
-    numbers = (signal.SIGINT, signal.SIGTERM, *others)
-    kept = {number: signal.signal(number, lambda *_: pressed()) for number in numbers}
+def stop_signals(pressed: Callable[[], object]) -> Iterator[None]:
+    """Call `pressed` at each Ctrl-C or SIGTERM in the block, in place of the usual effect of these signals."""
+    kept = {number: signal.signal(number, lambda *_: pressed()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def at_hangup(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` at each SIGHUP in the block, in place of ending this process.
+
+    A process receives SIGHUP when its terminal is closed or its SSH connection is lost. What is written to the closed
+    terminal is then discarded, because writing would fail. If this process ignores SIGHUP, because `nohup` started it,
+    it continues to ignore the signal.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        yield
+        return
+    # A terminal that was closed can no longer be recognised.
+    terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+
+    def discard_and_stop(*_: object) -> None:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for terminal in terminals:
+            os.dup2(nothing, terminal)
+        os.close(nothing)
+        stop()
+
+    kept = signal.signal(signal.SIGHUP, discard_and_stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, kept)
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from relab.cli.context import open_services
-from relab.cli.stopping import stop_signals
+from relab.cli.stopping import at_hangup, stop_signals
 
 if TYPE_CHECKING:
     from relab.experiments.models import StopSwitch
@@ -64,30 +62,3 @@ def stoppable_run() -> Iterator[StopSwitch]:
 
     with stop_signals(pressed), at_hangup(hung_up):
         yield switch
-
-
-@contextmanager
-def at_hangup(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` at each SIGHUP in the block, in place of ending this process; it means that the terminal was closed.
-
-    What is written to the closed terminal is then discarded, because writing would fail. If this process ignores SIGHUP,
-    because `nohup` started it, it continues to ignore the signal.
-    """
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        yield
-        return
-    # A terminal that was closed can no longer be recognised.
-    terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-
-    def discard_and_stop(*_: object) -> None:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        for terminal in terminals:
-            os.dup2(nothing, terminal)
-        os.close(nothing)
-        stop()
-
-    kept = signal.signal(signal.SIGHUP, discard_and_stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, kept)

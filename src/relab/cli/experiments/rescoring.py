@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.experiments.context import at_hangup, open_experiments
+from relab.cli.experiments.context import open_experiments
 from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
-from relab.cli.stopping import stop_signals
+from relab.cli.stopping import at_hangup, stop_signals
 from relab.core.errors import InvalidInputError
 
 
