@@ -93,7 +93,10 @@ def status(as_json: JsonOption = False) -> None:
 
 @app.command()
 def revoke(token_id: Annotated[str, typer.Argument(help="The id of the token, from `lab auth list`.")]) -> None:
-    """Revoke a token at once. If no valid token is left, every request is rejected."""
+    """Revoke a token at once. If no valid token is left, every request is rejected.
+
+    An event stream that a client has opened with the token goes on until it ends or the server restarts.
+    """
     with open_services() as services:
         services.access.revoke_token(token_id, by=operator())
         state = services.access.state()

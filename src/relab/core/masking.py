@@ -50,7 +50,8 @@ _RULES: Final[tuple[tuple[str, str, str], ...]] = (
         (
             r"\b(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_\w{20,255}|gl(?:pat|cbt|rt|ptt|dt)-[\w-]{15,255}|xox[abeprs]-[\w-]{10,255}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|AIza[\w-]{30,60}|npm_[A-Za-z0-9]{30,60}|pypi-[\w-]{40,400}|sk-[\w-]{20,255}"
-            r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}|hf_[A-Za-z0-9]{30,60}|SG\.[\w-]{16,64}\.[\w-]{16,64}|dop_v1_[0-9a-f]{64})"
+            r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}|hf_[A-Za-z0-9]{30,60}|SG\.[\w-]{16,64}\.[\w-]{16,64}|dop_v1_[0-9a-f]{64}"
+            r"|relab_[0-9a-f]{32}_[\w-]{43})"
         ),
         MASK,
     ),
@@ -86,7 +87,7 @@ def mask_secrets(text: str) -> str:
     These values are masked:
 
     - tokens with the prefix of a known issuer: GitHub, GitLab, Slack, AWS, Google, npm, PyPI, OpenAI, Stripe, Hugging
-      Face, SendGrid, DigitalOcean
+      Face, SendGrid, DigitalOcean, relab itself
     - JSON Web Tokens
     - values after names such as `password=` or `token:`
     - HTTP credentials (after `Bearer` or `Basic`) and passwords in URLs

@@ -16,6 +16,7 @@ from relab.core.masking import MASK, Masked, mask_bytes, mask_secrets, names_a_s
     [
         ("token ghp_" + "a1B2" * 9 + " end", "ghp_"),
         ("using glpat-" + "a1B2c3D4e5" * 2, "glpat-"),
+        ("+ curl -u x:relab_" + "0a1b" * 8 + "_" + "a-B_" * 10 + "cD3 http://lab", "a-B_"),
         ("AWS AKIAABCDEFGHIJKLMNOP", "AKIAABCDEFGHIJKLMNOP"),
         ("export DB_PASSWORD='correct horse'", "correct"),
         ('{"api_key": "abcdef123456"}', "abcdef123456"),
