@@ -199,7 +199,7 @@ def test_dropped_job_whose_listener_fails_is_an_error(
     job = installation.queue.get(rca_run_id)
     (subscription,) = [each for each in installation.subscriptions() if each.name == job.name and each.on_parked]
     broken = dataclasses.replace(subscription, on_parked=fail)
-    monkeypatch.setattr(installation, "subscriptions", lambda: [broken])
+    monkeypatch.setattr(installation, "subscriptions", lambda *_: [broken])
 
     with pytest.raises(JobListenerError) as caught:
         installation.drop_job(rca_run_id)
