@@ -20,7 +20,7 @@ class BuildNotFoundError(NotFoundError):
     code = "build_not_found"
 
     def __init__(self, build_id: str) -> None:
-        super().__init__(f"There is no build {build_id[:200]!r}.", remedy="lab builds list")
+        super().__init__(f"There is no build {build_id[:200]!r}.", remedy="List them: lab builds list")
 
 
 class BuildProjectNotFoundError(NotFoundError):
@@ -117,7 +117,7 @@ class DecisionNotFoundError(NotFoundError):
     code = "decision_not_found"
 
     def __init__(self, decision_id: str) -> None:
-        super().__init__(f"There is no decision {decision_id[:200]!r}.", remedy="lab builds decisions")
+        super().__init__(f"There is no decision {decision_id[:200]!r}.", remedy="List them: lab builds decisions")
 
 
 class SuggestionNotFoundError(NotFoundError):
@@ -126,7 +126,7 @@ class SuggestionNotFoundError(NotFoundError):
     code = "suggestion_not_found"
 
     def __init__(self, suggestion_id: str) -> None:
-        super().__init__(f"There is no suggestion {suggestion_id[:200]!r}.", remedy="lab builds suggestions")
+        super().__init__(f"There is no suggestion {suggestion_id[:200]!r}.", remedy="List them: lab builds suggestions")
 
 
 class DecisionStateError(ConflictError):

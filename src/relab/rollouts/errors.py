@@ -19,7 +19,7 @@ class RolloutNotFoundError(NotFoundError):
     code = "rollout_not_found"
 
     def __init__(self, rollout_id: str) -> None:
-        super().__init__(f"There is no rollout {rollout_id[:200]!r}.", remedy="lab rollout list")
+        super().__init__(f"There is no rollout {rollout_id[:200]!r}.", remedy="List them: lab rollout list")
 
 
 class RolloutStateError(ConflictError):

@@ -109,7 +109,10 @@ def test_unknown_suggestion_is_named(client: TestClient) -> None:
 def test_invalid_verdict_is_rejected(client: TestClient, body: dict[str, Any]) -> None:
     made = suggest(client, DISK)["suggestion_id"]
 
-    assert_problem(client.post(f"/builds/suggestions/{made}/verdict", json=body), 422)
+    answer = client.post(f"/builds/suggestions/{made}/verdict", json=body)
+
+    assert_problem(answer, 422)
+    assert "SuggestionState" not in answer.text
 
 
 def test_failure_that_was_rejected_repeatedly_is_not_suggested_again(client: TestClient) -> None:

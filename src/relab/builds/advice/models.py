@@ -21,7 +21,7 @@ class SuggestionState(StrEnum):
     REJECTED = "rejected"
 
 
-JudgedState = Literal[SuggestionState.ACCEPTED, SuggestionState.REJECTED]
+JudgedState = Literal["accepted", "rejected"]
 
 
 class SuggestionVerdict(BaseModel):

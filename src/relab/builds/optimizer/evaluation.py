@@ -166,7 +166,7 @@ def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[Logg
         raise DecisionLogError(
             f"The project {project[:200]!r} has {len(decisions)} decisions with an outcome; an evaluation needs at least "
             f"{2 * LEAST_DECISIONS}, because it learns from the older half and judges on the newer half.",
-            remedy="lab builds decisions",
+            remedy="List them: lab builds decisions",
         )
     half = len(decisions) // 2
     return list(decisions[:half]), list(decisions[half:])
