@@ -76,7 +76,7 @@ def test_flag_is_rolled_back_and_archived(flagged: Lab) -> None:
     assert back["restored_version"] == 1
     assert back["note"] == "errors rose"
     assert archived == "g is at version 3 (archived).\n"
-    assert "no flag" in gone.err
+    assert "archived" in gone.err
     assert "archived" in again.err
     assert [item["key"] for item in flagged.json("flags", "list")["items"]] == ["f"]
     assert [item["key"] for item in flagged.json("flags", "list", "--archived")["items"]] == ["f", "g"]
