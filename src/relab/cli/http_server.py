@@ -60,7 +60,7 @@ class HttpServer(uvicorn.Server):
         try:
             await super().startup(sockets=[])
         except SystemExit:
-            # uvicorn's exit code for this, 3, is none of relab's; older versions of uvicorn return in place of it.
+            # uvicorn exits with the code 3, which relab does not use. Older versions of uvicorn return without an exit.
             self.lifespan.should_exit = True
         if self.lifespan.should_exit:
             raise UnavailableError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.run_folder import RunFolder, locked
 from relab.experiments.trial.pausing import PauseRequest
 from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
+from rig.waiting import wait_until
 from support.experiments.configs import config
 
 
@@ -61,8 +61,7 @@ def test_request_that_came_while_the_run_was_sealed_does_not_stay(
     )
     with locked(tmp_path):
         pause.start()
-        while not marker.exists():
-            time.sleep(0.01)
+        wait_until(marker.exists, what="the request to pause")
     pause.join()
 
     assert not marker.exists()

@@ -98,7 +98,8 @@ class TelemetryLink:
         Agent runs that a person has deleted are not sent again, unless their trial ran again since.
 
         The agent run of a trial that ran again replaces the one of the trial's earlier result. Each agent run is built
-        from the files of its trial; its OTLP traces are named, but their spans are not sent again. At most `_MAX_HELD` rows are in memory at once.
+        from the files of its trial; its OTLP traces are named, but their spans are not sent again. At most `_MAX_HELD`
+        rows are in memory at once.
 
         Args:
             context: the values that all trials of the run share.

@@ -3,8 +3,8 @@
 Each write of a run adds the run's new values to the sums and subtracts its former values, in the same transaction. So
 the sums are exact at any time and do not depend on the order of writes, except beyond `MAX_TOOLS` tools or
 `MAX_MODEL_GROUPS` combinations of models in a bucket. One process may add a run and another one subtract it, each in a
-row of its own, so that a row may have negative values; the sum over all rows of a bucket is what counts. Costs are summed as integers (nano-dollars), because sums of
-floats are rounded and depend on the order.
+row of its own, so that a row may have negative values; the sum over all rows of a bucket is what counts. Costs are
+summed as integers (nano-dollars), because sums of floats are rounded and depend on the order.
 """
 
 from __future__ import annotations

@@ -204,7 +204,8 @@ class Run:
     def look(self) -> tuple[dict[str, Any], str | None]:
         """Check once whether the service is in its steady state; stop at the first probe that fails.
 
-        The pauses of the probes are kept, until the caller stops the run. A probe fails if it has no output, or if its output is outside its tolerance.
+        The pauses of the probes are kept, until the caller stops the run. A probe fails if it has no output, or if its
+        output is outside its tolerance.
 
         Returns:
             `(entry, reason)`.

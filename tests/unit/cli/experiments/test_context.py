@@ -17,7 +17,7 @@ def test_output_after_the_terminal_was_closed_is_discarded(monkeypatch: pytest.M
         with stoppable_run() as stop:
             os.close(master)
             signal.raise_signal(signal.SIGHUP)
-            print("a line that nobody reads", file=terminal)
+            print("written after the end", file=terminal)
 
     assert stop.finish.is_set()
     assert not stop.now.is_set()
